@@ -1,0 +1,110 @@
+"""What both halves do alike, and never on a hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, overload
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+
+class Lot(Protocol):
+    """What a primitive of either half shows to this module."""
+
+    @property
+    def _waiting(self) -> int: ...
+    def _futures(self) -> Iterable[Future[Any]]: ...
+    def _enqueue(self, future: Future[Any]) -> object: ...
+
+
+class Waiters(Sequence["Future[Any]"]):
+    """The futures of those who wait, in order of arrival: a view, in place of asyncio's deque."""
+
+    __slots__ = ("_lot",)
+
+    def __init__(self, lot: Lot) -> None:
+        self._lot = lot
+
+    def __len__(self) -> int:
+        return self._lot._waiting
+
+    def __iter__(self) -> Iterator[Future[Any]]:
+        return iter(tuple(self._lot._futures()))
+
+    @overload
+    def __getitem__(self, index: int) -> Future[Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Future[Any]]: ...
+    def __getitem__(self, index: int | slice) -> Future[Any] | Sequence[Future[Any]]:
+        return tuple(self._lot._futures())[index]
+
+    def append(self, future: Future[Any]) -> None:
+        """Put a future into the queue that no task of ours waits on. It stays there."""
+        # Whoever else waits is kept by the task that waits. This one is kept by the lot.
+        vars(self._lot).setdefault("_appended", []).append(self._lot._enqueue(future))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self)!r})"
+
+
+def represent(lot: Lot, state: str) -> str:
+    if lot._waiting:
+        state = f"{state}, waiters:{lot._waiting}"
+    return f"<{object.__repr__(lot)[1:-1]} [{state}]>"
+
+
+def refuse_arguments(name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+    """Raise what Python raises for arguments that a class's __init__ does not take."""
+    if kwargs:
+        keyword = next(iter(kwargs))
+        raise TypeError(f"{name}.__init__() got an unexpected keyword argument '{keyword}'")
+    if args:
+        given = len(args) + 1
+        raise TypeError(f"{name}.__init__() takes 1 positional argument but {given} were given")
+
+
+# The pure half keeps these in slots, where copying would find them.
+UNCOPIED = frozenset({"_loop", "_queue"})
+
+
+def getstate(lot: Lot, *own: str) -> dict[str, Any]:
+    """What a copy or a pickle of an idle primitive keeps: the attributes `own`, and its user's."""
+    if lot._waiting:
+        raise TypeError(
+            f"cannot copy or pickle a {type(lot).__name__!r} object that tasks wait for"
+        )
+    state: Any = object.__getstate__(lot)  # type: ignore[attr-defined,unused-ignore]
+    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    users = {**(attributes or {}), **(slots or {})}
+    return {
+        **{name: value for name, value in users.items() if name not in UNCOPIED},
+        **{name: getattr(lot, name) for name in own},
+    }
+
+
+def setstate(lot: Lot, state: dict[str, Any]) -> None:
+    for name, value in state.items():
+        setattr(lot, name, value)
+
+
+def exception_to_throw(typ: Any, val: Any, tb: Any) -> BaseException:
+    """The exception that throw(typ, val, tb) raises in a coroutine that waits for a future."""
+    if tb is not None and not isinstance(tb, TracebackType):
+        return TypeError("throw() third argument must be a traceback")
+    if isinstance(typ, BaseException):
+        if val is not None:
+            return TypeError("instance exception may not have a separate value")
+        exception = typ
+    elif not (isinstance(typ, type) and issubclass(typ, BaseException)):
+        return TypeError(
+            "exceptions must be classes deriving BaseException or instances of such a class"
+        )
+    elif isinstance(val, typ):
+        exception = val
+    elif val is None:
+        exception = typ()
+    else:
+        exception = typ(*val) if isinstance(val, tuple) else typ(val)
+    return exception if tb is None else exception.with_traceback(tb)

@@ -1,0 +1,196 @@
+"""The queue of waiters, and Lock."""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop, Future, _get_running_loop
+from collections import OrderedDict
+from types import TracebackType
+from typing import Any, Literal, SupportsIndex
+
+from aiofastlock import _protocols
+
+
+class Queue:
+    """Waiters in order of arrival: the futures that their tasks wait on.
+
+    Those at the front are settled: woken, or found to be done by other hands, and gone when their
+    task has run. The others are parked. So the queue is the one dict followed by the other, and
+    every step takes constant time wherever in it the waiter is. (`parked` is an OrderedDict, since
+    a dict whose first item is taken out again and again takes longer and longer to find the next.)
+
+    Nobody tells the queue when a waiter is cancelled: that is found out when it comes first.
+    """
+
+    __slots__ = ("parked", "settled", "woken")
+
+    def __init__(self) -> None:
+        self.parked: OrderedDict[Future[Any], None] = OrderedDict()
+        self.settled: dict[Future[Any], None] = {}
+        self.woken = 0  # how many of the settled are not cancelled
+
+    def any_live(self) -> bool:
+        """Whether anybody in the queue has not been cancelled. Amortised O(1)."""
+        while not self.woken and self.parked:
+            first = next(iter(self.parked))
+            if not first.done():
+                return True
+            del self.parked[first]
+            self.settled[first] = None
+            self.woken += not first.cancelled()
+        return self.woken > 0
+
+    def wake_head(self) -> None:
+        """Give the first waiter its turn, unless it is settled or cancelled."""
+        if self.parked and not self.settled:
+            head = next(iter(self.parked))
+            if not head.done():
+                del self.parked[head]
+                self.settled[head] = None
+                self.woken += 1
+                head.set_result(True)
+
+    def remove(self, future: Future[Any]) -> None:
+        if future in self.settled:
+            del self.settled[future]
+            self.woken -= not future.cancelled()
+        else:
+            del self.parked[future]
+
+
+class ParkingLot:
+    """What every primitive is: a queue of waiters, bound to the loop that they wait on."""
+
+    __slots__ = ("__dict__", "__weakref__", "_loop", "_queue")
+
+    _loop: AbstractEventLoop | None
+    _queue: Queue | None  # None before the first wait
+
+    def _bind(self, loop: AbstractEventLoop | None) -> Queue:
+        """Bind to the running loop, or refuse it, and begin a queue."""
+        if loop is None:
+            raise RuntimeError("no running event loop")
+        if self._loop is not None and self._loop is not loop and not self._loop.is_closed():
+            raise RuntimeError(f"{self!r} is bound to a different event loop")
+        # Nobody can be woken on a closed loop: those who are still parked there keep their queue.
+        self._loop = loop
+        self._queue = queue = Queue()
+        return queue
+
+    @property
+    def _waiters(self) -> _protocols.Waiters | None:
+        return None if self._queue is None else _protocols.Waiters(self)
+
+    @property
+    def _waiting(self) -> int:
+        return 0 if self._queue is None else len(self._queue.settled) + len(self._queue.parked)
+
+    def _futures(self) -> list[Future[Any]]:
+        return [] if self._queue is None else [*self._queue.settled, *self._queue.parked]
+
+    def _enqueue(self, future: Future[Any]) -> None:
+        if self._queue is None:
+            self._queue = Queue()
+        self._queue.parked[future] = None
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return object.__reduce_ex__(self, max(protocol.__index__(), 2))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._loop = None
+        self._queue = None
+        _protocols.setstate(self, state)
+
+
+class ContextManager:
+    """`async with`, by whatever acquire() and release() the object has."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> None:
+        await self.acquire()  # type: ignore[attr-defined]
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.release()  # type: ignore[attr-defined]
+
+
+class Lock(ContextManager, ParkingLot):
+    """A mutual exclusion lock for asyncio tasks, in place of asyncio.Lock.
+
+    It is locked or unlocked, and belongs to no task. Tasks that wait for it get it in the order in
+    which they came. Use it as `async with lock:`, or call acquire() and, in a finally, release().
+
+    Behaviour: asyncio.Lock's of Python 3.13. Ours: a woken task that dies before it has taken the
+    lock, of whatever, hands its turn on; a lock whose loop is closed binds itself to the next.
+    """
+
+    __module__ = "aiofastlock"
+    __slots__ = ("_locked",)
+
+    def __init__(self) -> None:
+        self._loop = None
+        self._queue = None
+        self._locked = False
+
+    # When nobody holds the lock, the head of a queue with anybody live in it is settled: woken, or
+    # cancelled and about to hand on. So whoever releases, dies or comes anew only ever has to look
+    # at the head.
+
+    def locked(self) -> bool:
+        """Return True if the lock is held, False if not. (asyncio's.)
+
+        False also while a released lock is on its way to a task that waited for it.
+        """
+        return self._locked
+
+    async def acquire(self) -> Literal[True]:
+        """Wait until the lock is unlocked, lock it, and return True. (asyncio's.)
+
+        Nothing happens until it is awaited. It gives way to those that wait already. Cancelled, it
+        raises CancelledError and leaves the lock as it was. RuntimeError, where it has to wait: the
+        lock is bound to another loop, which is not closed.
+        """
+        queue = self._queue
+        if self._locked or (queue is not None and queue.any_live()):
+            loop: Any = _get_running_loop()
+            if queue is None or loop is not self._loop:
+                queue = self._bind(loop)
+            # A queue that was begun anew has nobody in it to give way to.
+            if self._locked or queue.woken or queue.parked:
+                future = loop.create_future()
+                queue.parked[future] = None
+                try:
+                    await future
+                except BaseException:
+                    queue.remove(future)
+                    self._forgo()
+                    raise
+                queue.remove(future)
+        self._locked = True
+        return True
+
+    def _forgo(self) -> None:
+        """A waiter died instead of taking its turn: see that the next one gets it."""
+        if not self._locked and self._queue and self._loop and not self._loop.is_closed():
+            self._queue.wake_head()
+
+    def release(self) -> None:
+        """Unlock the lock, and let the first that waits for it have it. (asyncio's.)
+
+        Returns None. RuntimeError: the lock is not locked.
+        """
+        if not self._locked:
+            raise RuntimeError("Lock is not acquired.")
+        self._locked = False
+        if self._queue is not None:
+            self._queue.wake_head()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return _protocols.getstate(self, "_locked")
+
+    def __repr__(self) -> str:
+        return _protocols.represent(self, "locked" if self._locked else "unlocked")
