@@ -1,0 +1,456 @@
+"""The compiled half's core: the queue of waiters, the awaitable, and Lock.
+
+A `ParkingLot` is what every primitive is: a queue of those that wait for it, in order of arrival.
+A `Waiter` is what `acquire()` returns, and what stands in that queue: the awaitable and the node of
+the list are one object, so a wait allocates it and one future and nothing more.
+
+The queue is doubly linked, through pointers that own nothing. A waiter is owned by the frame or the
+task that awaits it, and it owns its lot; it links itself when it parks and unlinks itself when it
+is resumed, thrown into, closed or deallocated. From that follow the invariants:
+
+- A waiter is in the queue exactly while its state is PARKED or WOKEN. It then has a lot and a
+  future, and is alive: what the links point at is never gone. A lot with a queue is alive too.
+- Every step takes constant time, wherever in the queue the waiter is. (asyncio's deque.remove()
+  makes cancelling N tasks take N * N.) Nothing recurses, however long the queue.
+- A state is changed before anything is called that may run Python code (a loop's create_future(),
+  a future's set_result()), so that such code finds lot and queue whole.
+- A turn is never lost. A waiter that was woken either takes its turn or, whatever it dies of, hands
+  it on through forgo().
+
+A waiter parks on a real future of the loop, since tasks, debuggers and other libraries look there.
+Nobody tells the lot when a future is cancelled: its waiter stays in the queue until its task has
+run, as in asyncio, and `first_live` remembers how far the queue is known to be cancelled.
+
+Considered and not done: a queue of futures, with the awaitable beside it (one more object a wait,
+and a search or an index to unlink it); links that own (a chain of waiters then dies recursively,
+and a waiter dropped half-way is never noticed); marking cancelled waiters through a callback on the
+future (costs every wait what only a cancelled one needs).
+"""
+
+cimport cython
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
+
+from asyncio import _get_running_loop
+
+from aiofastlock import _protocols
+from aiofastlock._pure.lock import ContextManager
+
+cdef extern from "_lock.h":
+    ctypedef int (*sendfunc)(object, object, PyObject**) except -1
+    object spare_or_new_waiter(PyTypeObject*, object no_args)
+    void keep_spare_waiter(object)
+    void set_stop_iteration_true() noexcept
+    void set_am_send(PyTypeObject*, sendfunc)
+    void finish_public_class(PyTypeObject*, const char*)
+    void drop_attributes(ParkingLot)
+    bint has_attributes(ParkingLot)
+
+cdef extern from *:
+    PyObject* Py_True
+    PyObject* Py_None
+    int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*, PyObject*) except -1
+    bint PyCFunction_Check(object)
+    void* PyCFunction_GetFunction(object) except NULL
+    PyObject* PyCFunction_GetSelf(object) except? NULL
+
+# A waiter's step, as am_send calls it.
+cdef enum:
+    RETURN = 0
+    NEXT = 1
+
+cdef tuple METHODS = ("acquire", "__aenter__", "__aexit__")  # by Verb
+
+
+cdef inline Waiter new_waiter(ParkingLot lot, Verb verb):
+    cdef Waiter waiter = <Waiter> spare_or_new_waiter(<PyTypeObject*> Waiter, ())
+    waiter.lot = lot
+    waiter.state = CREATED
+    waiter.verb = verb
+    return waiter
+
+
+# ---- The queue ----
+
+cdef class ParkingLot:
+    """A queue of waiters. What they wait for, the primitives say, in four methods."""
+
+    def __cinit__(self):
+        drop_attributes(self)
+
+    cdef bint take(self) except -1:
+        """Take what an await is for, if that needs no wait; say whether it was taken."""
+        raise NotImplementedError
+
+    cdef int give(self) except -1:
+        """What the end of `async with` does."""
+        raise NotImplementedError
+
+    cdef int admit(self) except -1:
+        """A woken waiter takes its turn. It has left the queue."""
+        raise NotImplementedError
+
+    cdef int forgo(self) except -1:
+        """A waiter died instead of taking its turn. It has left the queue."""
+        raise NotImplementedError
+
+    cdef bint any_live(self) except -1:
+        """Whether anybody in the queue has not been cancelled. Amortised O(1)."""
+        cdef Waiter waiter
+        cdef bint cancelled
+        if self.head is not NULL and (<Waiter> self.head).state == WOKEN:
+            return True
+        while self.first_live is not NULL:
+            waiter = <Waiter> self.first_live
+            cancelled = waiter.future.cancelled()
+            if not cancelled:
+                return True
+            if self.first_live is <PyObject*> waiter:
+                self.first_live = waiter.next
+        return False
+
+    cdef int wake(self, Waiter waiter) except -1:
+        """Give a parked waiter, whose future is not done, its turn."""
+        waiter.state = WOKEN
+        waiter.future.set_result(True)
+        return 0
+
+    @property
+    def _waiters(self):
+        return None if self._loop is None and self.head is NULL else _protocols.Waiters(self)
+
+    @property
+    def _waiting(self):
+        return self.count
+
+    def _futures(self):
+        cdef list futures = []
+        cdef PyObject* waiter = self.head
+        while waiter is not NULL:
+            futures.append((<Waiter> waiter).future)
+            waiter = (<Waiter> waiter).next
+        return futures
+
+    def _enqueue(self, future):
+        cdef Waiter waiter = new_waiter(self, ACQUIRE)
+        waiter.future = future
+        append(self, waiter)
+        waiter.state = PARKED
+        return waiter
+
+    def __reduce_ex__(self, protocol):
+        return object.__reduce_ex__(self, max(protocol, 2))
+
+    def __setstate__(self, state):
+        _protocols.setstate(self, state)
+
+
+cdef inline void append(ParkingLot lot, Waiter waiter) noexcept:
+    waiter.prev = lot.tail
+    waiter.next = NULL
+    if lot.tail is NULL:
+        lot.head = <PyObject*> waiter
+    else:
+        (<Waiter> lot.tail).next = <PyObject*> waiter
+    lot.tail = <PyObject*> waiter
+    if lot.first_live is NULL:
+        lot.first_live = <PyObject*> waiter
+    lot.count += 1
+
+
+cdef inline void unlink(ParkingLot lot, Waiter waiter) noexcept:
+    if waiter.prev is NULL:
+        lot.head = waiter.next
+    else:
+        (<Waiter> waiter.prev).next = waiter.next
+    if waiter.next is NULL:
+        lot.tail = waiter.prev
+    else:
+        (<Waiter> waiter.next).prev = waiter.prev
+    if lot.first_live is <PyObject*> waiter:
+        lot.first_live = waiter.next
+    lot.count -= 1
+
+
+cdef int bind(ParkingLot lot, object loop) except -1:
+    """Bind a lot to the running loop, or refuse it."""
+    if loop is None:
+        raise RuntimeError("no running event loop")
+    if lot._loop is not None:
+        if not lot._loop.is_closed():
+            raise RuntimeError(f"{lot!r} is bound to a different event loop")
+        # Nobody can be woken on a closed loop. Those who are still parked there are let go.
+        while lot.head is not NULL:
+            leave(<Waiter> lot.head)
+    lot._loop = loop
+    return 0
+
+
+# ---- The awaitable ----
+
+@cython.final
+@cython.freelist(32)
+@cython.no_gc_clear  # a linked waiter needs its lot until it is unlinked; the lot breaks any cycle
+cdef class Waiter:
+    """What a primitive's methods return to be awaited, once: a coroutine in all but its type."""
+
+    def __await__(self):
+        if self.state == PARKED or self.state == WOKEN:
+            raise RuntimeError("coroutine is being awaited already")
+        return self
+
+    # To end an await with None costs least: NULL is returned with no exception set. Cython makes
+    # that of this raise as long as it stands in __next__, outside of any try or with.
+    def __next__(self):
+        if step(self) == NEXT:
+            return self.future
+        if self.verb == ACQUIRE:
+            set_stop_iteration_true()
+        raise StopIteration
+
+    def send(self, value):
+        """Resume, as a coroutine's send() does."""
+        if value is not None and self.state == CREATED:
+            raise TypeError("can't send non-None value to a just-started coroutine")
+        return next(self)
+
+    def throw(self, typ, val=None, tb=None):
+        """Raise an exception where this waits, as a coroutine's throw() does."""
+        if not isinstance(typ, BaseException) or val is not None or tb is not None:
+            typ = _protocols.exception_to_throw(typ, val, tb)
+        if self.state == FINISHED:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        abandon(self)
+        raise typ
+
+    def close(self):
+        """Stop waiting, as a coroutine's close() does."""
+        if self.state != FINISHED:
+            abandon(self)
+
+    @property
+    def __name__(self):
+        return METHODS[self.verb]
+
+    @property
+    def __qualname__(self):
+        return f"Lock.{METHODS[self.verb]}"
+
+    def __repr__(self):
+        return f"<coroutine object {self.__qualname__} at {<Py_ssize_t> <PyObject*> self:#x}>"
+
+    def __dealloc__(self):
+        if self.state == CREATED:
+            qualname = self.__qualname__
+            PyErr_WarnFormat(RuntimeWarning, 1, "coroutine '%U' was never awaited",
+                             <PyObject*> qualname)
+        elif self.state != FINISHED:
+            abandon(self)
+
+
+cdef int step(Waiter self) except -1:
+    """Go on until there is something to wait for (self.future) or nothing left to do."""
+    if self.state != CREATED:
+        return resume(self)
+    self.state = FINISHED
+    if self.verb == EXIT:
+        self.lot.give()
+    elif not self.lot.take():
+        return park(self)
+    self.lot = None
+    keep_spare_waiter(self)
+    return RETURN
+
+
+cdef int park(Waiter self) except -1:
+    cdef ParkingLot lot = self.lot
+    self.lot = None
+    loop = _get_running_loop()
+    if lot._loop is not loop or loop is None:
+        bind(lot, loop)
+        if lot.take():  # what stood in the way has gone with a closed loop
+            return RETURN
+    future = loop.create_future()
+    future._asyncio_future_blocking = True
+    self.future = future
+    self.lot = lot
+    append(lot, self)
+    self.state = PARKED
+    return NEXT
+
+
+cdef int resume(Waiter self) except -1:
+    cdef ParkingLot lot = self.lot
+    if self.state == FINISHED:
+        raise RuntimeError("cannot reuse already awaited coroutine")
+    if self.state == PARKED:
+        check_result(self)
+    leave(self)
+    lot.admit()
+    return RETURN
+
+
+cdef int check_result(Waiter self) except -1:
+    """Resumed, but not by wake(): others have set or cancelled the future, or nobody has."""
+    try:
+        if not self.future.done():
+            raise RuntimeError("await wasn't used with future")
+        self.future.result()
+    except BaseException:
+        abandon(self)
+        raise
+    return 0
+
+
+cdef int abandon(Waiter self) except -1:
+    """Finish without having had the turn."""
+    cdef ParkingLot lot = self.lot
+    if self.state == CREATED:
+        self.state = FINISHED
+        self.lot = None
+    else:
+        leave(self)
+        lot.forgo()
+    return 0
+
+
+cdef inline void leave(Waiter self) noexcept:
+    unlink(self.lot, self)
+    self.state = FINISHED
+    self.lot = None
+    self.future = None
+
+
+cdef int waiter_send(Waiter self, object value, PyObject** result) except -1:
+    """am_send: what tasks call, and the interpreter of 3.11 and 3.15."""
+    if value is not None and self.state == CREATED:
+        raise TypeError("can't send non-None value to a just-started coroutine")
+    cdef int outcome = step(self)
+    if outcome == NEXT:
+        result[0] = <PyObject*> self.future
+    elif self.verb == ACQUIRE:
+        result[0] = Py_True
+    else:
+        result[0] = Py_None
+    Py_INCREF(<object> result[0])
+    return outcome
+
+
+set_am_send(<PyTypeObject*> Waiter, <sendfunc> waiter_send)
+
+
+# ---- Lock ----
+
+cdef class Lock(ParkingLot):
+    """Lock()
+--
+
+A mutual exclusion lock for asyncio tasks, in place of asyncio.Lock.
+
+It is locked or unlocked, and belongs to no task. Tasks that wait for it get it in the order in
+which they came. Use it as `async with lock:`, or call acquire() and, in a finally, release().
+
+Behaviour: asyncio.Lock's of Python 3.13. Ours: a woken task that dies before it has taken the
+lock, of whatever, hands its turn on; a lock whose loop is closed binds itself to the next.
+"""
+
+    def __init__(self, *args, **kwargs):
+        _protocols.refuse_arguments("Lock", args, kwargs)
+
+    # When nobody holds the lock, the head of a queue with anybody live in it is settled: woken, or
+    # cancelled and about to call forgo(). So whoever releases, forgoes or comes anew only ever
+    # has to look at the head.
+
+    cdef bint take(self) except -1:
+        if self.flag or self.head is not NULL and self.any_live():
+            return False
+        self.flag = True
+        return True
+
+    cdef int give(self) except -1:
+        if not self.flag:
+            raise RuntimeError("Lock is not acquired.")
+        self.flag = False
+        if self.head is not NULL:
+            wake_head(self)
+        return 0
+
+    cdef int admit(self) except -1:
+        self.flag = True
+        return 0
+
+    cdef int forgo(self) except -1:
+        if not self.flag and self.head is not NULL and not self._loop.is_closed():
+            wake_head(self)
+        return 0
+
+    @property
+    def _locked(self):
+        return self.flag
+
+    @_locked.setter
+    def _locked(self, value):
+        self.flag = value
+
+    def locked(self):
+        """Return True if the lock is held, False if not. (asyncio's.)
+
+        False also while a released lock is on its way to a task that waited for it.
+        """
+        return self.flag
+
+    def acquire(self):
+        """Wait until the lock is unlocked, lock it, and return True. (asyncio's.)
+
+        Nothing happens until it is awaited. It gives way to those that wait already. Cancelled, it
+        raises CancelledError and leaves the lock as it was. RuntimeError, where it has to wait: the
+        lock is bound to another loop, which is not closed.
+        """
+        return new_waiter(self, ACQUIRE)
+
+    def release(self):
+        """Unlock the lock, and let the first that waits for it have it. (asyncio's.)
+
+        Returns None. RuntimeError: the lock is not locked.
+        """
+        self.give()
+
+    def __aenter__(self):
+        if type(self) is Lock and not has_attributes(self) or is_own(self, "acquire", own_acquire):
+            return new_waiter(self, ENTER)
+        return ContextManager.__aenter__(self)
+
+    def __aexit__(self, exc_type, exc, tb, /):  # by position: cheaper to parse
+        if type(self) is Lock and not has_attributes(self) or is_own(self, "release", own_release):
+            return new_waiter(self, EXIT)
+        return ContextManager.__aexit__(self, exc_type, exc, tb)
+
+    def __getstate__(self):
+        return _protocols.getstate(self, "_locked")
+
+    def __repr__(self):
+        return _protocols.represent(self, "locked" if self.flag else "unlocked")
+
+
+cdef int wake_head(Lock self) except -1:
+    cdef Waiter head = <Waiter> self.head
+    cdef bint done
+    if head.state == PARKED:
+        done = head.future.done()
+        if not done:
+            self.wake(head)
+    return 0
+
+
+cdef bint is_own(object self, str name, object own) except -1:
+    """Whether a method is ours, and neither a subclass nor an instance attribute overrides it."""
+    method = getattr(self, name)
+    return (PyCFunction_Check(method)
+            and PyCFunction_GetFunction(method) is PyCFunction_GetFunction(own)
+            and PyCFunction_GetSelf(method) is <PyObject*> self)
+
+
+cdef object own_acquire = Lock().acquire
+cdef object own_release = Lock().release
+
+finish_public_class(<PyTypeObject*> Lock, "aiofastlock.Lock")
