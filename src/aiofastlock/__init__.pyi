@@ -1,0 +1,12 @@
+import asyncio
+from typing import Final, Literal
+
+__all__ = ["IMPLEMENTATION", "Lock"]
+
+__version__: Final[str]
+IMPLEMENTATION: Final[Literal["compiled", "pure"]]
+
+# Not asyncio's subclasses when they run: to type checkers they are, so that code annotated with
+# asyncio's takes ours.
+
+class Lock(asyncio.Lock): ...
