@@ -1,0 +1,149 @@
+"""What it costs: size, growth, and that nothing is left behind."""
+
+import asyncio
+import gc
+import random
+import sys
+import time
+
+import pytest
+from conftest import needs_refcounts
+
+
+def test_size(implementation, Lock):
+    if implementation == "compiled":
+        assert sys.getsizeof(Lock()) <= 96
+
+
+async def cost_per_waiter(lock, count):
+    """Seconds to cancel one of `count` waiters, in random order."""
+    await lock.acquire()
+    tasks = [asyncio.create_task(lock.acquire()) for _ in range(count)]
+    await asyncio.sleep(0)
+    random.Random(count).shuffle(tasks)
+    gc.collect()
+    gc.disable()
+    start = time.perf_counter()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    took = time.perf_counter() - start
+    gc.enable()
+    assert not lock._waiters
+    assert all(task.cancelled() for task in tasks)
+    return took / count
+
+
+async def test_cancelling_waiters_does_not_cost_more_the_more_there_are(OurLock):
+    few = min([await cost_per_waiter(OurLock(), 1_000) for _ in range(5)])
+    many = min([await cost_per_waiter(OurLock(), 16_000) for _ in range(3)])
+    assert many < 4 * few  # a queue that is searched makes it 16
+
+
+async def test_passing_cancelled_waiters_does_not_cost_more_the_more_there_are(OurLock):
+    """Newcomers pass a queue of cancelled waiters, again and again, within one iteration."""
+
+    async def cost(count):
+        lock = OurLock()
+        await lock.acquire()
+        tasks = [asyncio.create_task(lock.acquire()) for _ in range(count)]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        lock.release()
+        start = time.perf_counter()
+        for _ in range(count):
+            await lock.acquire()
+            lock.release()
+        took = time.perf_counter() - start
+        await asyncio.wait(tasks)
+        return took / count
+
+    few = min([await cost(1_000) for _ in range(5)])
+    many = min([await cost(16_000) for _ in range(3)])
+    assert many < 4 * few
+
+
+# ---- Leaks ----
+
+
+async def uncontended(lock):
+    async with lock:
+        pass
+    await lock.acquire()
+    lock.release()
+
+
+async def parked(lock):
+    async with lock:
+        task = asyncio.create_task(uncontended(lock))
+        await asyncio.sleep(0)
+    await task
+
+
+async def cancelled(lock):
+    async with lock:
+        task = asyncio.create_task(uncontended(lock))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def cancelled_when_woken(lock):
+    await lock.acquire()
+    task = asyncio.create_task(uncontended(lock))
+    await asyncio.sleep(0)
+    lock.release()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def by_hand(lock):
+    await lock.acquire()
+    for end in ("close", "throw", "drop"):
+        coroutine = lock.acquire()
+        coroutine.send(None)
+        if end == "close":
+            coroutine.close()
+        elif end == "throw":
+            with pytest.raises(KeyError):
+                coroutine.throw(KeyError("x"))
+        del coroutine
+    lock.release()
+
+
+async def refused(lock):
+    with pytest.raises(RuntimeError):
+        lock.release()
+    coroutine = lock.acquire()
+    await coroutine
+    with pytest.raises(RuntimeError):
+        await coroutine
+    lock.release()
+    with pytest.raises(TypeError):
+        type(lock)(1)
+
+
+async def made(lock):
+    other = type(lock)()
+    other.attribute = other
+    repr(other), other._waiters, other.__getstate__()
+
+
+@needs_refcounts
+@pytest.mark.parametrize(
+    "work", [uncontended, parked, cancelled, cancelled_when_woken, by_hand, refused, made]
+)
+async def test_nothing_is_left_behind(OurLock, work):
+    lock = OurLock()
+    await parked(lock)  # what is made once is made now: the binding to the loop, the spares
+    blocks = []
+    for _ in range(4):
+        for _ in range(200):
+            await work(lock)
+        gc.collect()
+        blocks.append((sys.getallocatedblocks(), sys.getrefcount(lock), sys.getrefcount(OurLock)))
+    grown = blocks[-1][0] - min(block[0] for block in blocks[:-1])
+    assert grown < 100, blocks  # one block a round would be 200
+    assert blocks[-1][1:] == blocks[0][1:]
+    assert not lock.locked()

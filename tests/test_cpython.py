@@ -1,0 +1,56 @@
+"""CPython's own tests of asyncio's locks, unmodified, from this interpreter's `test` package.
+
+They run in a process of their own, once with each half in asyncio's place.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+import aiofastlock
+
+HALVES = {"compiled": "1", "pure": "0"}
+if aiofastlock.IMPLEMENTATION == "pure":
+    del HALVES["compiled"]
+
+CLASSES = ["LockTests"]
+
+RUN = """
+import asyncio, sys, unittest
+import aiofastlock
+
+for name in aiofastlock.__all__:
+    if isinstance(getattr(aiofastlock, name), type):
+        setattr(asyncio, name, getattr(aiofastlock, name))
+        setattr(asyncio.locks, name, getattr(aiofastlock, name))
+
+assert aiofastlock.IMPLEMENTATION == sys.argv[1]
+from test.test_asyncio import test_locks
+suite = unittest.defaultTestLoader.loadTestsFromNames(sys.argv[2:], test_locks)
+result = unittest.TextTestRunner(verbosity=2).run(suite)
+sys.exit(not result.wasSuccessful())
+"""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("test") is None
+    or importlib.util.find_spec("test.test_asyncio") is None,
+    reason="this interpreter came without its own tests",
+)
+@pytest.mark.parametrize("tests", CLASSES)
+@pytest.mark.parametrize("half", HALVES)
+def test_cpythons_own_tests(half, tests):
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUN, half, tests],
+        env={**os.environ, "AIOFASTLOCK_EXTENSIONS": HALVES[half]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert f"{run.stderr.count(' ... ok')} tests in" in run.stderr  # none failed, none skipped
+    assert run.stderr.count(" ... ok") >= 10

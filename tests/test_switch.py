@@ -1,0 +1,172 @@
+"""AIOFASTLOCK_EXTENSIONS where the package is imported, each case in a process of its own."""
+
+import os
+import pickle
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+COMPILED = find_spec("aiofastlock._lock") is not None
+
+needs_compiled = pytest.mark.skipif(not COMPILED, reason="this install has no compiled half")
+needs_subinterpreters = pytest.mark.skipif(
+    sys.implementation.name != "cpython", reason="this Python has no subinterpreters"
+)
+
+IMPORT = "import aiofastlock; print(aiofastlock.IMPLEMENTATION)"
+BLOCK = "import sys; sys.modules['aiofastlock._lock'] = None\n"
+
+
+def run(code: str, switch: str | None) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if k != "AIOFASTLOCK_EXTENSIONS"}
+    if switch is not None:
+        env["AIOFASTLOCK_EXTENSIONS"] = switch
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def output(code: str, switch: str | None) -> list[str]:
+    done = run(code, switch)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def error(code: str, switch: str | None) -> str:
+    """The last line of the traceback."""
+    done = run(code, switch)
+    assert (done.returncode, done.stdout) == (1, "")
+    return done.stderr.splitlines()[-1]
+
+
+# An empty value is how many tools unset a variable.
+@pytest.mark.parametrize("switch", [None, ""])
+def test_unset(switch: str | None) -> None:
+    assert output(IMPORT, switch) == ["compiled" if COMPILED else "pure"]
+
+
+@pytest.mark.parametrize("switch", [None, ""])
+def test_unset_without_compiled_half(switch: str | None) -> None:
+    assert output(BLOCK + IMPORT, switch) == ["pure"]
+
+
+def test_pure() -> None:
+    code = IMPORT + "; import sys; print('aiofastlock._lock' in sys.modules)"
+    assert output(code, "0") == ["pure", "False"]
+
+
+@needs_compiled
+def test_compiled() -> None:
+    assert output(IMPORT, "1") == ["compiled"]
+
+
+def test_compiled_is_missing() -> None:
+    message = error(BLOCK + IMPORT, "1")
+    assert message.startswith("ImportError: AIOFASTLOCK_EXTENSIONS=1 asks for the compiled half")
+    assert "import of aiofastlock._lock halted" in message  # why
+    assert "C compiler" in message  # what to do
+    assert "unset AIOFASTLOCK_EXTENSIONS" in message
+
+
+@pytest.mark.parametrize("switch", ["2", "true", "no", " 1"])
+def test_unknown_value(switch: str) -> None:
+    assert (
+        error(IMPORT, switch)
+        == f"ValueError: AIOFASTLOCK_EXTENSIONS must be unset, 0 or 1, not {switch!r}"
+    )
+
+
+@pytest.mark.parametrize(
+    "switch", ["0", pytest.param("1", marks=needs_compiled)], ids=["pure", "compiled"]
+)
+def test_module_names_the_public_place(switch: str) -> None:
+    code = "from aiofastlock import Lock; print(Lock.__module__, Lock.__qualname__)"
+    assert output(code, switch) == ["aiofastlock Lock"]
+
+
+@needs_compiled
+@pytest.mark.parametrize(
+    ("dumps", "loads"), [("0", "1"), ("1", "0")], ids=["pure to compiled", "compiled to pure"]
+)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickle_of_the_other_half(dumps: str, loads: str, protocol: int) -> None:
+    dump = f"""
+import asyncio, pickle, aiofastlock
+locks = aiofastlock.Lock(), aiofastlock.Lock()
+asyncio.run(locks[1].acquire())
+locks[1].name = "mine"
+print(pickle.dumps(locks, {protocol}).hex())
+"""
+    [pickled] = output(dump, dumps)
+    load = f"""
+import asyncio, pickle, aiofastlock
+idle, held = pickle.loads(bytes.fromhex({pickled!r}))
+print(aiofastlock.IMPLEMENTATION, type(idle) is type(held) is aiofastlock.Lock)
+print(idle.locked(), held.locked(), held.name)
+held.release()
+print(held.locked(), asyncio.run(idle.acquire()))
+"""
+    implementation = "compiled" if loads == "1" else "pure"
+    assert output(load, loads) == [f"{implementation} True", "False True mine", "False True"]
+
+
+# The main interpreter comes first: the compiled half belongs to the first that imports it, where
+# that shares the main one's GIL. (3.12.1 aborts at exit if another is the first to import asyncio.)
+# An isolated one has a GIL of its own since 3.12, and refuses the compiled half for that already.
+SUBINTERPRETER = """
+try:
+    import _interpreters as interpreters
+    kinds = {{"config": "isolated"}}, {{"config": "legacy"}}
+except ImportError:  # before 3.13
+    import _xxsubinterpreters as interpreters
+    kinds = {{"isolated": True}}, {{"isolated": False}}
+{main}
+for kind in kinds:
+    interpreter = interpreters.create(**kind)
+    interpreters.run_string(interpreter, {code!r})
+    interpreters.destroy(interpreter)
+"""
+
+USE = """
+import asyncio, os
+try:
+    import aiofastlock
+except ImportError as error:
+    line = f"{type(error).__name__}: {error}"
+else:
+    assert asyncio.run(aiofastlock.Lock().acquire())
+    line = aiofastlock.IMPLEMENTATION
+os.write(1, (line + "\\n").encode())
+"""
+
+
+def in_subinterpreters(switch: str | None) -> list[str]:
+    return output(SUBINTERPRETER.format(main=USE, code=USE), switch)
+
+
+@needs_subinterpreters
+@needs_compiled
+def test_subinterpreter_gets_the_pure_half() -> None:
+    assert in_subinterpreters(None) == ["compiled", "pure", "pure"]
+
+
+@needs_subinterpreters
+@needs_compiled
+def test_subinterpreter_cannot_have_the_compiled_half() -> None:
+    main, *others = in_subinterpreters("1")
+    assert main == "compiled"
+    assert len(others) == 2
+    for line in others:
+        assert line.startswith("ImportError: AIOFASTLOCK_EXTENSIONS=1 asks for the compiled half")
+        assert "interpreter" in line.split(":")[2]  # why
+
+
+@needs_subinterpreters
+def test_subinterpreter_asked_for_the_pure_half() -> None:
+    assert in_subinterpreters("0") == ["pure", "pure", "pure"]
