@@ -1,4 +1,4 @@
-"""One suite over three implementations: asyncio's own locks, which are the oracle, and both halves."""
+"""One suite over three implementations: asyncio's own locks, the oracle, and both of our halves."""
 
 import asyncio
 import os

@@ -60,6 +60,44 @@ static inline void set_stop_iteration_true(void)
 #endif
 }
 
+/* ---- Futures ---- */
+
+/* The attribute that says that a task is about to wait for a future, set without a look-up. */
+static PyTypeObject *future_type = NULL;
+static PyGetSetDef *blocking = NULL;
+
+static inline void learn_future_type(PyObject *type, PyObject *descriptor)
+{
+    if (Py_IS_TYPE(descriptor, &PyGetSetDescr_Type)) {  /* not where asyncio has no C part */
+        future_type = (PyTypeObject *)Py_NewRef(type);
+        blocking = ((PyGetSetDescrObject *)descriptor)->d_getset;
+    }
+}
+
+static inline int set_blocking(PyObject *future, PyObject *name)
+{
+    if (Py_IS_TYPE(future, future_type)) {
+        return blocking->set(future, Py_True, blocking->closure);
+    }
+    return PyObject_SetAttr(future, name, Py_True);
+}
+
+/* future.set_result(True), unless it is done: 1, or 0 if it was. To ask it first costs more. */
+static inline int set_result_true(PyObject *future, PyObject *set_result, PyObject *if_done)
+{
+    PyObject *args[] = {future, Py_True};
+    PyObject *none = PyObject_VectorcallMethod(set_result, args, 2, NULL);
+    if (none != NULL) {
+        Py_DECREF(none);
+        return 1;
+    }
+    if (!PyErr_ExceptionMatches(if_done)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
+}
+
 /* ---- Types, finished by hand at import ---- */
 
 /* Cython knows no am_send. */

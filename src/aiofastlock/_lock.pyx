@@ -31,7 +31,7 @@ cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 
-from asyncio import _get_running_loop
+import asyncio
 
 from aiofastlock import _protocols
 from aiofastlock._pure.lock import ContextManager
@@ -41,6 +41,9 @@ cdef extern from "_lock.h":
     object spare_or_new_waiter(PyTypeObject*, object no_args)
     void keep_spare_waiter(object)
     void set_stop_iteration_true() noexcept
+    void learn_future_type(object, object descriptor)
+    int set_blocking(object future, object name) except -1
+    int set_result_true(object future, object set_result, object if_done) except -1
     void set_am_send(PyTypeObject*, sendfunc)
     void finish_public_class(PyTypeObject*, const char*)
     void drop_attributes(ParkingLot)
@@ -50,6 +53,8 @@ cdef extern from *:
     PyObject* Py_True
     PyObject* Py_None
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*, PyObject*) except -1
+    bint PyMethod_Check(object)
+    PyObject* PyMethod_GET_FUNCTION(object)
     bint PyCFunction_Check(object)
     void* PyCFunction_GetFunction(object) except NULL
     PyObject* PyCFunction_GetSelf(object) except? NULL
@@ -58,6 +63,13 @@ cdef extern from *:
 cdef enum:
     RETURN = 0
     NEXT = 1
+
+# Typed, so that using them looks nothing up.
+cdef object Future = asyncio.Future
+cdef object InvalidStateError = asyncio.InvalidStateError
+cdef object get_running_loop = asyncio._get_running_loop
+cdef object loops_create_future = asyncio.BaseEventLoop.create_future
+learn_future_type(Future, Future.__dict__["_asyncio_future_blocking"])
 
 cdef tuple METHODS = ("acquire", "__aenter__", "__aexit__")  # by Verb
 
@@ -110,9 +122,11 @@ cdef class ParkingLot:
         return False
 
     cdef int wake(self, Waiter waiter) except -1:
-        """Give a parked waiter, whose future is not done, its turn."""
+        """Give a parked waiter its turn, unless its future is done, as when it is cancelled."""
         waiter.state = WOKEN
-        waiter.future.set_result(True)
+        if not set_result_true(waiter.future, "set_result", InvalidStateError):
+            if waiter.state == WOKEN:
+                waiter.state = PARKED
         return 0
 
     @property
@@ -265,18 +279,26 @@ cdef int step(Waiter self) except -1:
 cdef int park(Waiter self) except -1:
     cdef ParkingLot lot = self.lot
     self.lot = None
-    loop = _get_running_loop()
+    loop = get_running_loop()
     if lot._loop is not loop or loop is None:
         bind(lot, loop)
         if lot.take():  # what stood in the way has gone with a closed loop
             return RETURN
-    future = loop.create_future()
-    future._asyncio_future_blocking = True
-    self.future = future
+    self.future = new_future(loop)
+    set_blocking(self.future, "_asyncio_future_blocking")
     self.lot = lot
     append(lot, self)
     self.state = PARKED
     return NEXT
+
+
+cdef object new_future(object loop):
+    """loop.create_future(); what asyncio's own does is done without calling it."""
+    create_future = loop.create_future
+    if (PyMethod_Check(create_future)
+            and PyMethod_GET_FUNCTION(create_future) is <PyObject*> loops_create_future):
+        return Future(loop=loop)
+    return create_future()
 
 
 cdef int resume(Waiter self) except -1:
@@ -287,6 +309,7 @@ cdef int resume(Waiter self) except -1:
         check_result(self)
     leave(self)
     lot.admit()
+    keep_spare_waiter(self)
     return RETURN
 
 
@@ -434,11 +457,8 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
 
 cdef int wake_head(Lock self) except -1:
     cdef Waiter head = <Waiter> self.head
-    cdef bint done
     if head.state == PARKED:
-        done = head.future.done()
-        if not done:
-            self.wake(head)
+        self.wake(head)
     return 0
 
 
