@@ -4,6 +4,9 @@
 
 #include <Python.h>
 
+/* A new reference in C to Cython's eyes: it takes the one that the pointer has. */
+#define owned(pointer) (pointer)
+
 /* ---- One spare waiter ----
 
    Almost every await of a lock finds it free and is over at once. The waiter that such an await

@@ -38,7 +38,8 @@ from aiofastlock._pure.lock import ContextManager
 
 cdef extern from "_lock.h":
     ctypedef int (*sendfunc)(object, object, PyObject**) except -1
-    object spare_or_new_waiter(PyTypeObject*, object no_args)
+    PyObject* spare_or_new_waiter(PyTypeObject*, object no_args) except NULL
+    object owned(PyObject*)
     void keep_spare_waiter(object)
     void set_stop_iteration_true() noexcept
     void learn_future_type(object, object descriptor)
@@ -74,12 +75,12 @@ learn_future_type(Future, Future.__dict__["_asyncio_future_blocking"])
 cdef tuple METHODS = ("acquire", "__aenter__", "__aexit__")  # by Verb
 
 
-cdef inline Waiter new_waiter(ParkingLot lot, Verb verb):
-    cdef Waiter waiter = <Waiter> spare_or_new_waiter(<PyTypeObject*> Waiter, ())
-    waiter.lot = lot
-    waiter.state = CREATED
-    waiter.verb = verb
-    return waiter
+cdef inline object new_waiter(ParkingLot lot, Verb verb):
+    cdef PyObject* waiter = spare_or_new_waiter(<PyTypeObject*> Waiter, ())
+    (<Waiter> waiter).lot = lot
+    (<Waiter> waiter).state = CREATED
+    (<Waiter> waiter).verb = verb
+    return owned(waiter)
 
 
 # ---- The queue ----
@@ -209,7 +210,7 @@ cdef class Waiter:
     """What a primitive's methods return to be awaited, once: a coroutine in all but its type."""
 
     def __await__(self):
-        if self.state == PARKED or self.state == WOKEN:
+        if self.state >= PARKED:
             raise RuntimeError("coroutine is being awaited already")
         return self
 

@@ -42,12 +42,13 @@ class Queue:
     def wake_head(self) -> None:
         """Give the first waiter its turn, unless it is settled or cancelled."""
         if self.parked and not self.settled:
-            head = next(iter(self.parked))
+            head, _ = self.parked.popitem(last=False)
+            self.settled[head] = None
             if not head.done():
-                del self.parked[head]
-                self.settled[head] = None
                 self.woken += 1
                 head.set_result(True)
+            elif not head.cancelled():
+                self.woken += 1
 
     def remove(self, future: Future[Any]) -> None:
         if future in self.settled:
@@ -155,7 +156,7 @@ class Lock(ContextManager, ParkingLot):
         lock is bound to another loop, which is not closed.
         """
         queue = self._queue
-        if self._locked or (queue is not None and queue.any_live()):
+        if self._locked or (queue is not None and (queue.woken or queue.any_live())):
             loop: Any = _get_running_loop()
             if queue is None or loop is not self._loop:
                 queue = self._bind(loop)
@@ -169,7 +170,11 @@ class Lock(ContextManager, ParkingLot):
                     queue.remove(future)
                     self._forgo()
                     raise
-                queue.remove(future)
+                if future in queue.settled:  # what remove() does, without the call
+                    del queue.settled[future]
+                    queue.woken -= 1
+                else:
+                    del queue.parked[future]
         self._locked = True
         return True
 
