@@ -4,8 +4,8 @@ from cpython.object cimport PyObject
 cdef enum State:
     FINISHED  # never made by a lot, or done with for good
     CREATED   # nothing has been awaited yet
-    PARKED    # in the queue; wake() has not set its future
-    WOKEN     # in the queue; wake() has set its future, so a turn is on its way to it
+    PARKED    # in the queue, its turn still to come
+    WOKEN     # in the queue, its future set, so that a turn is on its way to it
 
 
 cdef enum Verb:
@@ -18,17 +18,17 @@ cdef class ParkingLot:
     cdef object __weakref__
     cdef dict __dict__
     cdef public object _loop       # the loop that its waiters wait on, None before the first
-    cdef PyObject* head            # the queue in order of arrival; these Waiters are borrowed
-    cdef PyObject* tail
-    cdef PyObject* first_live      # every waiter before this one has a cancelled future
-    cdef unsigned int count
-    cdef bint flag                 # the primitive's own, here to fill the gap behind count
+    cdef PyObject* head            # who came first; a ring, so head.prev came last. Borrowed
+    cdef PyObject* parked          # the first that is not settled, NULL if all are. Borrowed
+    cdef unsigned int count        # how many are in the queue
+    cdef unsigned int woken        # how many of them are WOKEN
 
     cdef bint take(self) except -1
     cdef int give(self) except -1
     cdef int admit(self) except -1
     cdef int forgo(self) except -1
 
+    cdef PyObject* first_parked(self) except? NULL
     cdef bint any_live(self) except -1
     cdef int wake(self, Waiter waiter) except -1
 
@@ -43,4 +43,4 @@ cdef class Waiter:
 
 
 cdef class Lock(ParkingLot):
-    pass
+    cdef bint held

@@ -10,6 +10,8 @@ is resumed, thrown into, closed or deallocated. From that follow the invariants:
 
 - A waiter is in the queue exactly while its state is PARKED or WOKEN. It then has a lot and a
   future, and is alive: what the links point at is never gone. A lot with a queue is alive too.
+- Every waiter before `parked` is settled: woken, or found to be cancelled. It leaves when its task
+  has run, and until then nobody need look at it again.
 - Every step takes constant time, wherever in the queue the waiter is. (asyncio's deque.remove()
   makes cancelling N tasks take N * N.) Nothing recurses, however long the queue.
 - A state is changed before anything is called that may run Python code (a loop's create_future(),
@@ -18,8 +20,7 @@ is resumed, thrown into, closed or deallocated. From that follow the invariants:
   it on through forgo().
 
 A waiter parks on a real future of the loop, since tasks, debuggers and other libraries look there.
-Nobody tells the lot when a future is cancelled: its waiter stays in the queue until its task has
-run, as in asyncio, and `first_live` remembers how far the queue is known to be cancelled.
+Nobody tells the lot when a future is cancelled. That is found out when its waiter comes first.
 
 Considered and not done: a queue of futures, with the awaitable beside it (one more object a wait,
 and a search or an index to unlink it); links that own (a chain of waiters then dies recursively,
@@ -107,27 +108,30 @@ cdef class ParkingLot:
         """A waiter died instead of taking its turn. It has left the queue."""
         raise NotImplementedError
 
+    cdef PyObject* first_parked(self) except? NULL:
+        """The first that is neither woken nor done by other hands, or NULL. Amortised O(1)."""
+        cdef Waiter waiter
+        cdef bint done, cancelled
+        while self.parked is not NULL:
+            waiter = <Waiter> self.parked
+            done = waiter.future.done()
+            if not done:
+                break
+            cancelled = waiter.future.cancelled()
+            settle(self, waiter, not cancelled)
+        return self.parked
+
     cdef bint any_live(self) except -1:
         """Whether anybody in the queue has not been cancelled. Amortised O(1)."""
-        cdef Waiter waiter
-        cdef bint cancelled
-        if self.head is not NULL and (<Waiter> self.head).state == WOKEN:
-            return True
-        while self.first_live is not NULL:
-            waiter = <Waiter> self.first_live
-            cancelled = waiter.future.cancelled()
-            if not cancelled:
-                return True
-            if self.first_live is <PyObject*> waiter:
-                self.first_live = waiter.next
-        return False
+        return self.woken > 0 or self.first_parked() is not NULL
 
     cdef int wake(self, Waiter waiter) except -1:
         """Give a parked waiter its turn, unless its future is done, as when it is cancelled."""
-        waiter.state = WOKEN
+        settle(self, waiter, True)
         if not set_result_true(waiter.future, "set_result", InvalidStateError):
             if waiter.state == WOKEN:
                 waiter.state = PARKED
+                self.woken -= 1
         return 0
 
     @property
@@ -141,7 +145,7 @@ cdef class ParkingLot:
     def _futures(self):
         cdef list futures = []
         cdef PyObject* waiter = self.head
-        while waiter is not NULL:
+        while len(futures) < self.count:
             futures.append((<Waiter> waiter).future)
             waiter = (<Waiter> waiter).next
         return futures
@@ -161,30 +165,44 @@ cdef class ParkingLot:
 
 
 cdef inline void append(ParkingLot lot, Waiter waiter) noexcept:
-    waiter.prev = lot.tail
-    waiter.next = NULL
-    if lot.tail is NULL:
-        lot.head = <PyObject*> waiter
+    cdef PyObject* self = <PyObject*> waiter
+    if lot.head is NULL:
+        lot.head = waiter.prev = waiter.next = self
     else:
-        (<Waiter> lot.tail).next = <PyObject*> waiter
-    lot.tail = <PyObject*> waiter
-    if lot.first_live is NULL:
-        lot.first_live = <PyObject*> waiter
+        waiter.next = lot.head
+        waiter.prev = (<Waiter> lot.head).prev
+        (<Waiter> waiter.prev).next = self
+        (<Waiter> waiter.next).prev = self
+    if lot.parked is NULL:
+        lot.parked = self
     lot.count += 1
 
 
+cdef inline void pass_over(ParkingLot lot, Waiter waiter) noexcept:
+    """Whoever is parked from here on, it is not this one."""
+    if lot.parked is <PyObject*> waiter:
+        lot.parked = NULL if waiter.next is lot.head else waiter.next
+
+
+cdef inline void settle(ParkingLot lot, Waiter waiter, bint woken) noexcept:
+    if waiter.state == PARKED:
+        pass_over(lot, waiter)
+        if woken:
+            waiter.state = WOKEN
+            lot.woken += 1
+
+
 cdef inline void unlink(ParkingLot lot, Waiter waiter) noexcept:
-    if waiter.prev is NULL:
-        lot.head = waiter.next
+    pass_over(lot, waiter)
+    if waiter.next is <PyObject*> waiter:
+        lot.head = NULL
     else:
         (<Waiter> waiter.prev).next = waiter.next
-    if waiter.next is NULL:
-        lot.tail = waiter.prev
-    else:
         (<Waiter> waiter.next).prev = waiter.prev
-    if lot.first_live is <PyObject*> waiter:
-        lot.first_live = waiter.next
+        if lot.head is <PyObject*> waiter:
+            lot.head = waiter.next
     lot.count -= 1
+    lot.woken -= waiter.state == WOKEN
 
 
 cdef int bind(ParkingLot lot, object loop) except -1:
@@ -386,42 +404,41 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
     # has to look at the head.
 
     cdef bint take(self) except -1:
-        if self.flag or self.head is not NULL and self.any_live():
+        if self.held or self.head is not NULL and self.any_live():
             return False
-        self.flag = True
+        self.held = True
         return True
 
     cdef int give(self) except -1:
-        if not self.flag:
+        if not self.held:
             raise RuntimeError("Lock is not acquired.")
-        self.flag = False
-        if self.head is not NULL:
-            wake_head(self)
+        self.held = False
+        wake_head(self)
         return 0
 
     cdef int admit(self) except -1:
-        self.flag = True
+        self.held = True
         return 0
 
     cdef int forgo(self) except -1:
-        if not self.flag and self.head is not NULL and not self._loop.is_closed():
+        if not self.held and self.parked is not NULL and not self._loop.is_closed():
             wake_head(self)
         return 0
 
     @property
     def _locked(self):
-        return self.flag
+        return self.held
 
     @_locked.setter
     def _locked(self, value):
-        self.flag = value
+        self.held = value
 
     def locked(self):
         """Return True if the lock is held, False if not. (asyncio's.)
 
         False also while a released lock is on its way to a task that waited for it.
         """
-        return self.flag
+        return self.held
 
     def acquire(self):
         """Wait until the lock is unlocked, lock it, and return True. (asyncio's.)
@@ -453,13 +470,12 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
         return _protocols.getstate(self, "_locked")
 
     def __repr__(self):
-        return _protocols.represent(self, "locked" if self.flag else "unlocked")
+        return _protocols.represent(self, "locked" if self.held else "unlocked")
 
 
-cdef int wake_head(Lock self) except -1:
-    cdef Waiter head = <Waiter> self.head
-    if head.state == PARKED:
-        self.wake(head)
+cdef inline int wake_head(Lock self) except -1:
+    if self.head is not NULL and self.head is self.parked:
+        self.wake(<Waiter> self.head)
     return 0
 
 
