@@ -813,8 +813,13 @@ async def test_private_state_is_writable(Lock):
     lock.release()
     lock._loop = loop = asyncio.get_running_loop()
     assert lock._loop is loop
-    async with lock:
-        pass
+    await lock.acquire()
+    tasks = await park(lock, 2)
+    lock._loop = None  # some make a lock forget its loop like this
+    lock.release()
+    tasks[0].cancel()
+    await asyncio.wait(tasks)
+    assert not lock.locked()
 
 
 # ---- Collected ----

@@ -209,14 +209,18 @@ cdef int bind(ParkingLot lot, object loop) except -1:
     """Bind a lot to the running loop, or refuse it."""
     if loop is None:
         raise RuntimeError("no running event loop")
-    if lot._loop is not None:
-        if not lot._loop.is_closed():
-            raise RuntimeError(f"{lot!r} is bound to a different event loop")
+    if is_closed(lot._loop):
         # Nobody can be woken on a closed loop. Those who are still parked there are let go.
         while lot.head is not NULL:
             leave(<Waiter> lot.head)
+    elif lot._loop is not None:
+        raise RuntimeError(f"{lot!r} is bound to a different event loop")
     lot._loop = loop
     return 0
+
+
+cdef bint is_closed(object loop) except -1:
+    return loop is not None and loop.is_closed()
 
 
 # ---- The awaitable ----
@@ -421,7 +425,7 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
         return 0
 
     cdef int forgo(self) except -1:
-        if not self.held and self.parked is not NULL and not self._loop.is_closed():
+        if not self.held and self.parked is not NULL and not is_closed(self._loop):
             wake_head(self)
         return 0
 

@@ -180,8 +180,8 @@ class Lock(ContextManager, ParkingLot):
 
     def _forgo(self) -> None:
         """A waiter died instead of taking its turn: see that the next one gets it."""
-        if not self._locked and self._queue and self._loop and not self._loop.is_closed():
-            self._queue.wake_head()
+        if not self._locked and not (self._loop and self._loop.is_closed()):
+            self._queue.wake_head()  # type: ignore[union-attr]
 
     def release(self) -> None:
         """Unlock the lock, and let the first that waits for it have it. (asyncio's.)
