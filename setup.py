@@ -10,6 +10,10 @@ import sys
 
 from setuptools import Extension, setup
 
+switch = os.environ.get("AIOFASTLOCK_EXTENSIONS", "")
+if switch not in ("", "0", "1"):
+    sys.exit(f"AIOFASTLOCK_EXTENSIONS must be unset, 0 or 1, not {switch!r}")
+
 NO_COMPILER = """
 ******************************************************************************
 aiofastlock: the compiled half could not be built ({}).
@@ -41,12 +45,13 @@ def extensions():
         "auto_pickle": False,
         "autotestdict": False,
     }
-    return cythonize([room], build_dir="build/cython", compiler_directives=directives)
+    rooms = cythonize([room], build_dir="build/cython", compiler_directives=directives)
+    for room in rooms:
+        # `pip install -e` can't be begun anew below; it goes on without what is optional.
+        room.optional = not switch and "editable_wheel" in sys.argv
+    return rooms
 
 
-switch = os.environ.get("AIOFASTLOCK_EXTENSIONS", "")
-if switch not in ("", "0", "1"):
-    sys.exit(f"AIOFASTLOCK_EXTENSIONS must be unset, 0 or 1, not {switch!r}")
 wanted = switch == "1" or (not switch and sys.implementation.name == "cpython")
 rooms = extensions() if wanted else []
 try:

@@ -41,26 +41,45 @@ static inline void keep_spare_waiter(PyObject *waiter)
 /* ---- StopIteration(True), the way an await gives True through tp_iternext ----
 
    The interpreter takes the value out and drops the exception, so one instance serves again and
-   again, as long as nobody else holds it and nobody has marked it. */
+   again. Whoever calls __next__() himself can keep it, or mark it: then a new one takes its place. */
 
 static PyObject *spare_stop = NULL;
+
+static inline int is_unmarked(PyStopIterationObject *stop)
+{
+    return Py_REFCNT(stop) == 1 && !stop->traceback && !stop->context && !stop->cause
+           && !stop->suppress_context && !stop->dict && !stop->notes && stop->value == Py_True
+           && PyTuple_GET_SIZE(stop->args) == 1 && PyTuple_GET_ITEM(stop->args, 0) == Py_True;
+}
 
 static inline void set_stop_iteration_true(void)
 {
 #if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED)
-    PyStopIterationObject *stop = (PyStopIterationObject *)spare_stop;
-    if (stop == NULL || Py_REFCNT(stop) != 1 || stop->value != Py_True || stop->dict
-        || stop->notes || stop->traceback || stop->context || stop->cause) {
-        stop = (PyStopIterationObject *)PyObject_CallOneArg(PyExc_StopIteration, Py_True);
-        if (stop == NULL) {
+    PyObject *stop = spare_stop;
+    if (stop == NULL || !is_unmarked((PyStopIterationObject *)stop)) {
+        PyObject *fresh = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
+        if (fresh == NULL) {
             return;
         }
-        Py_XSETREF(spare_stop, (PyObject *)stop);
+        /* The old one may hold the frames that it went through: code may run when it goes, which
+           comes here again. */
+        PyObject *old = spare_stop;
+        spare_stop = Py_NewRef(fresh);
+        Py_XDECREF(old);
+        PyErr_SetRaisedException(fresh);
+        return;
     }
-    PyErr_SetRaisedException(Py_NewRef((PyObject *)stop));
+    PyErr_SetRaisedException(Py_NewRef(stop));
 #else
     PyErr_SetObject(PyExc_StopIteration, Py_True);
 #endif
+}
+
+/* Made at import, so that no acquire fails for want of it. */
+static inline int make_spare_stop(void)
+{
+    spare_stop = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
+    return spare_stop == NULL ? -1 : 0;
 }
 
 /* ---- Futures ---- */
@@ -85,7 +104,8 @@ static inline int set_blocking(PyObject *future, PyObject *name)
     return PyObject_SetAttr(future, name, Py_True);
 }
 
-/* future.set_result(True), unless it is done: 1, or 0 if it was. To ask it first costs more. */
+/* future.set_result(True): 1, or 0 if it was done, or -1 with an exception, which is not raised yet.
+   To ask first whether it is done costs more. */
 static inline int set_result_true(PyObject *future, PyObject *set_result, PyObject *if_done)
 {
     PyObject *args[] = {future, Py_True};
@@ -166,8 +186,11 @@ static inline void finish_public_class(PyTypeObject *type, const char *name)
     PyType_Modified(type);
 }
 
+#define raise_what_is_set() (-1)
+
 /* Cython makes every instance a __dict__; without one, objects are smaller and the interpreter
-   can specialise the look-up of their methods. It is made when an attribute is set. */
+   can specialise the look-up of their methods. It is made when an attribute is set. And it is
+   dropped here when the instance dies: Cython empties it by recursion. */
 #define drop_attributes(lot) Py_CLEAR((lot)->__dict__)
 #define has_attributes(lot) ((lot)->__dict__ != NULL)
 

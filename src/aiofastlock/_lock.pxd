@@ -34,7 +34,7 @@ cdef class ParkingLot:
 
 
 cdef class Waiter:
-    cdef ParkingLot lot            # None when finished
+    cdef ParkingLot lot            # None once finished, unless take() or give() raised
     cdef object future             # what the task waits on, None unless parked or woken
     cdef PyObject* prev            # in the lot's queue, borrowed
     cdef PyObject* next

@@ -14,8 +14,9 @@ is resumed, thrown into, closed or deallocated. From that follow the invariants:
   has run, and until then nobody need look at it again.
 - Every step takes constant time, wherever in the queue the waiter is. (asyncio's deque.remove()
   makes cancelling N tasks take N * N.) Nothing recurses, however long the queue.
-- A state is changed before anything is called that may run Python code (a loop's create_future(),
-  a future's set_result()), so that such code finds lot and queue whole.
+- A state is changed before anything is called that may run Python code (a loop's create_future()
+  and is_closed(), a future's methods, its death, the collector), so that such code finds lot and
+  queue whole; what such code may have changed is looked at again after it.
 - A turn is never lost. A waiter that was woken either takes its turn or, whatever it dies of, hands
   it on through forgo().
 
@@ -43,9 +44,11 @@ cdef extern from "_lock.h":
     object owned(PyObject*)
     void keep_spare_waiter(object)
     void set_stop_iteration_true() noexcept
+    int make_spare_stop() except -1
     void learn_future_type(object, object descriptor)
     int set_blocking(object future, object name) except -1
-    int set_result_true(object future, object set_result, object if_done) except -1
+    int set_result_true(object future, object set_result, object if_done) noexcept
+    int raise_what_is_set() except -1
     void set_am_send(PyTypeObject*, sendfunc)
     void finish_public_class(PyTypeObject*, const char*)
     void drop_attributes(ParkingLot)
@@ -71,6 +74,7 @@ cdef object Future = asyncio.Future
 cdef object InvalidStateError = asyncio.InvalidStateError
 cdef object get_running_loop = asyncio._get_running_loop
 cdef object loops_create_future = asyncio.BaseEventLoop.create_future
+make_spare_stop()
 learn_future_type(Future, Future.__dict__["_asyncio_future_blocking"])
 
 cdef tuple METHODS = ("acquire", "__aenter__", "__aexit__")  # by Verb
@@ -86,10 +90,14 @@ cdef inline object new_waiter(ParkingLot lot, Verb verb):
 
 # ---- The queue ----
 
+@cython.no_gc_clear  # Cython would leave None where a __dict__ has to be; dicts break cycles
 cdef class ParkingLot:
     """A queue of waiters. What they wait for, the primitives say, in four methods."""
 
     def __cinit__(self):
+        drop_attributes(self)
+
+    def __dealloc__(self):
         drop_attributes(self)
 
     cdef bint take(self) except -1:
@@ -114,10 +122,11 @@ cdef class ParkingLot:
         cdef bint done, cancelled
         while self.parked is not NULL:
             waiter = <Waiter> self.parked
-            done = waiter.future.done()
+            future = waiter.future
+            done = future.done()
             if not done:
                 break
-            cancelled = waiter.future.cancelled()
+            cancelled = future.cancelled()
             settle(self, waiter, not cancelled)
         return self.parked
 
@@ -126,12 +135,12 @@ cdef class ParkingLot:
         return self.woken > 0 or self.first_parked() is not NULL
 
     cdef int wake(self, Waiter waiter) except -1:
-        """Give a parked waiter its turn, unless its future is done, as when it is cancelled."""
+        """Give a parked waiter its turn, unless it is cancelled."""
+        future = waiter.future
         settle(self, waiter, True)
-        if not set_result_true(waiter.future, "set_result", InvalidStateError):
-            if waiter.state == WOKEN:
-                waiter.state = PARKED
-                self.woken -= 1
+        cdef int outcome = set_result_true(future, "set_result", InvalidStateError)
+        if outcome != 1:
+            unwoken(self, waiter, future, outcome)
         return 0
 
     @property
@@ -192,6 +201,26 @@ cdef inline void settle(ParkingLot lot, Waiter waiter, bint woken) noexcept:
             lot.woken += 1
 
 
+cdef int unwoken(ParkingLot lot, Waiter waiter, object future, int outcome) except -1:
+    """set_result() did not do it: the future was done, or it raised."""
+    cdef bint done = True, cancelled
+    if outcome == 0:
+        cancelled = future.cancelled()
+        if cancelled and waiter.state == WOKEN:
+            waiter.state = PARKED
+            lot.woken -= 1
+        return 0
+    try:
+        return raise_what_is_set()
+    except BaseException:
+        done = future.done()
+        if not done and waiter.state == WOKEN:  # as if it had never been tried
+            waiter.state = PARKED
+            lot.woken -= 1
+            lot.parked = <PyObject*> waiter
+        raise
+
+
 cdef inline void unlink(ParkingLot lot, Waiter waiter) noexcept:
     pass_over(lot, waiter)
     if waiter.next is <PyObject*> waiter:
@@ -245,11 +274,14 @@ cdef class Waiter:
             set_stop_iteration_true()
         raise StopIteration
 
+    # Not by way of __next__: an exception that goes to Python code is none to use again.
     def send(self, value):
         """Resume, as a coroutine's send() does."""
         if value is not None and self.state == CREATED:
             raise TypeError("can't send non-None value to a just-started coroutine")
-        return next(self)
+        if step(self) == NEXT:
+            return self.future
+        raise StopIteration(True) if self.verb == ACQUIRE else StopIteration
 
     def throw(self, typ, val=None, tb=None):
         """Raise an exception where this waits, as a coroutine's throw() does."""
@@ -262,8 +294,7 @@ cdef class Waiter:
 
     def close(self):
         """Stop waiting, as a coroutine's close() does."""
-        if self.state != FINISHED:
-            abandon(self)
+        abandon(self)
 
     @property
     def __name__(self):
@@ -305,10 +336,13 @@ cdef int park(Waiter self) except -1:
     loop = get_running_loop()
     if lot._loop is not loop or loop is None:
         bind(lot, loop)
-        if lot.take():  # what stood in the way has gone with a closed loop
-            return RETURN
-    self.future = new_future(loop)
-    set_blocking(self.future, "_asyncio_future_blocking")
+    future = new_future(loop)
+    set_blocking(future, "_asyncio_future_blocking")
+    # Once more: what stood in the way may have gone with a closed loop, or while code ran to make
+    # the future (the collector can run any), and then nobody would come to wake this waiter.
+    if lot.take():
+        return RETURN
+    self.future = future
     self.lot = lot
     append(lot, self)
     self.state = PARKED
@@ -326,22 +360,23 @@ cdef object new_future(object loop):
 
 cdef int resume(Waiter self) except -1:
     cdef ParkingLot lot = self.lot
+    future = self.future  # outlives the step: code may run when it goes
+    if self.state == PARKED:
+        check_result(self, future)
     if self.state == FINISHED:
         raise RuntimeError("cannot reuse already awaited coroutine")
-    if self.state == PARKED:
-        check_result(self)
     leave(self)
     lot.admit()
     keep_spare_waiter(self)
     return RETURN
 
 
-cdef int check_result(Waiter self) except -1:
+cdef int check_result(Waiter self, object future) except -1:
     """Resumed, but not by wake(): others have set or cancelled the future, or nobody has."""
     try:
-        if not self.future.done():
+        if not future.done():
             raise RuntimeError("await wasn't used with future")
-        self.future.result()
+        future.result()
     except BaseException:
         abandon(self)
         raise
@@ -351,10 +386,11 @@ cdef int check_result(Waiter self) except -1:
 cdef int abandon(Waiter self) except -1:
     """Finish without having had the turn."""
     cdef ParkingLot lot = self.lot
+    future = self.future  # as in resume()
     if self.state == CREATED:
         self.state = FINISHED
         self.lot = None
-    else:
+    elif self.state != FINISHED:
         leave(self)
         lot.forgo()
     return 0
@@ -387,6 +423,7 @@ set_am_send(<PyTypeObject*> Waiter, <sendfunc> waiter_send)
 
 # ---- Lock ----
 
+@cython.no_gc_clear
 cdef class Lock(ParkingLot):
     """Lock()
 --
@@ -408,7 +445,7 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
     # has to look at the head.
 
     cdef bint take(self) except -1:
-        if self.held or self.head is not NULL and self.any_live():
+        if self.held or self.head is not NULL and (self.any_live() or self.held):
             return False
         self.held = True
         return True
@@ -426,7 +463,8 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
 
     cdef int forgo(self) except -1:
         if not self.held and self.parked is not NULL and not is_closed(self._loop):
-            wake_head(self)
+            if not self.held:  # still not: is_closed() is Python code
+                wake_head(self)
         return 0
 
     @property

@@ -25,8 +25,16 @@ class Queue:
 
     def __init__(self) -> None:
         self.parked: OrderedDict[Future[Any], None] = OrderedDict()
-        self.settled: dict[Future[Any], None] = {}
-        self.woken = 0  # how many of the settled are not cancelled
+        self.settled: dict[Future[Any], bool] = {}  # to whether it is woken, and not cancelled
+        self.woken = 0  # how many of the settled are
+
+    # The steps below keep a waiter in one of the dicts, and `woken` right, before each call that
+    # can run other code or fail.
+
+    def settle(self, first: Future[Any], woken: bool) -> None:
+        self.settled[first] = woken
+        del self.parked[first]
+        self.woken += woken
 
     def any_live(self) -> bool:
         """Whether anybody in the queue has not been cancelled. Amortised O(1)."""
@@ -34,26 +42,33 @@ class Queue:
             first = next(iter(self.parked))
             if not first.done():
                 return True
-            del self.parked[first]
-            self.settled[first] = None
-            self.woken += not first.cancelled()
+            if first in self.parked:
+                self.settle(first, not first.cancelled())
         return self.woken > 0
 
     def wake_head(self) -> None:
         """Give the first waiter its turn, unless it is settled or cancelled."""
         if self.parked and not self.settled:
-            head, _ = self.parked.popitem(last=False)
-            self.settled[head] = None
+            head = next(iter(self.parked))
+            self.settled[head] = True
+            del self.parked[head]
+            self.woken += 1
             if not head.done():
-                self.woken += 1
-                head.set_result(True)
-            elif not head.cancelled():
-                self.woken += 1
+                try:
+                    head.set_result(True)
+                except BaseException:
+                    if not head.done() and self.settled.pop(head, False):
+                        self.woken -= 1  # as if it had never been tried
+                        self.parked[head] = None
+                        self.parked.move_to_end(head, last=False)
+                    raise
+            elif head.cancelled() and self.settled.get(head):
+                self.settled[head] = False
+                self.woken -= 1
 
     def remove(self, future: Future[Any]) -> None:
         if future in self.settled:
-            del self.settled[future]
-            self.woken -= not future.cancelled()
+            self.woken -= self.settled.pop(future)
         else:
             del self.parked[future]
 
@@ -160,9 +175,10 @@ class Lock(ContextManager, ParkingLot):
             loop: Any = _get_running_loop()
             if queue is None or loop is not self._loop:
                 queue = self._bind(loop)
-            # A queue that was begun anew has nobody in it to give way to.
-            if self._locked or queue.woken or queue.parked:
-                future = loop.create_future()
+            future = loop.create_future()
+            # Once more: what stood in the way may have gone with a closed loop, or while code ran
+            # to make the future, and then nobody would come to wake this waiter.
+            if self._locked or queue.woken or queue.any_live():
                 queue.parked[future] = None
                 try:
                     await future
@@ -171,8 +187,7 @@ class Lock(ContextManager, ParkingLot):
                     self._forgo()
                     raise
                 if future in queue.settled:  # what remove() does, without the call
-                    del queue.settled[future]
-                    queue.woken -= 1
+                    queue.woken -= queue.settled.pop(future)
                 else:
                     del queue.parked[future]
         self._locked = True
@@ -180,8 +195,11 @@ class Lock(ContextManager, ParkingLot):
 
     def _forgo(self) -> None:
         """A waiter died instead of taking its turn: see that the next one gets it."""
-        if not self._locked and not (self._loop and self._loop.is_closed()):
-            self._queue.wake_head()  # type: ignore[union-attr]
+        closed = (
+            self._loop is not None and self._loop.is_closed()
+        )  # can run other code: comes first
+        if self._queue is not None and not closed and not self._locked:
+            self._queue.wake_head()
 
     def release(self) -> None:
         """Unlock the lock, and let the first that waits for it have it. (asyncio's.)

@@ -1,0 +1,338 @@
+"""Code that runs in the middle of a step: a loop's or a future's methods, a destructor.
+
+None of it may crash, lose a turn or let two in. asyncio's own futures and loops run Python code
+there too: BaseEventLoop.is_closed() is Python, so that a signal handler can run inside it.
+"""
+
+import asyncio
+import gc
+import signal
+import threading
+
+import pytest
+from conftest import OURS, needs_refcounts
+
+
+class Future(asyncio.futures._PyFuture):
+    """A future in Python, which does what it is told in the middle of done() or set_result()."""
+
+    def __init__(self, **keywords):
+        self.in_done = self.in_set_result = None
+        super().__init__(**keywords)
+
+    def done(self):
+        if self.in_done is not None:
+            interrupt, self.in_done = self.in_done, None
+            interrupt()
+        return super().done()
+
+    def set_result(self, result):
+        if self.in_set_result is not None:
+            interrupt, self.in_set_result = self.in_set_result, None
+            interrupt()
+        super().set_result(result)
+
+
+class Loop(asyncio.SelectorEventLoop):
+    in_is_closed = in_create_future = None
+
+    def create_future(self):
+        if self.in_create_future is not None:
+            interrupt, self.in_create_future = self.in_create_future, None
+            interrupt()
+        return Future(loop=self)
+
+    def is_closed(self):
+        if self.in_is_closed is not None:
+            interrupt, self.in_is_closed = self.in_is_closed, None
+            interrupt()
+        return super().is_closed()
+
+
+def on(main):
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        return runner.run(main())
+
+
+def parked(lock):
+    coroutine = lock.acquire()
+    return coroutine, coroutine.send(None)
+
+
+def finish(coroutine):
+    with pytest.raises(StopIteration) as stop:
+        coroutine.send(None)
+    assert stop.value.value is True
+
+
+async def works(lock):
+    """The lock is free, has nobody in its queue, and serves two tasks."""
+    assert not lock.locked()
+    assert not lock._waiters
+
+    async def use():
+        async with lock:
+            await asyncio.sleep(0)
+
+    await asyncio.wait_for(asyncio.gather(use(), use(), use()), 1)
+    assert not lock.locked()
+
+
+def test_a_waiter_closed_in_its_own_set_result(OurLock):
+    async def main():
+        lock = OurLock()
+        await lock.acquire()
+        coroutine, future = parked(lock)
+        future.in_set_result = coroutine.close
+        lock.release()
+        assert future.done()
+        await works(lock)
+
+    on(main)
+
+
+@pytest.mark.parametrize("asked_by", ["release", "newcomer"])
+def test_a_waiter_closed_in_its_own_done(OurLock, asked_by):
+    async def main():
+        lock = OurLock()
+        await lock.acquire()
+        coroutine, future = parked(lock)
+        future.in_done = coroutine.close
+        if asked_by == "newcomer":
+            lock._locked = False
+            finish(lock.acquire())
+            assert not lock._waiters
+        lock.release()
+        coroutine.close()
+        await works(lock)
+
+    on(main)
+
+
+def test_a_waiter_closed_while_it_is_resumed(OurLock):
+    async def main():
+        lock = OurLock()
+        await lock.acquire()
+        coroutine, future = parked(lock)
+        future.in_done = coroutine.close
+        with pytest.raises((RuntimeError, ValueError)):  # finished already, or executing
+            coroutine.send(None)
+        assert not lock._waiters
+        lock.release()
+        await works(lock)
+
+    on(main)
+
+
+def test_another_waiter_closed_in_is_closed(OurLock):
+    async def main():
+        lock = OurLock()
+        await lock.acquire()
+        (first, _), (second, _) = parked(lock), parked(lock)
+        lock.release()
+        asyncio.get_running_loop().in_is_closed = second.close
+        first.close()
+        await works(lock)
+
+    on(main)
+
+
+def test_the_lock_taken_in_is_closed(OurLock):
+    async def main():
+        lock = OurLock()
+        await lock.acquire()
+        (first, _), (second, future) = parked(lock), parked(lock)
+        lock.release()
+        asyncio.get_running_loop().in_is_closed = lambda: setattr(lock, "_locked", True)
+        first.close()
+        assert not future.done()  # the lock is held: nobody else's turn
+        lock.release()
+        finish(second)
+        lock.release()
+        await works(lock)
+
+    on(main)
+
+
+def test_released_while_the_future_is_made(OurLock):
+    """asyncio parks for ever there: what would have woken it has gone by."""
+
+    async def main():
+        lock = OurLock()
+        await lock.acquire()
+        asyncio.get_running_loop().in_create_future = lock.release
+        assert await asyncio.wait_for(lock.acquire(), 1)
+        lock.release()
+        await works(lock)
+
+    on(main)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_set_result_that_fails_can_be_tried_again(OurLock, error):
+    def fail():
+        raise error("not now")
+
+    async def main():
+        lock = OurLock()
+        await lock.acquire()
+        (first, future), (second, _) = parked(lock), parked(lock)
+        future.in_set_result = fail
+        with pytest.raises(error, match="not now"):
+            lock.release()
+        assert not lock.locked()
+        assert not future.done()
+        lock._locked = True
+        lock.release()
+        finish(first)
+        lock.release()
+        finish(second)
+        lock.release()
+        await works(lock)
+
+    on(main)
+
+
+def test_a_head_set_by_other_hands_has_its_turn(Lock):
+    async def main():
+        lock = Lock()
+        await lock.acquire()
+        (first, future), (second, _) = parked(lock), parked(lock)
+        future.set_result(True)
+        lock.release()
+        newcomer, _ = parked(lock)
+        assert not lock.locked()
+        for coroutine in (first, second, newcomer):
+            finish(coroutine)
+            assert lock.locked()
+            lock.release()
+        assert not lock._waiters
+
+    on(main)
+
+
+def test_an_attribute_set_on_a_lock_that_is_collected(OurLock):
+    async def main():
+        lock = OurLock()
+        await lock.acquire()
+        (first, _), (second, future) = parked(lock), parked(lock)
+        lock.release()
+        future.in_done = lambda: setattr(lock, "seen", True)
+        future.keep = second
+        lock.first = first
+        del first, second, future
+
+    on(main)
+    gc.collect()
+
+
+@needs_refcounts
+def test_a_destructor_that_acquires(OurLock):
+    """It runs when the StopIteration goes that holds its frame, perhaps while the next is made."""
+
+    class Noisy:
+        def __del__(self):
+            for _ in range(2):
+                finish(OurLock().acquire())
+
+    def hold_a_frame(step):
+        noisy = Noisy()
+        coroutine = OurLock().acquire()
+        with pytest.raises(StopIteration):
+            step(coroutine)
+        return noisy is not None
+
+    for _ in range(100):
+        hold_a_frame(lambda coroutine: coroutine.send(None))
+        hold_a_frame(lambda coroutine: next(coroutine.__await__()))
+        finish(OurLock().acquire())
+
+
+@needs_refcounts
+async def test_a_stop_iteration_that_was_marked_is_not_used_again(OurLock):
+    class Local:
+        dead = False
+
+        def __del__(self):
+            Local.dead = True
+
+    def catch():
+        local = Local()
+        coroutine = OurLock().acquire()
+        try:
+            coroutine.send(None)
+        except StopIteration as stop:
+            stop.args = ("changed",)
+        return local is not None
+
+    catch()
+    assert Local.dead
+    for _ in range(3):
+        stop = None
+        try:
+            next(OurLock().acquire().__await__())
+        except StopIteration as raised:
+            stop = raised
+        assert (stop.value, stop.args) == (True, (True,))
+        stop.args = ("changed",)
+        stop.__suppress_context__ = True
+        del stop
+        assert await OurLock().acquire() is True
+
+
+@needs_refcounts
+@pytest.mark.parametrize("through", ["attributes", "waiters"])
+def test_long_chains_die_without_recursion(OurLock, through):
+    async def main():
+        previous = None
+        for _ in range(200_000):
+            lock = OurLock()
+            lock.previous = previous
+            if through == "waiters":
+                await lock.acquire()
+                previous = lock.acquire()
+                previous.send(None)
+            else:
+                previous = lock
+        del lock, previous
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif("compiled" not in OURS, reason="in Python a signal comes between any two steps")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_signals_at_any_point():
+    """A handler closes waiters wherever the main thread happens to be."""
+    assert threading.current_thread() is threading.main_thread()
+
+    async def main():
+        lock, waiters = OURS["compiled"].Lock(), []
+
+        def handler(*_):
+            for waiter in waiters[::2]:
+                waiter.close()
+            waiters.clear()
+
+        old = signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        try:
+            end = asyncio.get_running_loop().time() + 2.0
+            while asyncio.get_running_loop().time() < end:
+                lock._locked = True
+                for _ in range(4):
+                    waiters.append(lock.acquire())
+                    for waiter in waiters[-1:]:
+                        waiter.send(None)
+                lock._locked = True
+                lock.release()
+                for waiter in waiters:
+                    waiter.close()
+                waiters.clear()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, old)
+        waiter.close()
+        lock._locked = False
+        await works(lock)
+
+    asyncio.run(main())
