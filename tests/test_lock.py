@@ -813,12 +813,25 @@ async def test_private_state_is_writable(Lock):
     lock.release()
     lock._loop = loop = asyncio.get_running_loop()
     assert lock._loop is loop
+    async with lock:
+        pass
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_made_to_forget_its_loop(Lock, cancelled):
+    """Some set `_loop` to None to use a lock on another loop. It loses nobody by that."""
+    lock = Lock()
     await lock.acquire()
     tasks = await park(lock, 2)
-    lock._loop = None  # some make a lock forget its loop like this
-    lock.release()
-    tasks[0].cancel()
-    await asyncio.wait(tasks)
+    lock._loop = None
+    if cancelled:
+        lock.release()
+        tasks[0].cancel()
+    tasks += await park(lock)
+    if not cancelled:
+        lock.release()
+    await asyncio.wait(tasks, timeout=1)
+    assert all(task.done() for task in tasks)
     assert not lock.locked()
 
 

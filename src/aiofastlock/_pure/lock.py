@@ -85,12 +85,15 @@ class ParkingLot:
         """Bind to the running loop, or refuse it, and begin a queue."""
         if loop is None:
             raise RuntimeError("no running event loop")
-        if self._loop is not None and self._loop is not loop and not self._loop.is_closed():
-            raise RuntimeError(f"{self!r} is bound to a different event loop")
-        # Nobody can be woken on a closed loop: those who are still parked there keep their queue.
+        if self._loop is not None and self._loop is not loop:
+            if not self._loop.is_closed():
+                raise RuntimeError(f"{self!r} is bound to a different event loop")
+            # Nobody can be woken on a closed loop: those who are still parked keep that queue.
+            self._queue = None
         self._loop = loop
-        self._queue = queue = Queue()
-        return queue
+        if self._queue is None:
+            self._queue = Queue()
+        return self._queue
 
     @property
     def _waiters(self) -> _protocols.Waiters | None:
