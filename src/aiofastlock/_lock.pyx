@@ -386,7 +386,7 @@ cdef int check_result(Waiter self, object future) except -1:
 cdef int abandon(Waiter self) except -1:
     """Finish without having had the turn."""
     cdef ParkingLot lot = self.lot
-    future = self.future  # as in resume()
+    _future = self.future  # as in resume()
     if self.state == CREATED:
         self.state = FINISHED
         self.lot = None
