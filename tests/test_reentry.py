@@ -211,6 +211,105 @@ def test_a_head_set_by_other_hands_has_its_turn(Lock):
     on(main)
 
 
+def test_a_newcomer_waits_for_one_set_by_other_hands(Lock):
+    async def main():
+        lock = Lock()
+        await lock.acquire()
+        (first, cancelled), (second, future) = parked(lock), parked(lock)
+        cancelled.cancel()
+        lock.release()
+        future.set_result(True)
+        newcomer, _ = parked(lock)
+        finish(second)
+        with pytest.raises(asyncio.CancelledError):
+            first.send(None)
+        lock.release()
+        finish(newcomer)
+        lock.release()
+        await works(lock)
+
+    on(main)
+
+
+def test_one_failed_by_other_hands_takes_nothing(OurLock):
+    async def main():
+        lock = OurLock()
+        await lock.acquire()
+        (first, future), (second, _) = parked(lock), parked(lock)
+        future.set_exception(KeyError("by other hands"))
+        lock.release()
+        with pytest.raises(KeyError, match="by other hands"):
+            first.send(None)
+        finish(second)
+        lock.release()
+        await works(lock)
+
+    on(main)
+
+
+def test_the_lock_taken_in_done(OurLock):
+    async def main():
+        lock, got = OurLock(), []
+
+        def take(name):
+            try:
+                coroutine = lock.acquire()
+                waiting.append((coroutine, coroutine.send(None)))
+            except StopIteration:
+                got.append(name)
+
+        waiting = []
+        await lock.acquire()
+        (first, one), (second, two) = parked(lock), parked(lock)
+        one.cancel()
+        two.cancel()
+        lock.release()
+        two.in_done = lambda: take("inner")
+        take("outer")
+        assert len(got) == 1
+        first.close()
+        second.close()
+        lock.release()
+        for coroutine, _ in waiting:
+            finish(coroutine)
+            lock.release()
+        await works(lock)
+
+    on(main)
+
+
+def test_all_gone_in_done(OurLock):
+    """Whoever asks whether anybody comes first must not wait for one that left meanwhile."""
+
+    async def main():
+        lock = OurLock()
+        await lock.acquire()
+        (first, one), (second, two) = parked(lock), parked(lock)
+        one.cancel()
+        lock.release()
+
+        def leave():
+            second.close()
+            first.close()
+
+        def arm():
+            two.in_done = leave
+
+        asyncio.get_running_loop().in_create_future = arm
+        assert not lock.locked()
+        coroutine = lock.acquire()
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            pass
+        else:  # parked, because it looked before they left: then it has its turn all the same
+            finish(coroutine)
+        lock.release()
+        await works(lock)
+
+    on(main)
+
+
 def test_an_attribute_set_on_a_lock_that_is_collected(OurLock):
     async def main():
         lock = OurLock()

@@ -28,7 +28,7 @@ cdef class ParkingLot:
     cdef int admit(self) except -1
     cdef int forgo(self) except -1
 
-    cdef PyObject* first_parked(self) except? NULL
+    cdef int find_parked(self) except -1
     cdef bint any_live(self) except -1
     cdef int wake(self, Waiter waiter) except -1
 

@@ -116,23 +116,27 @@ cdef class ParkingLot:
         """A waiter died instead of taking its turn. It has left the queue."""
         raise NotImplementedError
 
-    cdef PyObject* first_parked(self) except? NULL:
-        """The first that is neither woken nor done by other hands, or NULL. Amortised O(1)."""
+    cdef int find_parked(self) except -1:
+        """Pass over those that are done by other hands. Amortised O(1)."""
         cdef Waiter waiter
-        cdef bint done, cancelled
+        cdef bint done
         while self.parked is not NULL:
             waiter = <Waiter> self.parked
+            if waiter.state != PARKED:  # woken by code that ran when the one before it died
+                pass_over(self, waiter)
+                continue
             future = waiter.future
             done = future.done()
             if not done:
                 break
-            cancelled = future.cancelled()
-            settle(self, waiter, not cancelled)
-        return self.parked
+            settle(self, waiter, has_result(future))
+        return 0
 
     cdef bint any_live(self) except -1:
-        """Whether anybody in the queue has not been cancelled. Amortised O(1)."""
-        return self.woken > 0 or self.first_parked() is not NULL
+        """Whether anybody in the queue is still to have a turn. Amortised O(1)."""
+        if not self.woken:
+            self.find_parked()
+        return self.woken > 0 or self.parked is not NULL
 
     cdef int wake(self, Waiter waiter) except -1:
         """Give a parked waiter its turn, unless it is cancelled."""
@@ -203,10 +207,10 @@ cdef inline void settle(ParkingLot lot, Waiter waiter, bint woken) noexcept:
 
 cdef int unwoken(ParkingLot lot, Waiter waiter, object future, int outcome) except -1:
     """set_result() did not do it: the future was done, or it raised."""
-    cdef bint done = True, cancelled
+    cdef bint done, live
     if outcome == 0:
-        cancelled = future.cancelled()
-        if cancelled and waiter.state == WOKEN:
+        live = has_result(future)
+        if not live and waiter.state == WOKEN:
             waiter.state = PARKED
             lot.woken -= 1
         return 0
@@ -219,6 +223,11 @@ cdef int unwoken(ParkingLot lot, Waiter waiter, object future, int outcome) exce
             lot.woken -= 1
             lot.parked = <PyObject*> waiter
         raise
+
+
+cdef bint has_result(object future) except -1:
+    """Whether a future that is done lets its waiter through: neither cancelled nor failed."""
+    return not future.cancelled() and future.exception() is None
 
 
 cdef inline void unlink(ParkingLot lot, Waiter waiter) noexcept:
@@ -236,14 +245,17 @@ cdef inline void unlink(ParkingLot lot, Waiter waiter) noexcept:
 
 cdef int bind(ParkingLot lot, object loop) except -1:
     """Bind a lot to the running loop, or refuse it."""
+    cdef list futures = []  # they die last: code that runs when they go may park others
     if loop is None:
         raise RuntimeError("no running event loop")
-    if is_closed(lot._loop):
-        # Nobody can be woken on a closed loop. Those who are still parked there are let go.
-        while lot.head is not NULL:
-            leave(<Waiter> lot.head)
-    elif lot._loop is not None:
+    if lot._loop is not None and not is_closed(lot._loop):
         raise RuntimeError(f"{lot!r} is bound to a different event loop")
+    if lot._loop is not None and lot._loop is not loop:
+        # Nobody can be woken on a closed loop. Those who are still parked there are let go.
+        lot._loop = loop
+        while lot.head is not NULL:
+            futures.append((<Waiter> lot.head).future)
+            leave(<Waiter> lot.head)
     lot._loop = loop
     return 0
 

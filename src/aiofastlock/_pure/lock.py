@@ -40,10 +40,13 @@ class Queue:
         """Whether anybody in the queue has not been cancelled. Amortised O(1)."""
         while not self.woken and self.parked:
             first = next(iter(self.parked))
-            if not first.done():
+            done = first.done()
+            live = not done or not first.cancelled()
+            if first not in self.parked:  # gone while done() or cancelled() ran
+                continue
+            if not done:
                 return True
-            if first in self.parked:
-                self.settle(first, not first.cancelled())
+            self.settle(first, live)
         return self.woken > 0
 
     def wake_head(self) -> None:
@@ -174,14 +177,15 @@ class Lock(ContextManager, ParkingLot):
         lock is bound to another loop, which is not closed.
         """
         queue = self._queue
-        if self._locked or (queue is not None and (queue.woken or queue.any_live())):
+        # any_live() can run other code, which may take the lock.
+        if self._locked or (queue and (queue.woken or queue.any_live() or self._locked)):
             loop: Any = _get_running_loop()
             if queue is None or loop is not self._loop:
                 queue = self._bind(loop)
             future = loop.create_future()
             # Once more: what stood in the way may have gone with a closed loop, or while code ran
             # to make the future, and then nobody would come to wake this waiter.
-            if self._locked or queue.woken or queue.any_live():
+            if self._locked or queue.woken or queue.any_live() or self._locked:
                 queue.parked[future] = None
                 try:
                     await future
