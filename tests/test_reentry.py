@@ -325,6 +325,14 @@ def test_an_attribute_set_on_a_lock_that_is_collected(OurLock):
     gc.collect()
 
 
+def take_by_hand(lock):
+    coroutine = lock.acquire()
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        assert lock.locked()
+
+
 @needs_refcounts
 def test_a_destructor_that_acquires(OurLock):
     """It runs when the StopIteration goes that holds its frame, perhaps while the next is made."""
@@ -332,19 +340,20 @@ def test_a_destructor_that_acquires(OurLock):
     class Noisy:
         def __del__(self):
             for _ in range(2):
-                finish(OurLock().acquire())
+                take_by_hand(OurLock())
 
-    def hold_a_frame(step):
+    def hold_a_frame():
         noisy = Noisy()
+        take_by_hand(OurLock())
         coroutine = OurLock().acquire()
-        with pytest.raises(StopIteration):
-            step(coroutine)
-        return noisy is not None
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            assert noisy
 
-    for _ in range(100):
-        hold_a_frame(lambda coroutine: coroutine.send(None))
-        hold_a_frame(lambda coroutine: next(coroutine.__await__()))
-        finish(OurLock().acquire())
+    for _ in range(2000):
+        hold_a_frame()
+        take_by_hand(OurLock())
 
 
 @needs_refcounts
