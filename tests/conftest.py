@@ -52,11 +52,6 @@ def Lock(implementation):
 
 
 @pytest.fixture
-def is_ours(implementation):
-    return implementation != "asyncio"
-
-
-@pytest.fixture
 def mended(request, implementation):
     """A fault of asyncio's, which ours do not have: the test must fail on asyncio."""
     if implementation == "asyncio":

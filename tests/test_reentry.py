@@ -325,6 +325,38 @@ def test_an_attribute_set_on_a_lock_that_is_collected(OurLock):
     gc.collect()
 
 
+@needs_refcounts
+def test_parked_while_a_closed_loops_waiters_are_let_go(OurLock):
+    lock, coroutines = OurLock(), []
+
+    class Noisy:
+        def __del__(self):
+            coroutines.append(parked(lock)[0])
+
+    async def leave_behind():
+        await lock.acquire()
+        stale, future = parked(lock)
+        noisy = Noisy()
+        future.add_done_callback(lambda _: noisy)
+        return stale
+
+    stale = asyncio.run(leave_behind())
+
+    async def main():
+        coroutines.append(parked(lock)[0])
+        stale.close()
+        gc.collect()
+        assert len(coroutines) == len(lock._waiters) == 2
+        # The one that the destructor parked came while the other was about to.
+        for coroutine in coroutines:
+            lock.release()
+            finish(coroutine)
+        lock.release()
+        await works(lock)
+
+    asyncio.run(main())
+
+
 def take_by_hand(lock):
     coroutine = lock.acquire()
     try:

@@ -202,9 +202,8 @@ class Lock(ContextManager, ParkingLot):
 
     def _forgo(self) -> None:
         """A waiter died instead of taking its turn: see that the next one gets it."""
-        closed = (
-            self._loop is not None and self._loop.is_closed()
-        )  # can run other code: comes first
+        # First, since it can run other code, which may take the lock.
+        closed = self._loop is not None and self._loop.is_closed()
         if self._queue is not None and not closed and not self._locked:
             self._queue.wake_head()
 
