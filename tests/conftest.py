@@ -1,27 +1,21 @@
-"""One suite over three implementations: asyncio's own locks, the oracle, and both of our halves."""
+"""One suite over three implementations: asyncio's own primitives, the oracle, and both our halves."""
 
 import asyncio
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 import aiofastlock
-from aiofastlock._pure import lock as pure_lock
+from aiofastlock import _pure
 
-
-def implementations():
-    """What can be tested here: the compiled half unless it is switched off or not there."""
-    found = {"asyncio": asyncio.Lock, "pure": pure_lock.Lock}
-    if aiofastlock.IMPLEMENTATION == "compiled":
-        found["compiled"] = aiofastlock.Lock
-    return {name: SimpleNamespace(Lock=lock) for name, lock in found.items()}
-
-
-IMPLEMENTATIONS = implementations()
+# What can be tested here: the compiled half unless it is switched off or not there.
+IMPLEMENTATIONS = {"asyncio": asyncio, "pure": _pure}
+if aiofastlock.IMPLEMENTATION == "compiled":
+    IMPLEMENTATIONS["compiled"] = aiofastlock
 OURS = {name: found for name, found in IMPLEMENTATIONS.items() if name != "asyncio"}
+PRIMITIVES = ("Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier")
 
 
 def pytest_addoption(parser):
@@ -47,11 +41,6 @@ def implementation(request):
 
 
 @pytest.fixture
-def Lock(implementation):
-    return IMPLEMENTATIONS[implementation].Lock
-
-
-@pytest.fixture
 def mended(request, implementation):
     """A fault of asyncio's, which ours do not have: the test must fail on asyncio."""
     if implementation == "asyncio":
@@ -63,9 +52,26 @@ def our_name(request):
     return request.param
 
 
-@pytest.fixture
-def OurLock(our_name):
-    return OURS[our_name].Lock
+def of_all_three(primitive):
+    @pytest.fixture(name=primitive)
+    def get(implementation):
+        return getattr(IMPLEMENTATIONS[implementation], primitive)
+
+    return get
+
+
+def of_ours(primitive):
+    @pytest.fixture(name=f"Our{primitive}")
+    def get(our_name):
+        return getattr(OURS[our_name], primitive)
+
+    return get
+
+
+# A fixture for each class, such as Lock, and one for ours alone, such as OurLock.
+for primitive in PRIMITIVES:
+    globals()[f"{primitive}_fixture"] = of_all_three(primitive)
+    globals()[f"our_{primitive}_fixture"] = of_ours(primitive)
 
 
 needs_refcounts = pytest.mark.skipif(
