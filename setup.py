@@ -32,14 +32,17 @@ def extensions():
     flags = ["/O2"] if os.name == "nt" else gcc
     sanitize = os.environ.get("AIOFASTLOCK_SANITIZE")
     sanitizers = [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-g"] if sanitize else []
-    room = Extension(
-        "aiofastlock._lock",
-        ["src/aiofastlock/_lock.pyx"],
-        include_dirs=["src/aiofastlock"],
-        depends=["src/aiofastlock/_lock.h", "src/aiofastlock/_lock.pxd"],
-        extra_compile_args=flags + sanitizers,
-        extra_link_args=sanitizers,
-    )
+    rooms = [
+        Extension(
+            f"aiofastlock.{name}",
+            [f"src/aiofastlock/{name}.pyx"],
+            include_dirs=["src/aiofastlock"],
+            depends=[f"src/aiofastlock/_{file}" for file in ("class.h", "lock.h", "lock.pxd")],
+            extra_compile_args=flags + sanitizers,
+            extra_link_args=sanitizers,
+        )
+        for name in ("_lock", "_event", "_semaphore", "_condition", "_barrier")
+    ]
     directives = {
         "binding": False,  # plain method descriptors: cheaper to call than Cython's functions
         "embedsignature": True,
@@ -47,7 +50,7 @@ def extensions():
         "auto_pickle": False,
         "autotestdict": False,
     }
-    rooms = cythonize([room], build_dir="build/cython", compiler_directives=directives)
+    rooms = cythonize(rooms, build_dir="build/cython", compiler_directives=directives)
     for room in rooms:
         # `pip install -e` can't be begun anew below; it goes on without what is optional.
         room.optional = not switch and "editable_wheel" in sys.argv

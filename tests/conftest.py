@@ -1,4 +1,4 @@
-"""One suite over three implementations: asyncio's own primitives, the oracle, and both our halves."""
+"""One suite over three implementations: asyncio's own, the oracle, and both of our halves."""
 
 import asyncio
 import os

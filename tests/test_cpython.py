@@ -16,7 +16,7 @@ HALVES = {"compiled": "1", "pure": "0"}
 if aiofastlock.IMPLEMENTATION == "pure":
     del HALVES["compiled"]
 
-CLASSES = ["LockTests"]
+CLASSES = ["LockTests", "EventTests", "ConditionTests", "SemaphoreTests", "BarrierTests"]
 
 RUN = """
 import asyncio, sys, unittest
@@ -53,4 +53,4 @@ def test_cpythons_own_tests(half, tests):
     )
     assert run.returncode == 0, run.stderr
     assert f"{run.stderr.count(' ... ok')} tests in" in run.stderr  # none failed, none skipped
-    assert run.stderr.count(" ... ok") >= 10
+    assert run.stderr.count(" ... ok") >= 6

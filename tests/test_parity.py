@@ -8,8 +8,34 @@ from conftest import IMPLEMENTATIONS, OURS
 
 compiled = pytest.mark.skipif("compiled" not in OURS, reason="the compiled half is not here")
 
-METHODS = {"Lock": ["__aenter__", "__aexit__", "__repr__", "acquire", "locked", "release"]}
-ATTRIBUTES = {"Lock": ["_locked", "_loop", "_waiters"]}
+METHODS = {
+    "Lock": ["__aenter__", "__aexit__", "__repr__", "acquire", "locked", "release"],
+    "Event": ["__repr__", "clear", "is_set", "set", "wait"],
+    "Condition": [
+        "__aenter__", "__aexit__", "__repr__", "acquire", "locked", "notify", "notify_all",
+        "release", "wait", "wait_for",
+    ],
+    "Semaphore": ["__aenter__", "__aexit__", "__repr__", "acquire", "locked", "release"],
+    "BoundedSemaphore": ["__aenter__", "__aexit__", "__repr__", "acquire", "locked", "release"],
+    "Barrier": ["__aenter__", "__aexit__", "__repr__", "abort", "reset", "wait"],
+}  # fmt: skip
+ATTRIBUTES = {
+    "Lock": ["_locked", "_loop", "_waiters"],
+    "Event": ["_loop", "_value"],
+    "Condition": ["_loop"],
+    "Semaphore": ["_loop", "_value", "_waiters"],
+    "BoundedSemaphore": ["_bound_value", "_loop", "_value", "_waiters"],
+    "Barrier": ["_count", "_loop", "_parties", "broken", "n_waiting", "parties"],
+}
+COROUTINES = {
+    "Lock": ["acquire", "__aenter__", "__aexit__"],
+    "Event": ["wait"],
+    "Condition": ["acquire", "wait", "wait_for", "__aenter__", "__aexit__"],
+    "Semaphore": ["acquire", "__aenter__", "__aexit__"],
+    "BoundedSemaphore": ["acquire", "__aenter__", "__aexit__"],
+    "Barrier": ["wait", "reset", "abort", "__aenter__", "__aexit__"],
+}
+ARGUMENTS = {"__aexit__": (None, None, None), "wait_for": (bool,)}
 
 
 @pytest.fixture(params=METHODS)
@@ -17,38 +43,69 @@ def name(request):
     return request.param
 
 
-def public_names(cls):
-    return {name for name in dir(cls) if not name.startswith("_")}
+def make(implementation, name):
+    return getattr(implementation, name)(*([3] if name == "Barrier" else []))
+
+
+def public_names(thing):
+    return {name for name in dir(thing) if not name.startswith("_")}
 
 
 def parameters(method):
     """What can be given. (The compiled __aexit__ takes it by position only.)"""
     signature = inspect.signature(method)
-    return [(parameter.name, parameter.default) for parameter in signature.parameters.values()]
+    return [
+        (parameter.name.lstrip("_"), parameter.default)
+        for parameter in signature.parameters.values()
+    ]
 
 
 def test_public_names_are_asyncios(our_name, name):
-    ours = getattr(OURS[our_name], name)
-    assert public_names(ours) == public_names(getattr(asyncio, name))
+    assert public_names(make(OURS[our_name], name)) == public_names(make(asyncio, name))
 
 
 def test_signatures_are_asyncios(our_name, name):
     ours, theirs = getattr(OURS[our_name], name), getattr(asyncio, name)
     assert parameters(ours) == parameters(theirs)
+    our_object, their_object = make(OURS[our_name], name), make(asyncio, name)
     for method in METHODS[name]:
-        assert parameters(getattr(ours, method)) == parameters(getattr(theirs, method)), method
-        assert parameters(getattr(ours(), method)) == parameters(getattr(theirs(), method)), method
+        if (name, method) != ("Barrier", "__aexit__"):  # asyncio's takes *args
+            our_method, their_method = getattr(our_object, method), getattr(their_object, method)
+            assert parameters(our_method) == parameters(their_method), method
 
 
 def test_attributes_that_others_read_are_there(our_name, name):
-    ours, theirs = getattr(OURS[our_name], name)(), getattr(asyncio, name)()
+    ours, theirs = make(OURS[our_name], name), make(asyncio, name)
     for attribute in ATTRIBUTES[name]:
         assert getattr(ours, attribute) == getattr(theirs, attribute), attribute
+    assert repr(ours).rpartition("[")[2] == repr(theirs).rpartition("[")[2]
 
 
 def test_classes_are_where_users_import_them_from(our_name, name):
     ours = getattr(OURS[our_name], name)
     assert (ours.__module__, ours.__name__, ours.__qualname__) == ("aiofastlock", name, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("Lock", {"loop": 1}), ("Event", {"loop": 1}), ("Condition", {"loop": 1}),
+        ("Semaphore", {"loop": 1}), ("BoundedSemaphore", {"loop": 1}), ("Barrier", {"loop": 1}),
+        ("Lock", [1]), ("Event", [1]), ("Condition", [None, 2]), ("Semaphore", [1, 2]),
+        ("BoundedSemaphore", [1, 2]), ("Barrier", [1, 2]), ("Barrier", []),
+        ("Semaphore", [-1]), ("BoundedSemaphore", [-1]), ("Barrier", [0]),
+        ("Semaphore", ["1"]), ("BoundedSemaphore", ["1"]), ("Barrier", ["1"]),
+        ("Condition", [object()]),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_refused_in_asyncios_words(our_name, name, arguments):
+    texts = []
+    for implementation in (OURS[our_name], asyncio):
+        keywords = arguments if isinstance(arguments, dict) else {}
+        with pytest.raises((TypeError, ValueError, AttributeError)) as caught:
+            getattr(implementation, name)(*([] if keywords else arguments), **keywords)
+        texts.append((caught.type, str(caught.value)))
+    assert texts[0] == texts[1]
 
 
 @compiled
@@ -62,13 +119,17 @@ def test_docstrings_are_the_same_in_both_halves(name):
         assert doc == inspect.getdoc(getattr(pure, method)), method
 
 
-async def test_the_awaitables_are_named_alike():
-    names = {
-        key: (coroutine.__name__, coroutine.__qualname__)
-        for key, implementation in IMPLEMENTATIONS.items()
-        if (coroutine := implementation.Lock().acquire()).close() is None
-    }
-    assert set(names.values()) == {("acquire", "Lock.acquire")}
+def test_the_awaitables_are_named_alike(name):
+    for method in COROUTINES[name]:
+        names = set()
+        for implementation in IMPLEMENTATIONS.values():
+            call = getattr(make(implementation, name), method)
+            coroutine = call(*ARGUMENTS.get(method, ()))
+            coroutine.close()
+            qualname = coroutine.__qualname__.replace("_ContextManagerMixin", "ContextManager")
+            names.add((coroutine.__name__, qualname))
+        assert len(names) == 1, names
+        assert names.pop()[0] == method
 
 
 def test_coroutine_functions(our_name):

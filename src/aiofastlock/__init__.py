@@ -1,6 +1,7 @@
 """asyncio's locks, in C.
 
-`from aiofastlock import Lock` in place of `from asyncio import Lock`, and nothing else changes.
+`from aiofastlock import Lock` in place of `from asyncio import Lock`, and nothing else changes. So
+with Event, Condition, Semaphore, BoundedSemaphore and Barrier.
 
 IMPLEMENTATION says which half is in use, "compiled" or "pure". The environment variable
 AIOFASTLOCK_EXTENSIONS chooses when this is imported: unset, the compiled half if there is one; 0,
@@ -10,7 +11,15 @@ the pure half; 1, the compiled half or an ImportError that says why not.
 import os
 
 __version__ = "0.1.0"
-__all__ = ["IMPLEMENTATION", "Lock"]
+__all__ = [
+    "IMPLEMENTATION",
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "Lock",
+    "Semaphore",
+]
 
 _switch = os.environ.get("AIOFASTLOCK_EXTENSIONS", "")
 if _switch not in ("", "0", "1"):
@@ -19,7 +28,11 @@ if _switch not in ("", "0", "1"):
 IMPLEMENTATION = "pure"
 if _switch != "0":
     try:
+        from aiofastlock._barrier import Barrier
+        from aiofastlock._condition import Condition
+        from aiofastlock._event import Event
         from aiofastlock._lock import Lock
+        from aiofastlock._semaphore import BoundedSemaphore, Semaphore
     except ImportError as error:
         if _switch == "1":
             raise ImportError(
@@ -32,6 +45,13 @@ if _switch != "0":
     else:
         IMPLEMENTATION = "compiled"
 if IMPLEMENTATION == "pure":
-    from aiofastlock._pure.lock import Lock
+    from aiofastlock._pure import (
+        Barrier,
+        BoundedSemaphore,
+        Condition,
+        Event,
+        Lock,
+        Semaphore,
+    )
 
 del os

@@ -1,7 +1,15 @@
 import asyncio
 from typing import Final, Literal
 
-__all__ = ["IMPLEMENTATION", "Lock"]
+__all__ = [
+    "IMPLEMENTATION",
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "Lock",
+    "Semaphore",
+]
 
 __version__: Final[str]
 IMPLEMENTATION: Final[Literal["compiled", "pure"]]
@@ -10,3 +18,8 @@ IMPLEMENTATION: Final[Literal["compiled", "pure"]]
 # asyncio's takes ours.
 
 class Lock(asyncio.Lock): ...
+class Event(asyncio.Event): ...
+class Condition(asyncio.Condition): ...
+class Semaphore(asyncio.Semaphore): ...
+class BoundedSemaphore(asyncio.BoundedSemaphore, Semaphore): ...
+class Barrier(asyncio.Barrier): ...

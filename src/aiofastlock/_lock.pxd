@@ -1,17 +1,36 @@
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
+
+
+cdef extern from "_class.h":
+    void drop_attributes(ParkingLot)
+    bint has_attributes(ParkingLot)
+    bint is_plain(ParkingLot)
+    void finish_public_class(PyTypeObject*, const char*)
+    void construct_without_init(PyTypeObject*)
 
 
 cdef enum State:
     FINISHED  # never made by a lot, or done with for good
     CREATED   # nothing has been awaited yet
     PARKED    # in the queue, its turn still to come
+    PASSED    # in the queue, found to be cancelled: its turn will never come
     WOKEN     # in the queue, its future set, so that a turn is on its way to it
 
 
-cdef enum Verb:
-    ACQUIRE
+cdef enum Call:
+    LOCK_ACQUIRE
+    SEMAPHORE_ACQUIRE
+    EVENT_WAIT
+    BARRIER_WAIT
+    BARRIER_ENTER
     ENTER
+    BARRIER_RESET
+    BARRIER_ABORT
+    BARRIER_EXIT
     EXIT
+    FIRST_TO_GIVE_INDEX = BARRIER_WAIT
+    FIRST_TO_GIVE_NONE = ENTER
+    FIRST_TO_END = BARRIER_RESET  # they give() and never wait
 
 
 cdef class ParkingLot:
@@ -19,18 +38,18 @@ cdef class ParkingLot:
     cdef dict __dict__
     cdef public object _loop       # the loop that its waiters wait on, None before the first
     cdef PyObject* head            # who came first; a ring, so head.prev came last. Borrowed
-    cdef PyObject* parked          # the first that is not settled, NULL if all are. Borrowed
+    cdef PyObject* parked          # the first that is PARKED, NULL if none is. Borrowed
     cdef unsigned int count        # how many are in the queue
     cdef unsigned int woken        # how many of them are WOKEN
 
-    cdef bint take(self) except -1
-    cdef int give(self) except -1
-    cdef int admit(self) except -1
-    cdef int forgo(self) except -1
+    cdef bint take(self, Waiter waiter) except -1
+    cdef int give(self, Waiter waiter) except -1
+    cdef int admit(self, Waiter waiter) except -1
+    cdef int forgo(self, State state) except -1
 
-    cdef int find_parked(self) except -1
+    cdef bint settle_if_done(self, Waiter waiter) except -1
     cdef bint any_live(self) except -1
-    cdef int wake(self, Waiter waiter) except -1
+    cdef bint wake(self, Waiter waiter) except -1
 
 
 cdef class Waiter:
@@ -38,9 +57,20 @@ cdef class Waiter:
     cdef object future             # what the task waits on, None unless parked or woken
     cdef PyObject* prev            # in the lot's queue, borrowed
     cdef PyObject* next
+    cdef Py_ssize_t index          # what it gives, if that is a barrier's index
     cdef State state
-    cdef Verb verb
+    cdef Call call
 
 
-cdef class Lock(ParkingLot):
+cdef object new_waiter(ParkingLot lot, Call call)
+cdef object future_of(ParkingLot lot)
+cdef bint is_own(ParkingLot lot, str name) except -1
+cdef bint is_closed(object loop) except -1
+
+
+cdef class ContextManager(ParkingLot):
+    pass
+
+
+cdef class Lock(ContextManager):
     cdef bint held

@@ -10,8 +10,8 @@ is resumed, thrown into, closed or deallocated. From that follow the invariants:
 
 - A waiter is in the queue exactly while its state is PARKED or WOKEN. It then has a lot and a
   future, and is alive: what the links point at is never gone. A lot with a queue is alive too.
-- Every waiter before `parked` is settled: woken, or found to be cancelled. It leaves when its task
-  has run, and until then nobody need look at it again.
+- `parked` is the first that is PARKED. Those before it are settled: woken, or found to be cancelled
+  (PASSED). A waiter leaves when its task has run, and once settled nobody need look at it again.
 - Every step takes constant time, wherever in the queue the waiter is. (asyncio's deque.remove()
   makes cancelling N tasks take N * N.) Nothing recurses, however long the queue.
 - A state is changed before anything is called that may run Python code (a loop's create_future()
@@ -36,7 +36,7 @@ from cpython.ref cimport Py_INCREF
 import asyncio
 
 from aiofastlock import _protocols
-from aiofastlock._pure.lock import ContextManager
+from aiofastlock._pure import lock as pure
 
 cdef extern from "_lock.h":
     ctypedef int (*sendfunc)(object, object, PyObject**) except -1
@@ -44,24 +44,19 @@ cdef extern from "_lock.h":
     object owned(PyObject*)
     void keep_spare_waiter(object)
     void set_stop_iteration_true() noexcept
+    void set_stop_iteration(object) noexcept
     int make_spare_stop() except -1
     void learn_future_type(object, object descriptor)
     int set_blocking(object future, object name) except -1
     int set_result_true(object future, object set_result, object if_done) noexcept
     int raise_what_is_set() except -1
     void set_am_send(PyTypeObject*, sendfunc)
-    void finish_public_class(PyTypeObject*, const char*)
-    void drop_attributes(ParkingLot)
-    bint has_attributes(ParkingLot)
 
 cdef extern from *:
-    PyObject* Py_True
-    PyObject* Py_None
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*, PyObject*) except -1
     bint PyMethod_Check(object)
     PyObject* PyMethod_GET_FUNCTION(object)
     bint PyCFunction_Check(object)
-    void* PyCFunction_GetFunction(object) except NULL
     PyObject* PyCFunction_GetSelf(object) except? NULL
 
 # A waiter's step, as am_send calls it.
@@ -77,14 +72,26 @@ cdef object loops_create_future = asyncio.BaseEventLoop.create_future
 make_spare_stop()
 learn_future_type(Future, Future.__dict__["_asyncio_future_blocking"])
 
-cdef tuple METHODS = ("acquire", "__aenter__", "__aexit__")  # by Verb
+# What an awaitable is called, by Call: it can outlive its lot.
+cdef tuple QUALNAMES = (
+    "Lock.acquire",
+    "Semaphore.acquire",
+    "Event.wait",
+    "Barrier.wait",
+    "Barrier.__aenter__",
+    "ContextManager.__aenter__",
+    "Barrier.reset",
+    "Barrier.abort",
+    "Barrier.__aexit__",
+    "ContextManager.__aexit__",
+)
 
 
-cdef inline object new_waiter(ParkingLot lot, Verb verb):
+cdef object new_waiter(ParkingLot lot, Call call):
     cdef PyObject* waiter = spare_or_new_waiter(<PyTypeObject*> Waiter, ())
     (<Waiter> waiter).lot = lot
     (<Waiter> waiter).state = CREATED
-    (<Waiter> waiter).verb = verb
+    (<Waiter> waiter).call = call
     return owned(waiter)
 
 
@@ -100,56 +107,47 @@ cdef class ParkingLot:
     def __dealloc__(self):
         drop_attributes(self)
 
-    cdef bint take(self) except -1:
+    cdef bint take(self, Waiter waiter) except -1:
         """Take what an await is for, if that needs no wait; say whether it was taken."""
         raise NotImplementedError
 
-    cdef int give(self) except -1:
-        """What the end of `async with` does."""
+    cdef int give(self, Waiter waiter) except -1:
+        """What an await does that never waits, such as the end of `async with`."""
         raise NotImplementedError
 
-    cdef int admit(self) except -1:
+    cdef int admit(self, Waiter waiter) except -1:
         """A woken waiter takes its turn. It has left the queue."""
         raise NotImplementedError
 
-    cdef int forgo(self) except -1:
-        """A waiter died instead of taking its turn. It has left the queue."""
+    cdef int forgo(self, State state) except -1:
+        """A waiter died instead of taking its turn, in that state. It has left the queue."""
         raise NotImplementedError
 
-    cdef int find_parked(self) except -1:
-        """Pass over those that are done by other hands. Amortised O(1)."""
-        cdef Waiter waiter
-        cdef bint done
-        while self.parked is not NULL:
-            waiter = <Waiter> self.parked
-            if waiter.state != PARKED:  # woken by code that ran when the one before it died
-                pass_over(self, waiter)
-                continue
-            future = waiter.future
-            done = future.done()
-            if not done:
-                break
-            settle(self, waiter, has_result(future))
-        return 0
+    cdef bint settle_if_done(self, Waiter waiter) except -1:
+        """Pass over a parked waiter if it is done by other hands; say whether it is."""
+        future = waiter.future
+        cdef bint done = future.done()
+        if done:
+            settle(self, waiter, WOKEN if has_result(future) else PASSED)
+        return done
 
     cdef bint any_live(self) except -1:
         """Whether anybody in the queue is still to have a turn. Amortised O(1)."""
-        if not self.woken:
-            self.find_parked()
+        while not self.woken and self.parked is not NULL:
+            if not self.settle_if_done(<Waiter> self.parked):
+                break
         return self.woken > 0 or self.parked is not NULL
 
-    cdef int wake(self, Waiter waiter) except -1:
-        """Give a parked waiter its turn, unless it is cancelled."""
+    cdef bint wake(self, Waiter waiter) except -1:
+        """Give a parked waiter its turn, unless it is cancelled; say whether it was given."""
         future = waiter.future
-        settle(self, waiter, True)
+        settle(self, waiter, WOKEN)
         cdef int outcome = set_result_true(future, "set_result", InvalidStateError)
         if outcome != 1:
             unwoken(self, waiter, future, outcome)
-        return 0
+        return outcome == 1
 
-    @property
-    def _waiters(self):
-        return None if self._loop is None and self.head is NULL else _protocols.Waiters(self)
+    _waiters = property(_protocols.waiters_or_none, _protocols.set_waiters)
 
     @property
     def _waiting(self):
@@ -163,12 +161,19 @@ cdef class ParkingLot:
             waiter = (<Waiter> waiter).next
         return futures
 
+    def _future(self):
+        return future_of(self)
+
     def _enqueue(self, future):
-        cdef Waiter waiter = new_waiter(self, ACQUIRE)
+        cdef Waiter waiter = new_waiter(self, LOCK_ACQUIRE)
         waiter.future = future
         append(self, waiter)
         waiter.state = PARKED
         return waiter
+
+    def _dequeue(self, Waiter waiter):
+        if waiter.state != FINISHED:
+            leave(waiter)
 
     def __reduce_ex__(self, protocol):
         return object.__reduce_ex__(self, max(protocol, 2))
@@ -193,16 +198,18 @@ cdef inline void append(ParkingLot lot, Waiter waiter) noexcept:
 
 cdef inline void pass_over(ParkingLot lot, Waiter waiter) noexcept:
     """Whoever is parked from here on, it is not this one."""
+    cdef PyObject* following = waiter.next
     if lot.parked is <PyObject*> waiter:
-        lot.parked = NULL if waiter.next is lot.head else waiter.next
+        while following is not lot.head and (<Waiter> following).state != PARKED:
+            following = (<Waiter> following).next
+        lot.parked = NULL if following is lot.head else following
 
 
-cdef inline void settle(ParkingLot lot, Waiter waiter, bint woken) noexcept:
+cdef inline void settle(ParkingLot lot, Waiter waiter, State state) noexcept:
     if waiter.state == PARKED:
         pass_over(lot, waiter)
-        if woken:
-            waiter.state = WOKEN
-            lot.woken += 1
+        waiter.state = state
+        lot.woken += state == WOKEN
 
 
 cdef int unwoken(ParkingLot lot, Waiter waiter, object future, int outcome) except -1:
@@ -211,7 +218,7 @@ cdef int unwoken(ParkingLot lot, Waiter waiter, object future, int outcome) exce
     if outcome == 0:
         live = has_result(future)
         if not live and waiter.state == WOKEN:
-            waiter.state = PARKED
+            waiter.state = PASSED
             lot.woken -= 1
         return 0
     try:
@@ -246,6 +253,8 @@ cdef inline void unlink(ParkingLot lot, Waiter waiter) noexcept:
 cdef int bind(ParkingLot lot, object loop) except -1:
     """Bind a lot to the running loop, or refuse it."""
     cdef list futures = []  # they die last: code that runs when they go may park others
+    cdef list states = []
+    cdef Waiter waiter
     if loop is None:
         raise RuntimeError("no running event loop")
     if lot._loop is not None and not is_closed(lot._loop):
@@ -254,8 +263,12 @@ cdef int bind(ParkingLot lot, object loop) except -1:
         # Nobody can be woken on a closed loop. Those who are still parked there are let go.
         lot._loop = loop
         while lot.head is not NULL:
-            futures.append((<Waiter> lot.head).future)
-            leave(<Waiter> lot.head)
+            waiter = <Waiter> lot.head
+            futures.append(waiter.future)
+            states.append(waiter.state)
+            leave(waiter)
+        for state in states:
+            lot.forgo(state)
     lot._loop = loop
     return 0
 
@@ -282,8 +295,10 @@ cdef class Waiter:
     def __next__(self):
         if step(self) == NEXT:
             return self.future
-        if self.verb == ACQUIRE:
+        if self.call < FIRST_TO_GIVE_INDEX:
             set_stop_iteration_true()
+        elif self.call < FIRST_TO_GIVE_NONE:
+            set_stop_iteration(self.index)
         raise StopIteration
 
     # Not by way of __next__: an exception that goes to Python code is none to use again.
@@ -293,7 +308,9 @@ cdef class Waiter:
             raise TypeError("can't send non-None value to a just-started coroutine")
         if step(self) == NEXT:
             return self.future
-        raise StopIteration(True) if self.verb == ACQUIRE else StopIteration
+        if self.call < FIRST_TO_GIVE_NONE:
+            raise StopIteration(True if self.call < FIRST_TO_GIVE_INDEX else self.index)
+        raise StopIteration
 
     def throw(self, typ, val=None, tb=None):
         """Raise an exception where this waits, as a coroutine's throw() does."""
@@ -310,11 +327,11 @@ cdef class Waiter:
 
     @property
     def __name__(self):
-        return METHODS[self.verb]
+        return QUALNAMES[self.call].rpartition(".")[2]
 
     @property
     def __qualname__(self):
-        return f"Lock.{METHODS[self.verb]}"
+        return QUALNAMES[self.call]
 
     def __repr__(self):
         return f"<coroutine object {self.__qualname__} at {<Py_ssize_t> <PyObject*> self:#x}>"
@@ -333,9 +350,9 @@ cdef int step(Waiter self) except -1:
     if self.state != CREATED:
         return resume(self)
     self.state = FINISHED
-    if self.verb == EXIT:
-        self.lot.give()
-    elif not self.lot.take():
+    if self.call >= FIRST_TO_END:
+        self.lot.give(self)
+    elif not self.lot.take(self):
         return park(self)
     self.lot = None
     keep_spare_waiter(self)
@@ -345,20 +362,25 @@ cdef int step(Waiter self) except -1:
 cdef int park(Waiter self) except -1:
     cdef ParkingLot lot = self.lot
     self.lot = None
-    loop = get_running_loop()
-    if lot._loop is not loop or loop is None:
-        bind(lot, loop)
-    future = new_future(loop)
+    future = future_of(lot)
     set_blocking(future, "_asyncio_future_blocking")
     # Once more: what stood in the way may have gone with a closed loop, or while code ran to make
     # the future (the collector can run any), and then nobody would come to wake this waiter.
-    if lot.take():
+    if lot.take(self):
         return RETURN
     self.future = future
     self.lot = lot
     append(lot, self)
     self.state = PARKED
     return NEXT
+
+
+cdef object future_of(ParkingLot lot):
+    """A future of the loop that a lot's waiters wait on; the first one binds it."""
+    loop = get_running_loop()
+    if lot._loop is not loop or loop is None:
+        bind(lot, loop)
+    return new_future(loop)
 
 
 cdef object new_future(object loop):
@@ -373,12 +395,12 @@ cdef object new_future(object loop):
 cdef int resume(Waiter self) except -1:
     cdef ParkingLot lot = self.lot
     future = self.future  # outlives the step: code may run when it goes
-    if self.state == PARKED:
+    if self.state == PARKED or self.state == PASSED:
         check_result(self, future)
     if self.state == FINISHED:
         raise RuntimeError("cannot reuse already awaited coroutine")
     leave(self)
-    lot.admit()
+    lot.admit(self)
     keep_spare_waiter(self)
     return RETURN
 
@@ -398,13 +420,14 @@ cdef int check_result(Waiter self, object future) except -1:
 cdef int abandon(Waiter self) except -1:
     """Finish without having had the turn."""
     cdef ParkingLot lot = self.lot
+    cdef State state = self.state
     _future = self.future  # as in resume()
-    if self.state == CREATED:
+    if state == CREATED:
         self.state = FINISHED
         self.lot = None
-    elif self.state != FINISHED:
+    elif state != FINISHED:
         leave(self)
-        lot.forgo()
+        lot.forgo(state)
     return 0
 
 
@@ -420,13 +443,17 @@ cdef int waiter_send(Waiter self, object value, PyObject** result) except -1:
     if value is not None and self.state == CREATED:
         raise TypeError("can't send non-None value to a just-started coroutine")
     cdef int outcome = step(self)
+    cdef object given
     if outcome == NEXT:
-        result[0] = <PyObject*> self.future
-    elif self.verb == ACQUIRE:
-        result[0] = Py_True
+        given = self.future
+    elif self.call < FIRST_TO_GIVE_INDEX:
+        given = True
+    elif self.call < FIRST_TO_GIVE_NONE:
+        given = self.index
     else:
-        result[0] = Py_None
-    Py_INCREF(<object> result[0])
+        given = None
+    Py_INCREF(given)
+    result[0] = <PyObject*> given
     return outcome
 
 
@@ -435,8 +462,28 @@ set_am_send(<PyTypeObject*> Waiter, <sendfunc> waiter_send)
 
 # ---- Lock ----
 
+cdef class ContextManager(ParkingLot):
+    """`async with`, by take() and give(), or by whatever acquire() and release() there are."""
+
+    def __aenter__(self):
+        if is_plain(self) or is_own(self, "acquire"):
+            return new_waiter(self, ENTER)
+        return pure.ContextManager.__aenter__(self)
+
+    def __aexit__(self, exc_type, exc, tb, /):  # by position: cheaper to parse
+        if is_plain(self) or is_own(self, "release"):
+            return new_waiter(self, EXIT)
+        return pure.ContextManager.__aexit__(self, exc_type, exc, tb)
+
+
+cdef bint is_own(ParkingLot lot, str name) except -1:
+    """Whether a method is in C, and neither a subclass nor an instance attribute overrides it."""
+    method = getattr(lot, name)
+    return PyCFunction_Check(method) and PyCFunction_GetSelf(method) is <PyObject*> lot
+
+
 @cython.no_gc_clear
-cdef class Lock(ParkingLot):
+cdef class Lock(ContextManager):
     """Lock()
 --
 
@@ -450,30 +497,31 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
 """
 
     def __init__(self, *args, **kwargs):
-        _protocols.refuse_arguments("Lock", args, kwargs)
+        if args or kwargs:
+            pure.Lock.__init__(self, *args, **kwargs)  # refuses them in Python's words
 
     # When nobody holds the lock, the head of a queue with anybody live in it is settled: woken, or
     # cancelled and about to call forgo(). So whoever releases, forgoes or comes anew only ever
     # has to look at the head.
 
-    cdef bint take(self) except -1:
+    cdef bint take(self, Waiter waiter) except -1:
         if self.held or self.head is not NULL and (self.any_live() or self.held):
             return False
         self.held = True
         return True
 
-    cdef int give(self) except -1:
+    cdef int give(self, Waiter waiter) except -1:
         if not self.held:
             raise RuntimeError("Lock is not acquired.")
         self.held = False
         wake_head(self)
         return 0
 
-    cdef int admit(self) except -1:
+    cdef int admit(self, Waiter waiter) except -1:
         self.held = True
         return 0
 
-    cdef int forgo(self) except -1:
+    cdef int forgo(self, State state) except -1:
         if not self.held and self.parked is not NULL and not is_closed(self._loop):
             if not self.held:  # still not: is_closed() is Python code
                 wake_head(self)
@@ -501,24 +549,14 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
         raises CancelledError and leaves the lock as it was. RuntimeError, where it has to wait: the
         lock is bound to another loop, which is not closed.
         """
-        return new_waiter(self, ACQUIRE)
+        return new_waiter(self, LOCK_ACQUIRE)
 
     def release(self):
         """Unlock the lock, and let the first that waits for it have it. (asyncio's.)
 
         Returns None. RuntimeError: the lock is not locked.
         """
-        self.give()
-
-    def __aenter__(self):
-        if type(self) is Lock and not has_attributes(self) or is_own(self, "acquire", own_acquire):
-            return new_waiter(self, ENTER)
-        return ContextManager.__aenter__(self)
-
-    def __aexit__(self, exc_type, exc, tb, /):  # by position: cheaper to parse
-        if type(self) is Lock and not has_attributes(self) or is_own(self, "release", own_release):
-            return new_waiter(self, EXIT)
-        return ContextManager.__aexit__(self, exc_type, exc, tb)
+        self.give(None)
 
     def __getstate__(self):
         return _protocols.getstate(self, "_locked")
@@ -533,15 +571,5 @@ cdef inline int wake_head(Lock self) except -1:
     return 0
 
 
-cdef bint is_own(object self, str name, object own) except -1:
-    """Whether a method is ours, and neither a subclass nor an instance attribute overrides it."""
-    method = getattr(self, name)
-    return (PyCFunction_Check(method)
-            and PyCFunction_GetFunction(method) is PyCFunction_GetFunction(own)
-            and PyCFunction_GetSelf(method) is <PyObject*> self)
-
-
-cdef object own_acquire = Lock().acquire
-cdef object own_release = Lock().release
-
 finish_public_class(<PyTypeObject*> Lock, "aiofastlock.Lock")
+construct_without_init(<PyTypeObject*> Lock)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+import operator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 if TYPE_CHECKING:
-    from asyncio import Future
+    from asyncio import AbstractEventLoop, Future
 
 
 class Lot(Protocol):
     """What a primitive of either half shows to this module."""
+
+    _loop: AbstractEventLoop | None
 
     @property
     def _waiting(self) -> int: ...
@@ -49,24 +53,40 @@ class Waiters(Sequence["Future[Any]"]):
         return f"{type(self).__name__}({list(self)!r})"
 
 
+def waiters_or_none(lot: Lot) -> Waiters | None:
+    """None before the first wait, or before a queue was set: as asyncio's Lock and Semaphore."""
+    untouched = lot._loop is None and not lot._waiting and "_appended" not in vars(lot)
+    return None if untouched else Waiters(lot)
+
+
+def set_waiters(lot: Lot, futures: Iterable[Future[Any]]) -> None:
+    """Give a primitive a queue before anybody waits for it."""
+    vars(lot).setdefault("_appended", [])
+    view = Waiters(lot)
+    for future in futures:
+        view.append(future)
+
+
 def represent(lot: Lot, state: str) -> str:
     if lot._waiting:
         state = f"{state}, waiters:{lot._waiting}"
     return f"<{object.__repr__(lot)[1:-1]} [{state}]>"
 
 
-def refuse_arguments(name: str, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
-    """Raise what Python raises for arguments that a class's __init__ does not take."""
-    if kwargs:
-        keyword = next(iter(kwargs))
-        raise TypeError(f"{name}.__init__() got an unexpected keyword argument '{keyword}'")
-    if args:
-        given = len(args) + 1
-        raise TypeError(f"{name}.__init__() takes 1 positional argument but {given} were given")
+def represent_barrier(barrier: Any) -> str:
+    state = barrier._state
+    if not barrier.broken:
+        state = f"{state}, waiters:{barrier.n_waiting}/{barrier.parties}"
+    return f"<{object.__repr__(barrier)[1:-1]} [{state}]>"
+
+
+def permits(value: Any) -> Any:
+    """Return the value of a semaphore: an int, or float("inf") for one that has no limit."""
+    return value if value == math.inf else operator.index(value)
 
 
 # The pure half keeps these in slots, where copying would find them.
-UNCOPIED = frozenset({"_loop", "_queue"})
+UNCOPIED = frozenset({"_loop", "_queue", "_refilling", "locked", "acquire", "release"})
 
 
 def getstate(lot: Lot, *own: str) -> dict[str, Any]:
@@ -77,9 +97,9 @@ def getstate(lot: Lot, *own: str) -> dict[str, Any]:
         )
     state: Any = object.__getstate__(lot)  # type: ignore[attr-defined,unused-ignore]
     attributes, slots = state if isinstance(state, tuple) else (state, None)
-    users = {**(attributes or {}), **(slots or {})}
     return {
-        **{name: value for name, value in users.items() if name not in UNCOPIED},
+        **{name: value for name, value in (attributes or {}).items() if name != "_appended"},
+        **{name: value for name, value in (slots or {}).items() if name not in UNCOPIED},
         **{name: getattr(lot, name) for name in own},
     }
 

@@ -1,5 +1,9 @@
-"""The pure half: the specification of the compiled one, and the fallback where that is not there."""
+"""The primitives in plain Python: the specification of the compiled half, and its fallback."""
 
+from aiofastlock._pure.barrier import Barrier
+from aiofastlock._pure.condition import Condition
+from aiofastlock._pure.event import Event
 from aiofastlock._pure.lock import Lock
+from aiofastlock._pure.semaphore import BoundedSemaphore, Semaphore
 
-__all__ = ["Lock"]
+__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore"]

@@ -49,31 +49,35 @@ class Queue:
             self.settle(first, live)
         return self.woken > 0
 
-    def wake_head(self) -> None:
-        """Give the first waiter its turn, unless it is settled or cancelled."""
-        if self.parked and not self.settled:
-            head = next(iter(self.parked))
-            self.settled[head] = True
-            del self.parked[head]
-            self.woken += 1
-            if not head.done():
-                try:
-                    head.set_result(True)
-                except BaseException:
-                    if not head.done() and self.settled.pop(head, False):
-                        self.woken -= 1  # as if it had never been tried
-                        self.parked[head] = None
-                        self.parked.move_to_end(head, last=False)
-                    raise
-            elif head.cancelled() and self.settled.get(head):
-                self.settled[head] = False
-                self.woken -= 1
+    def wake_first(self, result: object = True) -> bool:
+        """Give the first that is parked its turn, unless it is cancelled; say whether it got it."""
+        first = next(iter(self.parked))
+        self.settled[first] = True
+        del self.parked[first]
+        self.woken += 1
+        if not first.done():
+            try:
+                first.set_result(result)
+            except BaseException:
+                if not first.done() and self.settled.pop(first, False):
+                    self.woken -= 1  # as if it had never been tried
+                    self.parked[first] = None
+                    self.parked.move_to_end(first, last=False)
+                raise
+            return True
+        if first.cancelled() and self.settled.get(first):
+            self.settled[first] = False
+            self.woken -= 1
+        return False
 
-    def remove(self, future: Future[Any]) -> None:
-        if future in self.settled:
-            self.woken -= self.settled.pop(future)
-        else:
+    def remove(self, future: Future[Any]) -> bool:
+        """Take a waiter out, wherever it stands; say whether it was woken."""
+        woken = self.settled.pop(future, None)
+        if woken is None:
             del self.parked[future]
+            return False
+        self.woken -= woken
+        return woken
 
 
 class ParkingLot:
@@ -92,15 +96,26 @@ class ParkingLot:
             if not self._loop.is_closed():
                 raise RuntimeError(f"{self!r} is bound to a different event loop")
             # Nobody can be woken on a closed loop: those who are still parked keep that queue.
+            if self._queue is not None:
+                self._let_go(self._queue)
             self._queue = None
         self._loop = loop
         if self._queue is None:
             self._queue = Queue()
         return self._queue
 
-    @property
-    def _waiters(self) -> _protocols.Waiters | None:
-        return None if self._queue is None else _protocols.Waiters(self)
+    def _let_go(self, queue: Queue) -> None:
+        """Take back the turns that are on their way to waiters on a closed loop."""
+
+    def _future(self) -> Future[Any]:
+        """Return a future to wait on, of the loop that the lot is bound to."""
+        loop: Any = _get_running_loop()
+        if self._queue is None or loop is not self._loop:
+            self._bind(loop)
+        future: Future[Any] = loop.create_future()
+        return future
+
+    _waiters = property(_protocols.waiters_or_none, _protocols.set_waiters)
 
     @property
     def _waiting(self) -> int:
@@ -109,10 +124,15 @@ class ParkingLot:
     def _futures(self) -> list[Future[Any]]:
         return [] if self._queue is None else [*self._queue.settled, *self._queue.parked]
 
-    def _enqueue(self, future: Future[Any]) -> None:
+    def _enqueue(self, future: Future[Any]) -> tuple[Queue, Future[Any]]:
         if self._queue is None:
             self._queue = Queue()
         self._queue.parked[future] = None
+        return self._queue, future
+
+    def _dequeue(self, place: tuple[Queue, Future[Any]]) -> None:
+        queue, future = place
+        queue.remove(future)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return object.__reduce_ex__(self, max(protocol.__index__(), 2))
@@ -204,8 +224,13 @@ class Lock(ContextManager, ParkingLot):
         """A waiter died instead of taking its turn: see that the next one gets it."""
         # First, since it can run other code, which may take the lock.
         closed = self._loop is not None and self._loop.is_closed()
-        if self._queue is not None and not closed and not self._locked:
-            self._queue.wake_head()
+        if not closed and not self._locked:
+            self._wake_head()
+
+    def _wake_head(self) -> None:
+        queue = self._queue
+        if queue is not None and queue.parked and not queue.settled:
+            queue.wake_first()
 
     def release(self) -> None:
         """Unlock the lock, and let the first that waits for it have it. (asyncio's.)
@@ -215,8 +240,7 @@ class Lock(ContextManager, ParkingLot):
         if not self._locked:
             raise RuntimeError("Lock is not acquired.")
         self._locked = False
-        if self._queue is not None:
-            self._queue.wake_head()
+        self._wake_head()
 
     def __getstate__(self) -> dict[str, Any]:
         return _protocols.getstate(self, "_locked")

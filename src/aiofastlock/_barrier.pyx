@@ -1,0 +1,272 @@
+"""Barrier, on the queue of _lock.pyx."""
+
+cimport cython
+from cpython.object cimport PyObject, PyTypeObject
+
+from asyncio import BrokenBarrierError
+
+from aiofastlock import _protocols
+from aiofastlock._pure import barrier as pure
+
+from aiofastlock._lock cimport (
+    BARRIER_ABORT,
+    BARRIER_ENTER,
+    BARRIER_EXIT,
+    BARRIER_RESET,
+    BARRIER_WAIT,
+    PARKED,
+    PASSED,
+    ParkingLot,
+    Waiter,
+    finish_public_class,
+    is_closed,
+    is_own,
+    is_plain,
+    new_waiter,
+)
+from aiofastlock._lock cimport State as WaiterState
+
+cdef enum State:
+    FILLING
+    DRAINING
+    RESETTING
+    BROKEN
+
+cdef tuple NAMES = (pure.FILLING, pure.DRAINING, pure.RESETTING, pure.BROKEN)  # by State
+
+cdef object MISSING = object()
+
+# The index of a waiter that abort() wakes, and that was not yet a party.
+cdef enum:
+    BLOCKED = -1
+
+
+@cython.no_gc_clear
+cdef class Barrier(ParkingLot):
+    """Barrier(parties)
+--
+
+A place where asyncio tasks wait until `parties` of them are there, for asyncio.Barrier.
+
+When the last of them comes, they all go on, each with an index of its own from 0 to
+parties - 1, by order of arrival. Those that come before all have left wait for the next
+time. Use it as `async with barrier as index:`, or call wait().
+
+`parties` is an int of at least 1. ValueError: it is less. TypeError: it is no int.
+
+Behaviour: asyncio.Barrier's of Python 3.13, in fewer steps of the event loop. Ours: an index is
+not given twice after a party was cancelled; who is cancelled is not waited for when the others
+leave; a barrier whose loop is closed binds itself to the next.
+"""
+    cdef Py_ssize_t size      # the parties
+    cdef unsigned int passed  # how many in the queue are PASSED
+    cdef State state
+    cdef bint refilling
+
+    def __init__(self, parties=MISSING, *args, **kwargs):
+        if parties is MISSING:
+            pure.Barrier.__init__(self, *args, **kwargs)  # refuses them in Python's words
+        if args or kwargs:
+            pure.Barrier.__init__(self, parties, *args, **kwargs)
+        if parties < 1:
+            raise ValueError("parties must be >= 1")
+        self.size = parties
+
+    # Filling, all that are parked are parties, and nobody is woken. Draining or resetting, somebody
+    # is woken and still to leave, and those that are parked are blocked until then. Broken, nobody
+    # is parked. So whoever leaves last finds no more woken, and lets those in that were blocked:
+    # not at once, lest a reset() of the last to leave be theirs, but in the loop's next iteration.
+    # Until then the barrier is refilling: filling, but those that are parked are still blocked.
+
+    cdef bint take(self, Waiter waiter) except -1:
+        if self.state == BROKEN:
+            raise BrokenBarrierError("Barrier aborted")
+        if self.state != FILLING or self.refilling or self.parked_now() + 1 < self.size:
+            return False
+        waiter.index = self.size - 1
+        self.state = DRAINING
+        self.wake_with_indices(self.size - 1)
+        self.let_in_if_left()
+        return True
+
+    cdef int give(self, Waiter waiter) except -1:
+        if waiter.call == BARRIER_RESET:
+            self.empty()
+        elif waiter.call == BARRIER_ABORT:
+            self.shatter()
+        return 0
+
+    cdef int admit(self, Waiter waiter) except -1:
+        cdef State state = self.state
+        self.let_in_if_left()
+        if waiter.index == BLOCKED:
+            raise BrokenBarrierError("Barrier aborted")
+        if state == RESETTING or state == BROKEN:
+            raise BrokenBarrierError("Abort or reset of barrier")
+        return 0
+
+    cdef int forgo(self, WaiterState state) except -1:
+        self.passed -= state == PASSED
+        if self.parked is NULL:
+            self.refilling = False
+        return self.let_in_if_left()
+
+    cdef Py_ssize_t parked_now(self) noexcept:
+        return <Py_ssize_t> self.count - self.woken - self.passed
+
+    cdef int wake_parked(self, Py_ssize_t index) except -1:
+        """Wake the first that is parked, unless it is cancelled."""
+        cdef Waiter waiter = <Waiter> self.parked
+        waiter.index = index
+        if not self.wake(waiter):
+            self.passed += waiter.state == PASSED
+        return 0
+
+    cdef int wake_with_indices(self, Py_ssize_t count) except -1:
+        cdef Py_ssize_t index
+        for index in range(count):
+            if self.parked is not NULL:
+                self.wake_parked(index)
+        return 0
+
+    cdef int wake_with(self, Py_ssize_t index) except -1:
+        """Wake all that are parked at this moment."""
+        for _ in range(self.parked_now()):
+            if self.parked is not NULL:
+                self.wake_parked(index)
+        return 0
+
+    cdef int let_in_if_left(self) except -1:
+        """When all who were inside have left, let those in that are blocked."""
+        if not self.woken and (self.state == DRAINING or self.state == RESETTING):
+            self.state = FILLING
+            if self.parked is not NULL and not is_closed(self._loop):
+                self._loop.call_soon(self._refill)
+                self.refilling = True
+        return 0
+
+    def _refill(self):
+        """Those that were blocked are parties, unless they are cancelled."""
+        cdef Waiter waiter
+        cdef list parties
+        cdef bint cancelled = True
+        if not self.refilling:
+            return
+        self.refilling = False
+        while cancelled:
+            cancelled = False
+            parties = self.first_parked()
+            for waiter in parties:
+                if waiter.state == PARKED and self.settle_if_done(waiter):
+                    self.passed += waiter.state == PASSED
+                    cancelled = True
+        if self.state == FILLING and self.parked_now() >= self.size:
+            self.state = DRAINING
+            self.wake_with_indices(self.size)
+
+    cdef list first_parked(self):
+        """Those that the barrier would trip for."""
+        cdef list waiters = []
+        cdef PyObject* waiter = self.parked
+        while waiter is not NULL and len(waiters) < self.size:
+            if (<Waiter> waiter).state == PARKED:
+                waiters.append(<Waiter> waiter)
+            waiter = (<Waiter> waiter).next
+            if waiter is self.head:
+                break
+        return waiters
+
+    cdef int empty(self) except -1:
+        if self.state != FILLING:
+            self.state = RESETTING if self.woken else FILLING
+        elif not self.refilling:
+            self.state = RESETTING
+            self.wake_with(0)
+            self.let_in_if_left()
+        return 0
+
+    cdef int shatter(self) except -1:
+        cdef Py_ssize_t index = 0 if self.state == FILLING and not self.refilling else BLOCKED
+        self.state = BROKEN
+        self.refilling = False
+        self.wake_with(index)
+        return 0
+
+    def wait(self):
+        """Wait until all parties are there, and return the index of this one. (asyncio's.)
+
+        Nothing happens until it is awaited. Cancelled, it is no party any more. BrokenBarrierError:
+        reset() or abort() was called while it waited, or the barrier is broken. RuntimeError, where
+        it has to wait: the barrier is bound to another loop, which is not closed.
+        """
+        return new_waiter(self, BARRIER_WAIT)
+
+    def reset(self):
+        """Empty the barrier: who waits in it gets a BrokenBarrierError. (asyncio's.)
+
+        Returns None, and never waits. Those that wait for others to leave go on waiting. A broken
+        barrier is whole again. Nothing happens until it is awaited.
+        """
+        return new_waiter(self, BARRIER_RESET)
+
+    def abort(self):
+        """Break the barrier: who waits, and who comes, gets a BrokenBarrierError. (asyncio's.)
+
+        Returns None, and never waits. reset() mends it. Nothing happens until it is awaited.
+        """
+        return new_waiter(self, BARRIER_ABORT)
+
+    def __aenter__(self):
+        if is_plain(self) or is_own(self, "wait"):
+            return new_waiter(self, BARRIER_ENTER)
+        return pure.Barrier.__aenter__(self)
+
+    def __aexit__(self, *_args):
+        return new_waiter(self, BARRIER_EXIT)
+
+    @property
+    def parties(self):
+        """How many tasks make the barrier trip. (asyncio's.)"""
+        return self.size
+
+    @property
+    def n_waiting(self):
+        """How many parties wait for the barrier to trip. (asyncio's.)"""
+        return self._count if self.state == FILLING else 0
+
+    @property
+    def broken(self):
+        """True if the barrier is broken, after abort() and before reset(). (asyncio's.)"""
+        return self.state == BROKEN
+
+    @property
+    def _count(self):
+        """How many are inside: parties, or those that were woken and have not left."""
+        if self.refilling:
+            return 0
+        return self.parked_now() if self.state == FILLING else self.woken
+
+    @property
+    def _parties(self):
+        return self.size
+
+    @_parties.setter
+    def _parties(self, parties):
+        self.size = parties
+
+    @property
+    def _state(self):
+        return NAMES[self.state]
+
+    @_state.setter
+    def _state(self, name):
+        self.state = <State> <int> NAMES.index(name)
+
+    def __getstate__(self):
+        return _protocols.getstate(self, "_parties", "_state")
+
+    def __repr__(self):
+        return _protocols.represent_barrier(self)
+
+
+finish_public_class(<PyTypeObject*> Barrier, "aiofastlock.Barrier")

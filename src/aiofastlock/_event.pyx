@@ -1,0 +1,95 @@
+"""Event, on the queue of _lock.pyx."""
+
+cimport cython
+from cpython.object cimport PyTypeObject
+
+from aiofastlock import _protocols
+from aiofastlock._pure import event as pure
+
+from aiofastlock._lock cimport (
+    EVENT_WAIT,
+    ParkingLot,
+    State,
+    Waiter,
+    construct_without_init,
+    finish_public_class,
+    new_waiter,
+)
+
+
+@cython.no_gc_clear
+cdef class Event(ParkingLot):
+    """Event()
+--
+
+A flag that asyncio tasks can wait for, in place of asyncio.Event.
+
+It is unset when it is made. Every task that waits when it is set goes on, in the order in which
+they came, even if it is cleared again before they run.
+
+Behaviour: asyncio.Event's of Python 3.13. Ours: an event whose loop is closed binds itself to
+the next.
+"""
+    cdef bint flag
+
+    def __init__(self, *args, **kwargs):
+        if args or kwargs:
+            pure.Event.__init__(self, *args, **kwargs)  # refuses them in Python's words
+
+    cdef bint take(self, Waiter waiter) except -1:
+        return self.flag
+
+    cdef int admit(self, Waiter waiter) except -1:
+        return 0
+
+    cdef int forgo(self, State state) except -1:
+        return 0
+
+    @property
+    def _value(self):
+        return self.flag
+
+    @_value.setter
+    def _value(self, value):
+        self.flag = value
+
+    _waiters = property(_protocols.Waiters, _protocols.set_waiters)
+
+    def is_set(self):
+        """Return True if the event is set, False if not. (asyncio's.)"""
+        return self.flag
+
+    def set(self):
+        """Set the event, and let all that wait for it go on. (asyncio's.)
+
+        Returns None. Whoever waits for a set event does not stop for it.
+        """
+        if not self.flag:
+            self.flag = True
+            while self.parked is not NULL:
+                self.wake(<Waiter> self.parked)
+
+    def clear(self):
+        """Unset the event, so that those that come from now on wait. (asyncio's.)
+
+        Returns None. Who was waiting when it was set goes on nevertheless.
+        """
+        self.flag = False
+
+    def wait(self):
+        """Wait until the event is set, and return True. (asyncio's.)
+
+        Nothing happens until it is awaited. RuntimeError, where it has to wait: the event is bound
+        to another loop, which is not closed.
+        """
+        return new_waiter(self, EVENT_WAIT)
+
+    def __getstate__(self):
+        return _protocols.getstate(self, "_value")
+
+    def __repr__(self):
+        return _protocols.represent(self, "set" if self.flag else "unset")
+
+
+finish_public_class(<PyTypeObject*> Event, "aiofastlock.Event")
+construct_without_init(<PyTypeObject*> Event)
