@@ -47,6 +47,21 @@ def mended(request, implementation):
         request.applymarker(pytest.mark.xfail(strict=True, reason="a fault of asyncio's"))
 
 
+def until_3_13(issue):
+    """A fault of asyncio's before Python 3.13: the test must fail on asyncio there."""
+
+    @pytest.fixture(name=issue)
+    def mark(request, implementation):
+        if implementation == "asyncio" and sys.version_info < (3, 13):
+            request.applymarker(pytest.mark.xfail(strict=True, reason=f"asyncio has {issue}"))
+
+    return mark
+
+
+gh_111693 = until_3_13("gh_111693")  # a CancelledError is not the one, and has lost its message
+gh_112202 = until_3_13("gh_112202")  # a notification is lost with a task that is cancelled
+
+
 @pytest.fixture(params=OURS)
 def our_name(request):
     return request.param

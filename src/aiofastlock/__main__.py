@@ -15,13 +15,13 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from time import perf_counter, perf_counter_ns
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType
 from typing import Any
 
 import aiofastlock
 
-# A workload gets asyncio or aiofastlock, a number of passes, and perhaps other sizes. It returns
-# what all the passes cost together: nanoseconds or bytes.
+# A workload gets a primitive's class, asyncio's or aiofastlock's, a number of passes, and perhaps
+# other sizes. It returns what all the passes cost together: nanoseconds or bytes.
 Workload = Callable[..., Coroutine[Any, Any, int]]
 
 
@@ -29,6 +29,7 @@ Workload = Callable[..., Coroutine[Any, Any, int]]
 class Row:
     name: str
     workload: Workload
+    primitive: str
     unit: str
     seconds: float
     sizes: dict[str, int]
@@ -38,12 +39,12 @@ ROWS: list[Row] = []
 
 
 def row(
-    name: str, *, unit: str = "ns", seconds: float = 1.5, **sizes: int
+    name: str, primitive: str, *, unit: str = "ns", seconds: float = 0.8, **sizes: int
 ) -> Callable[[Workload], Workload]:
     """Put a workload into the table. `sizes` are its arguments: passes, and what else it takes."""
 
     def add(workload: Workload) -> Workload:
-        ROWS.append(Row(name, workload, unit, seconds, sizes))
+        ROWS.append(Row(name, workload, primitive, unit, seconds, sizes))
         return workload
 
     return add
@@ -83,21 +84,21 @@ async def watched(workload: Coroutine[Any, Any, int]) -> int:
 
 def measure(
     runner: asyncio.Runner,
-    contestants: Sequence[tuple[Workload, ModuleType]],
+    contestants: Sequence[tuple[Workload, Any]],
     seconds: float,
     **sizes: int,
 ) -> list[float]:
     """Return what one pass costs each contestant: the best of many short runs, taken in turn."""
-    contestants = [(own_copy(workload), library) for workload, library in contestants]
+    contestants = [(own_copy(workload), primitive) for workload, primitive in contestants]
     best = [math.inf] * len(contestants)
     end = perf_counter() + seconds
     rounds = 0
     gc.disable()
     try:
         while rounds < 3 or perf_counter() < end:
-            for number, (workload, library) in enumerate(contestants):
+            for number, (workload, primitive) in enumerate(contestants):
                 gc.collect()
-                total = runner.run(watched(workload(library, **sizes)))
+                total = runner.run(watched(workload(primitive, **sizes)))
                 best[number] = min(best[number], total / sizes["passes"])
             rounds += 1
     finally:
@@ -132,12 +133,15 @@ async def require_exclusion(lock: Any) -> None:
 
 
 # ---- The rows ----
-# Each one's lock is put to require_exclusion() when the clock has stopped.
+# What excludes is put to require_exclusion() when the clock has stopped.
 
 
-@row("async with lock", passes=8_000)
-async def enter_and_leave(library: ModuleType, passes: int) -> int:
-    lock = library.Lock()
+@row("async with lock", "Lock", passes=8_000)
+@row("async with semaphore", "Semaphore", passes=8_000)
+@row("async with bounded semaphore", "BoundedSemaphore", passes=8_000)
+@row("async with condition", "Condition", passes=8_000)
+async def enter_and_leave(primitive: Any, passes: int) -> int:
+    lock = primitive()
     counted = 0
     start = perf_counter_ns()
     for _ in range(passes // 4):  # four in a row, so that the loop and the count weigh little
@@ -155,9 +159,10 @@ async def enter_and_leave(library: ModuleType, passes: int) -> int:
     return elapsed
 
 
-@row("await acquire(), release()", passes=16_000)
-async def acquire_and_release(library: ModuleType, passes: int) -> int:
-    lock = library.Lock()
+@row("lock: acquire(), release()", "Lock", passes=16_000)
+@row("semaphore: acquire(), release()", "Semaphore", passes=16_000)
+async def acquire_and_release(primitive: Any, passes: int) -> int:
+    lock = primitive()
     acquired = 0
     start = perf_counter_ns()
     for _ in range(passes // 4):
@@ -176,11 +181,28 @@ async def acquire_and_release(library: ModuleType, passes: int) -> int:
     return elapsed
 
 
-@row("hand-off among 100 tasks", passes=3_000, tasks=100)
-@row("hand-off between 2 tasks", passes=3_000, tasks=2)
-async def hand_off(library: ModuleType, passes: int, tasks: int) -> int:
+@row("event: wait() when set", "Event", passes=16_000)
+async def wait_when_set(primitive: Any, passes: int) -> int:
+    event = primitive()
+    event.set()
+    waited = 0
+    start = perf_counter_ns()
+    for _ in range(passes // 4):
+        await event.wait()
+        await event.wait()
+        await event.wait()
+        if await event.wait() is True:
+            waited += 4
+    elapsed = perf_counter_ns() - start
+    require(waited == passes, "an event that is set was not waited for")
+    return elapsed
+
+
+@row("lock: hand-off between 2 tasks", "Lock", passes=3_000, tasks=2)
+@row("lock: hand-off among 100 tasks", "Lock", passes=3_000, tasks=100)
+async def hand_off(primitive: Any, passes: int, tasks: int) -> int:
     """All the tasks are parked when the clock starts, so every acquire is a hand-off."""
-    lock = library.Lock()
+    lock = primitive()
     entered: list[int] = []
 
     async def take_turns(number: int) -> None:
@@ -202,20 +224,86 @@ async def hand_off(library: ModuleType, passes: int, tasks: int) -> int:
     return elapsed
 
 
-@row("Lock()", seconds=0.6, passes=10_000)
-async def create(library: ModuleType, passes: int) -> int:
-    new = library.Lock
+@row("condition: notify, 2 tasks", "Condition", passes=3_000)
+async def notify(primitive: Any, passes: int) -> int:
+    """Each pass, a task notifies the other and waits for it in turn."""
+    condition = primitive()
+    notified: list[int] = []
+
+    async def take_turns(number: int) -> None:
+        async with condition:
+            for _ in range(passes // 2):
+                await condition.wait()
+                notified.append(number)
+                condition.notify()
+
+    both = asyncio.gather(take_turns(0), take_turns(1))
+    await asyncio.sleep(0)
     start = perf_counter_ns()
-    for _ in range(passes):
-        lock = new()
+    async with condition:
+        condition.notify()
+    await both
     elapsed = perf_counter_ns() - start
-    await require_exclusion(lock)
+    require(notified == [0, 1] * (passes // 2), "a notification was lost")
+    await require_exclusion(condition)
     return elapsed
 
 
-@row("cancelling one of 5,000 waiters", seconds=2, passes=5_000)
-async def cancel(library: ModuleType, passes: int) -> int:
-    lock = library.Lock()
+@row("event: broadcast to 1,000 tasks, each", "Event", seconds=1.5, passes=5_000, tasks=1_000)
+async def broadcast(primitive: Any, passes: int, tasks: int) -> int:
+    event = primitive()
+    woken = 0
+
+    async def wait_again_and_again() -> None:
+        nonlocal woken
+        for _ in range(passes // tasks):
+            await event.wait()
+            woken += 1
+
+    everybody = [asyncio.create_task(wait_again_and_again()) for _ in range(tasks)]
+    await asyncio.sleep(0)
+    start = perf_counter_ns()
+    for _ in range(passes // tasks):
+        event.set()
+        event.clear()
+        await asyncio.sleep(0)
+    elapsed = perf_counter_ns() - start
+    await asyncio.wait(everybody)
+    require(woken == passes, "a task was not woken, or more than once")
+    return elapsed
+
+
+@row("barrier of 10: a wait", "Barrier", passes=3_000, parties=10)
+async def meet(primitive: Any, passes: int, parties: int) -> int:
+    barrier = primitive(parties)
+    indices = 0
+
+    async def meet_again_and_again() -> None:
+        nonlocal indices
+        for _ in range(passes // parties):
+            index = await barrier.wait()
+            indices += index
+
+    start = perf_counter_ns()
+    await asyncio.gather(*[meet_again_and_again() for _ in range(parties)])
+    elapsed = perf_counter_ns() - start
+    require(indices == passes // parties * sum(range(parties)), "an index was given twice")
+    return elapsed
+
+
+@row("Lock()", "Lock", seconds=0.4, passes=10_000)
+@row("Event()", "Event", seconds=0.4, passes=10_000)
+@row("Condition()", "Condition", seconds=0.4, passes=10_000)
+async def create(primitive: Any, passes: int) -> int:
+    start = perf_counter_ns()
+    for _ in range(passes):
+        primitive()
+    return perf_counter_ns() - start
+
+
+@row("lock: cancelling one of 5,000 waiters", "Lock", seconds=1.5, passes=5_000)
+async def cancel(primitive: Any, passes: int) -> int:
+    lock = primitive()
     entered = 0
 
     async def enter() -> None:
@@ -240,23 +328,88 @@ async def cancel(library: ModuleType, passes: int) -> int:
     return elapsed
 
 
-@row("bytes of a lock", unit="bytes", seconds=0, passes=1_000)
-async def lock_size(library: ModuleType, passes: int) -> int:
+@row("semaphore: one of 5,000 release() in a row", "Semaphore", seconds=1.5, passes=5_000)
+async def release_in_a_row(primitive: Any, passes: int) -> int:
+    semaphore = primitive(0)
+    everybody = [asyncio.create_task(semaphore.acquire()) for _ in range(passes)]
+    await asyncio.sleep(0)
+    start = perf_counter_ns()
+    for _ in range(passes):
+        semaphore.release()
+    elapsed = perf_counter_ns() - start
+    await asyncio.wait(everybody)
+    require(semaphore.locked() and not semaphore._waiters, "a permit was lost or made")
+    return elapsed
+
+
+@row("condition: one of 5,000 notify() in a row", "Condition", seconds=1.5, passes=5_000)
+async def notify_in_a_row(primitive: Any, passes: int) -> int:
+    condition = primitive()
+    notified = 0
+
+    async def wait() -> None:
+        nonlocal notified
+        async with condition:
+            await condition.wait()
+            notified += 1
+
+    everybody = [asyncio.create_task(wait()) for _ in range(passes)]
+    await asyncio.sleep(0)
+    async with condition:
+        start = perf_counter_ns()
+        for _ in range(passes):
+            condition.notify()
+        elapsed = perf_counter_ns() - start
+    await asyncio.wait(everybody)
+    require(notified == passes, "a notification was lost")
+    return elapsed
+
+
+@row("semaphore: a task of 5,000 in a TaskGroup that fails", "Semaphore", seconds=1.5, passes=5_000)
+async def fail(primitive: Any, passes: int) -> int:
+    semaphore = primitive(10)
+    entered = 0
+
+    async def enter() -> None:
+        nonlocal entered
+        async with semaphore:
+            entered += 1
+            await asyncio.sleep(60)
+
+    start = 0
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(passes):
+                group.create_task(enter())
+            await asyncio.sleep(0)
+            start = perf_counter_ns()
+            raise ZeroDivisionError
+    except* ZeroDivisionError:
+        elapsed = perf_counter_ns() - start
+    require(entered == 10 and semaphore._value == 10, "a permit was lost or made")
+    return elapsed
+
+
+@row("a lock", "Lock", unit="bytes", seconds=0, passes=1_000)
+@row("an event", "Event", unit="bytes", seconds=0, passes=1_000)
+@row("a semaphore", "Semaphore", unit="bytes", seconds=0, passes=1_000)
+@row("a condition", "Condition", unit="bytes", seconds=0, passes=1_000)
+@row("a barrier", "Barrier", unit="bytes", seconds=0, passes=1_000, parties=10)
+async def size(primitive: Any, passes: int, **arguments: int) -> int:
     tracemalloc = importlib.import_module("tracemalloc")  # which PyPy does not have
-    locks = [None] * passes
+    made: list[Any] = [None] * passes
     tracemalloc.start()
     for number in range(passes):
-        locks[number] = library.Lock()
-    size: int = tracemalloc.get_traced_memory()[0]
+        made[number] = primitive(*arguments.values())
+    total: int = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    await require_exclusion(locks[0])
-    return size
+    return total
 
 
-@row("bytes of a waiter *", unit="bytes", seconds=0, passes=1_000)
-async def waiter_size(library: ModuleType, passes: int) -> int:
+@row("a waiter *", "Lock", unit="bytes", seconds=0, passes=1_000)
+async def waiter_size(primitive: Any, passes: int) -> int:
     tracemalloc = importlib.import_module("tracemalloc")
-    lock = library.Lock()
+    lock = primitive()
     entered = 0
 
     async def wait_on_lock() -> None:
@@ -323,7 +476,7 @@ def print_environment() -> None:
 
 
 def main() -> None:
-    description = "Say which half of aiofastlock is in use, and compare it with asyncio (10 s)."
+    description = "Say which half of aiofastlock is in use, and compare it with asyncio (30 s)."
     argparse.ArgumentParser("python -m aiofastlock", description=description).parse_args()
     print_environment()
     width = max(len(row.name) for row in ROWS)
@@ -331,7 +484,7 @@ def main() -> None:
     libraries = (asyncio, aiofastlock)
     with asyncio.Runner(debug=False) as runner:
         for row in ROWS:
-            contestants = [(row.workload, library) for library in libraries]
+            contestants = [(row.workload, getattr(lib, row.primitive)) for lib in libraries]
             try:
                 theirs, ours = measure(runner, contestants, row.seconds, **row.sizes)
             except ImportError as error:

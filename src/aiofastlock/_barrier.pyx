@@ -22,6 +22,7 @@ from aiofastlock._lock cimport (
     is_closed,
     is_own,
     is_plain,
+    let_go,
     new_waiter,
 )
 from aiofastlock._lock cimport State as WaiterState
@@ -33,8 +34,6 @@ cdef enum State:
     BROKEN
 
 cdef tuple NAMES = (pure.FILLING, pure.DRAINING, pure.RESETTING, pure.BROKEN)  # by State
-
-cdef object MISSING = object()
 
 # The index of a waiter that abort() wakes, and that was not yet a party.
 cdef enum:
@@ -63,14 +62,8 @@ leave; a barrier whose loop is closed binds itself to the next.
     cdef State state
     cdef bint refilling
 
-    def __init__(self, parties=MISSING, *args, **kwargs):
-        if parties is MISSING:
-            pure.Barrier.__init__(self, *args, **kwargs)  # refuses them in Python's words
-        if args or kwargs:
-            pure.Barrier.__init__(self, parties, *args, **kwargs)
-        if parties < 1:
-            raise ValueError("parties must be >= 1")
-        self.size = parties
+    def __init__(self, *args, **kwargs):
+        self.size = pure.Barrier(*args, **kwargs)._parties  # which refuses in asyncio's words
 
     # Filling, all that are parked are parties, and nobody is woken. Draining or resetting, somebody
     # is woken and still to leave, and those that are parked are blocked until then. Broken, nobody
@@ -83,6 +76,9 @@ leave; a barrier whose loop is closed binds itself to the next.
             raise BrokenBarrierError("Barrier aborted")
         if self.state != FILLING or self.refilling or self.parked_now() + 1 < self.size:
             return False
+        if self.head is not NULL and is_closed(self._loop):
+            let_go(self)
+            return self.take(waiter)
         waiter.index = self.size - 1
         self.state = DRAINING
         self.wake_with_indices(self.size - 1)
@@ -90,6 +86,8 @@ leave; a barrier whose loop is closed binds itself to the next.
         return True
 
     cdef int give(self, Waiter waiter) except -1:
+        if self.head is not NULL and is_closed(self._loop):
+            let_go(self)
         if waiter.call == BARRIER_RESET:
             self.empty()
         elif waiter.call == BARRIER_ABORT:
@@ -118,7 +116,7 @@ leave; a barrier whose loop is closed binds itself to the next.
         """Wake the first that is parked, unless it is cancelled."""
         cdef Waiter waiter = <Waiter> self.parked
         waiter.index = index
-        if not self.wake(waiter):
+        if not self.wake(waiter, True):
             self.passed += waiter.state == PASSED
         return 0
 

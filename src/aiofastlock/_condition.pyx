@@ -1,27 +1,53 @@
 """Condition, on the queue of _lock.pyx and a lock."""
 
 cimport cython
-from cpython.object cimport PyTypeObject
-from cpython.pyport cimport PY_SSIZE_T_MAX
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
+
+from asyncio import CancelledError
 
 from aiofastlock import _protocols
 from aiofastlock._pure import condition as pure
 from aiofastlock._pure import lock as pure_lock
 
 from aiofastlock._lock cimport (
+    CREATED,
     ENTER,
     EXIT,
+    FINISHED,
     LOCK_ACQUIRE,
+    NEXT,
+    RETURN,
+    WOKEN,
     Lock,
     ParkingLot,
     State,
     Waiter,
+    abandon,
     construct_without_init,
     finish_public_class,
-    is_own,
+    future_to_yield,
+    is_closed,
+    has_attributes,
     is_plain,
+    leave,
     new_waiter,
+    stand,
+    step,
 )
+
+cdef extern from "_lock.h":
+    ctypedef int (*sendfunc)(object, object, PyObject**) except -1
+    void set_stop_iteration_true() noexcept
+    int make_spare_stop() except -1
+    void set_am_send(PyTypeObject*, sendfunc)
+
+cdef extern from *:
+    int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*) except -1
+
+cdef frozenset LOCK_METHODS = frozenset({"acquire", "locked", "release"})
+
+make_spare_stop()
 
 
 @cython.no_gc_clear
@@ -40,14 +66,16 @@ AttributeError: a lock that lacks one of the three.
 Behaviour: asyncio.Condition's of Python 3.13. Ours: a condition whose loop is closed binds
 itself to the next.
 """
-    cdef object lock  # None until it is needed, where it is our own
+    # None until it is needed, where it is our own. Another one than a plain Lock stands in a tuple,
+    # before its methods locked, acquire and release as they were when the condition was made.
+    cdef object lock
 
-    def __init__(self, lock=None, *args, **kwargs):
+    def __init__(self, *args, **kwargs):
         if args or kwargs:
-            pure.Condition.__init__(self, lock, *args, **kwargs)  # refuses them in Python's words
-        if lock is not None:
-            lock.locked, lock.acquire, lock.release  # noqa: B018
-            self.lock = lock
+            pure.Condition(*args, **kwargs)  # refuses in asyncio's words
+            (self._lock,) = args or kwargs.values()
+        if type(self) is not Condition:
+            _protocols.hide_overriding(self, Condition, LOCK_METHODS)
 
     cdef int admit(self, Waiter waiter) except -1:
         return 0
@@ -55,51 +83,58 @@ itself to the next.
     cdef int forgo(self, State state) except -1:
         return 0
 
-    cdef object the_lock(self):
+    cdef bint has_plain_lock(self) except -1:
+        """Whether the lock is of our own Lock, so that nothing need be called."""
         if self.lock is None:
             self.lock = Lock()
-        return self.lock
+        return type(self.lock) is Lock
 
-    cdef bint has_plain_lock(self) except -1:
-        """Whether acquire() and release() are our own Lock's, and nothing overrides them."""
-        return type(self.the_lock()) is Lock and is_plain(<ParkingLot> self.lock)
+    cdef bint is_patched(self) except -1:
+        """Whether attributes stand in the place of the lock's methods."""
+        return has_attributes(self) and not LOCK_METHODS.isdisjoint(vars(self))
+
+    cdef bint is_locked(self) except -1:
+        if self.has_plain_lock() and not self.is_patched():
+            return (<Lock> self.lock).held
+        return self.locked()
 
     @property
     def _lock(self):
-        return self.the_lock()
+        return self.lock if self.has_plain_lock() else self.lock[0]
 
     @_lock.setter
     def _lock(self, lock):
-        self.lock = lock
+        if lock is None or type(lock) is Lock and is_plain(<ParkingLot> lock):
+            self.lock = lock
+        else:
+            self.lock = (lock, lock.locked, lock.acquire, lock.release)
 
     _waiters = property(_protocols.Waiters, _protocols.set_waiters)
 
     def locked(self):
         """Return True if the lock is held, False if not. (The lock's own.)"""
-        if self.has_plain_lock():
-            return (<Lock> self.lock).held
-        return self.lock.locked()
+        return (<Lock> self.lock).held if self.has_plain_lock() else self.lock[1]()
 
     def acquire(self):
         """Wait until the lock is unlocked, and lock it. (The lock's own.)"""
         if self.has_plain_lock():
             return new_waiter(<ParkingLot> self.lock, LOCK_ACQUIRE)
-        return self.lock.acquire()
+        return self.lock[2]()
 
     def release(self):
         """Unlock the lock. (The lock's own.)"""
-        if self.has_plain_lock():
-            (<Lock> self.lock).give(None)
-            return None
-        return self.lock.release()
+        if not self.has_plain_lock():
+            return self.lock[3]()
+        (<Lock> self.lock).give(None)
+        return None
 
     def __aenter__(self):
-        if self.has_plain_lock() and (is_plain(self) or is_own(self, "acquire")):
+        if self.has_plain_lock() and not self.is_patched():
             return new_waiter(<ParkingLot> self.lock, ENTER)
         return pure_lock.ContextManager.__aenter__(self)
 
     def __aexit__(self, exc_type, exc, tb, /):  # by position: cheaper to parse
-        if self.has_plain_lock() and (is_plain(self) or is_own(self, "release")):
+        if self.has_plain_lock() and not self.is_patched():
             return new_waiter(<ParkingLot> self.lock, EXIT)
         return pure_lock.ContextManager.__aexit__(self, exc_type, exc, tb)
 
@@ -111,7 +146,9 @@ itself to the next.
         wait again. RuntimeError: the lock is not locked; the condition is bound to another loop,
         which is not closed.
         """
-        return pure.Condition.wait(self)
+        if self.has_plain_lock() and not self.is_patched():
+            return new_wait(self)
+        return _protocols.wait_with_any_lock(self)
 
     def wait_for(self, predicate):
         """Wait until predicate() is true, and return what it gave. (asyncio's.)
@@ -125,7 +162,7 @@ itself to the next.
 
         Returns None. It does not unlock the lock. RuntimeError: the lock is not locked.
         """
-        if not self.locked():
+        if not self.is_locked():
             raise RuntimeError("cannot notify on un-acquired lock")
         self._notify(n)
 
@@ -137,15 +174,223 @@ itself to the next.
         self.notify(self.count)
 
     def _notify(self, n):
-        cdef Py_ssize_t left = n if n < PY_SSIZE_T_MAX else PY_SSIZE_T_MAX
-        while left > 0 and self.parked is not NULL:
-            left -= self.wake(<Waiter> self.parked)
+        cdef Py_ssize_t woken = 0
+        while self.parked is not NULL and woken < n:
+            woken += self.wake(<Waiter> self.parked, False)
 
     def __getstate__(self):
         return _protocols.getstate(self, "_lock")
 
     def __repr__(self):
         return _protocols.represent(self, "locked" if self.locked() else "unlocked")
+
+
+# ---- wait(), over our own Lock ----
+
+cdef enum Phase:
+    DONE
+    UNSTARTED
+    WAITING  # in the condition's queue
+    TAKING   # notified, or thrown into: takes the lock back
+
+
+cdef inline object new_wait(Condition condition):
+    cdef Wait wait = Wait.__new__(Wait)
+    wait.condition = condition
+    wait.phase = UNSTARTED
+    return wait
+
+
+@cython.final
+@cython.freelist(32)
+@cython.no_gc_clear  # as for Waiter
+cdef class Wait:
+    """What wait() returns to be awaited: a coroutine in all but its type, like Waiter.
+
+    One waiter stands first in the condition's queue, and then in the lock's. Once it is WAITING,
+    the lock is taken back before the await ends, unless what it dies of comes when it is TAKING and
+    is no CancelledError. Whatever it dies of, it wakes another: it may have been notified itself.
+    """
+    cdef Condition condition
+    cdef Waiter waiter
+    cdef object thrown  # the first exception, in whose context the later ones are
+    cdef object raised  # the last one, to be raised when the lock is taken back
+    cdef Phase phase
+
+    def __await__(self):
+        if self.phase >= WAITING:
+            raise RuntimeError("coroutine is being awaited already")
+        return self
+
+    def __next__(self):  # as Waiter's
+        if go_on(self) == NEXT:
+            return self.waiter.future
+        set_stop_iteration_true()
+        raise StopIteration
+
+    def send(self, value):
+        """Resume, as a coroutine's send() does."""
+        if value is not None and self.phase == UNSTARTED:
+            raise TypeError("can't send non-None value to a just-started coroutine")
+        if go_on(self) == NEXT:
+            return self.waiter.future
+        raise StopIteration(True)
+
+    def throw(self, typ, val=None, tb=None):
+        """Raise an exception where this waits, as a coroutine's throw() does."""
+        if self.phase == DONE:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        if throw_into(self, _protocols.exception_to_throw(typ, val, tb)) == NEXT:
+            return self.waiter.future
+        raise StopIteration(True)
+
+    def close(self):
+        """Stop waiting, as a coroutine's close() does. RuntimeError: the lock is taken."""
+        if self.phase == DONE:
+            return
+        try:
+            throw_into(self, GeneratorExit())
+        except GeneratorExit:
+            return
+        raise RuntimeError("coroutine ignored GeneratorExit")
+
+    @property
+    def __name__(self):
+        return "wait"
+
+    @property
+    def __qualname__(self):
+        return "Condition.wait"
+
+    def __repr__(self):
+        return f"<coroutine object Condition.wait at {<Py_ssize_t> <PyObject*> self:#x}>"
+
+    def __dealloc__(self):
+        if self.phase == UNSTARTED:
+            PyErr_WarnFormat(RuntimeWarning, 1, "coroutine 'Condition.wait' was never awaited")
+        elif self.phase != DONE:
+            # As close() does, but for waiting: the lock is taken if it is free.
+            abandon(self.waiter)
+            if self.phase == WAITING:
+                (<Lock> self.condition.lock).take(self.waiter)
+            pass_on(self)
+
+
+cdef int go_on(Wait self) except -1:
+    """Go on until there is something to wait for (self.waiter.future) or nothing left to do."""
+    if self.phase == UNSTARTED:
+        return begin(self)
+    if self.phase == DONE:
+        raise RuntimeError("cannot reuse already awaited coroutine")
+    if self.waiter.state != WOKEN:
+        return go_on_otherwise(self)
+    if self.phase == WAITING:
+        leave(self.waiter)
+        return take_lock(self)
+    step(self.waiter)
+    return finish(self)
+
+
+cdef int begin(Wait self) except -1:
+    cdef Condition condition = self.condition
+    cdef Lock lock = condition.lock
+    self.phase = DONE
+    if not lock.held:
+        raise RuntimeError("cannot wait on un-acquired lock")
+    future = future_to_yield(condition)
+    self.waiter = new_waiter(condition, LOCK_ACQUIRE)
+    self.waiter.state = FINISHED  # until it stands in a queue
+    lock.give(None)
+    self.phase = WAITING
+    return stand(self.waiter, condition, future)
+
+
+cdef int take_lock(Wait self) except -1:
+    cdef Lock lock = self.condition.lock
+    self.phase = TAKING
+    if not lock.held and lock.head is NULL:
+        lock.held = True
+        return finish(self)
+    self.waiter.lot = lock
+    self.waiter.state = CREATED
+    try:
+        if step(self.waiter) == NEXT:
+            return NEXT
+    except BaseException as exception:
+        add_context(self, exception)
+        pass_on(self)
+        raise
+    return finish(self)
+
+
+cdef int finish(Wait self) except -1:
+    """The lock is taken back."""
+    raised = self.raised
+    if raised is None:
+        self.phase = DONE
+        self.condition = None
+        return RETURN
+    pass_on(self)
+    raise raised
+
+
+cdef int pass_on(Wait self) except -1:
+    """It may have been notified, and will do nothing about it: let another one."""
+    cdef Condition condition = self.condition
+    self.phase = DONE
+    self.condition = None
+    self.thrown = self.raised = None
+    if not is_closed(condition._loop):
+        condition._notify(1)
+    return 0
+
+
+cdef int go_on_otherwise(Wait self) except -1:
+    """Resumed, but not by a wake-up: others have set or cancelled the future, or nobody has."""
+    try:
+        step(self.waiter)
+    except BaseException as exception:
+        return throw_into(self, exception)
+    return take_lock(self) if self.phase == WAITING else finish(self)
+
+
+cdef int throw_into(Wait self, object exception) except -1:
+    cdef Phase phase = self.phase
+    if phase == UNSTARTED:
+        self.phase = DONE
+        self.condition = None
+        raise exception
+    abandon(self.waiter)
+    if phase == WAITING:
+        self.thrown = self.raised = exception
+        return take_lock(self)
+    add_context(self, exception)
+    if isinstance(exception, CancelledError):
+        self.raised = exception
+        return take_lock(self)
+    pass_on(self)
+    raise exception
+
+
+cdef int add_context(Wait self, object exception) except -1:
+    """As if it had been raised in an except block of what was thrown first."""
+    if exception.__context__ is None and exception is not self.thrown:
+        exception.__context__ = self.thrown
+    return 0
+
+
+cdef int wait_send(Wait self, object value, PyObject** result) except -1:
+    """am_send, as Waiter's."""
+    if value is not None and self.phase == UNSTARTED:
+        raise TypeError("can't send non-None value to a just-started coroutine")
+    cdef int outcome = go_on(self)
+    given = self.waiter.future if outcome == NEXT else True
+    Py_INCREF(given)
+    result[0] = <PyObject*> given
+    return outcome
+
+
+set_am_send(<PyTypeObject*> Wait, <sendfunc> wait_send)
 
 
 finish_public_class(<PyTypeObject*> Condition, "aiofastlock.Condition")

@@ -67,7 +67,7 @@ the next.
         if not self.flag:
             self.flag = True
             while self.parked is not NULL:
-                self.wake(<Waiter> self.parked)
+                self.wake(<Waiter> self.parked, True)
 
     def clear(self):
         """Unset the event, so that those that come from now on wait. (asyncio's.)

@@ -106,12 +106,12 @@ static inline int set_blocking(PyObject *future, PyObject *name)
     return PyObject_SetAttr(future, name, Py_True);
 }
 
-/* future.set_result(True): 1, or 0 if it was done, or -1 with an exception, which is not raised yet.
+/* future.set_result(result): 1, or 0 if it was done, or -1 with an exception, which is not raised yet.
    To ask first whether it is done costs more. */
-static inline int set_result_true(PyObject *future, PyObject *set_result, PyObject *if_done)
+static inline int set_result(PyObject *future, PyObject *name, PyObject *result, PyObject *if_done)
 {
-    PyObject *args[] = {future, Py_True};
-    PyObject *none = PyObject_VectorcallMethod(set_result, args, 2, NULL);
+    PyObject *args[] = {future, result};
+    PyObject *none = PyObject_VectorcallMethod(name, args, 2, NULL);
     if (none != NULL) {
         Py_DECREF(none);
         return 1;

@@ -9,6 +9,12 @@ cdef extern from "_class.h":
     void construct_without_init(PyTypeObject*)
 
 
+# What a step of an await comes to, as am_send says it.
+cdef enum:
+    RETURN = 0
+    NEXT = 1
+
+
 cdef enum State:
     FINISHED  # never made by a lot, or done with for good
     CREATED   # nothing has been awaited yet
@@ -49,7 +55,7 @@ cdef class ParkingLot:
 
     cdef bint settle_if_done(self, Waiter waiter) except -1
     cdef bint any_live(self) except -1
-    cdef bint wake(self, Waiter waiter) except -1
+    cdef bint wake(self, Waiter waiter, object result) except -1
 
 
 cdef class Waiter:
@@ -63,9 +69,14 @@ cdef class Waiter:
 
 
 cdef object new_waiter(ParkingLot lot, Call call)
-cdef object future_of(ParkingLot lot)
+cdef object future_to_yield(ParkingLot lot)
+cdef int stand(Waiter waiter, ParkingLot lot, object future) noexcept
+cdef int step(Waiter waiter) except -1
+cdef int abandon(Waiter waiter) except -1
+cdef void leave(Waiter waiter) noexcept
 cdef bint is_own(ParkingLot lot, str name) except -1
 cdef bint is_closed(object loop) except -1
+cdef int let_go(ParkingLot lot) except -1
 
 
 cdef class ContextManager(ParkingLot):

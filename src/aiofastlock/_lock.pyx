@@ -48,7 +48,7 @@ cdef extern from "_lock.h":
     int make_spare_stop() except -1
     void learn_future_type(object, object descriptor)
     int set_blocking(object future, object name) except -1
-    int set_result_true(object future, object set_result, object if_done) noexcept
+    int set_result(object future, object set_result, object result, object if_done) noexcept
     int raise_what_is_set() except -1
     void set_am_send(PyTypeObject*, sendfunc)
 
@@ -58,11 +58,6 @@ cdef extern from *:
     PyObject* PyMethod_GET_FUNCTION(object)
     bint PyCFunction_Check(object)
     PyObject* PyCFunction_GetSelf(object) except? NULL
-
-# A waiter's step, as am_send calls it.
-cdef enum:
-    RETURN = 0
-    NEXT = 1
 
 # Typed, so that using them looks nothing up.
 cdef object Future = asyncio.Future
@@ -138,11 +133,11 @@ cdef class ParkingLot:
                 break
         return self.woken > 0 or self.parked is not NULL
 
-    cdef bint wake(self, Waiter waiter) except -1:
+    cdef bint wake(self, Waiter waiter, object result) except -1:
         """Give a parked waiter its turn, unless it is cancelled; say whether it was given."""
         future = waiter.future
         settle(self, waiter, WOKEN)
-        cdef int outcome = set_result_true(future, "set_result", InvalidStateError)
+        cdef int outcome = set_result(future, "set_result", result, InvalidStateError)
         if outcome != 1:
             unwoken(self, waiter, future, outcome)
         return outcome == 1
@@ -166,9 +161,7 @@ cdef class ParkingLot:
 
     def _enqueue(self, future):
         cdef Waiter waiter = new_waiter(self, LOCK_ACQUIRE)
-        waiter.future = future
-        append(self, waiter)
-        waiter.state = PARKED
+        stand(waiter, self, future)
         return waiter
 
     def _dequeue(self, Waiter waiter):
@@ -252,24 +245,29 @@ cdef inline void unlink(ParkingLot lot, Waiter waiter) noexcept:
 
 cdef int bind(ParkingLot lot, object loop) except -1:
     """Bind a lot to the running loop, or refuse it."""
-    cdef list futures = []  # they die last: code that runs when they go may park others
-    cdef list states = []
-    cdef Waiter waiter
     if loop is None:
         raise RuntimeError("no running event loop")
     if lot._loop is not None and not is_closed(lot._loop):
         raise RuntimeError(f"{lot!r} is bound to a different event loop")
-    if lot._loop is not None and lot._loop is not loop:
-        # Nobody can be woken on a closed loop. Those who are still parked there are let go.
-        lot._loop = loop
-        while lot.head is not NULL:
-            waiter = <Waiter> lot.head
-            futures.append(waiter.future)
-            states.append(waiter.state)
-            leave(waiter)
-        for state in states:
-            lot.forgo(state)
+    cdef bint closed = lot._loop is not None and lot._loop is not loop
     lot._loop = loop
+    if closed:
+        let_go(lot)
+    return 0
+
+
+cdef int let_go(ParkingLot lot) except -1:
+    """Nobody can be woken on a closed loop: take all out that are still parked there."""
+    cdef list futures = []  # they die last: code that runs when they go may park others
+    cdef list states = []
+    cdef Waiter waiter
+    while lot.head is not NULL:
+        waiter = <Waiter> lot.head
+        futures.append(waiter.future)
+        states.append(waiter.state)
+        leave(waiter)
+    for state in states:
+        lot.forgo(state)
     return 0
 
 
@@ -362,12 +360,16 @@ cdef int step(Waiter self) except -1:
 cdef int park(Waiter self) except -1:
     cdef ParkingLot lot = self.lot
     self.lot = None
-    future = future_of(lot)
-    set_blocking(future, "_asyncio_future_blocking")
+    future = future_to_yield(lot)
     # Once more: what stood in the way may have gone with a closed loop, or while code ran to make
     # the future (the collector can run any), and then nobody would come to wake this waiter.
     if lot.take(self):
         return RETURN
+    return stand(self, lot, future)
+
+
+cdef int stand(Waiter self, ParkingLot lot, object future) noexcept:
+    """Stand in the queue, waiting on a future, which is to be yielded."""
     self.future = future
     self.lot = lot
     append(lot, self)
@@ -381,6 +383,12 @@ cdef object future_of(ParkingLot lot):
     if lot._loop is not loop or loop is None:
         bind(lot, loop)
     return new_future(loop)
+
+
+cdef object future_to_yield(ParkingLot lot):
+    future = future_of(lot)
+    set_blocking(future, "_asyncio_future_blocking")
+    return future
 
 
 cdef object new_future(object loop):
@@ -431,7 +439,7 @@ cdef int abandon(Waiter self) except -1:
     return 0
 
 
-cdef inline void leave(Waiter self) noexcept:
+cdef void leave(Waiter self) noexcept:
     unlink(self.lot, self)
     self.state = FINISHED
     self.lot = None
@@ -567,7 +575,7 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
 
 cdef inline int wake_head(Lock self) except -1:
     if self.head is not NULL and self.head is self.parked:
-        self.wake(<Waiter> self.head)
+        self.wake(<Waiter> self.head, True)
     return 0
 
 

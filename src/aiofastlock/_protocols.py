@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
+from asyncio import CancelledError
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, overload
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -80,9 +82,66 @@ def represent_barrier(barrier: Any) -> str:
     return f"<{object.__repr__(barrier)[1:-1]} [{state}]>"
 
 
+def hide_overriding(instance: object, cls: type, names: Iterable[str]) -> None:
+    """Give an instance of a subclass the methods of the class, as attributes of its own."""
+    for name in names:
+        method = getattr(cls, name)
+        if getattr(type(instance), name) is not method:
+            setattr(instance, name, method.__get__(instance))
+
+
+async def wait_with_any_lock(condition: Any) -> Literal[True]:
+    """Condition.wait() of the compiled half, where the lock is not of the compiled half."""
+    if not condition.locked():
+        raise RuntimeError("cannot wait on un-acquired lock")
+    future = condition._future()
+    condition.release()
+    waiter = condition._enqueue(future)
+    try:
+        await future
+    except BaseException as exception:
+        condition._dequeue(waiter)
+        await take_lock_and_raise(condition, exception)
+    condition._dequeue(waiter)
+    try:
+        await condition.acquire()
+    except CancelledError as exception:
+        await take_lock_and_raise(condition, exception)
+    except BaseException:
+        condition._notify(1)
+        raise
+    return True
+
+
+# Its coroutine is a Condition.wait() to whoever looks at it.
+wait_with_any_lock.__name__ = "wait"
+wait_with_any_lock.__qualname__ = "Condition.wait"
+
+
+async def take_lock_and_raise(condition: Any, raised: BaseException) -> NoReturn:
+    """Take the lock back, and raise: the last CancelledError that comes meanwhile, if one does."""
+    try:
+        while True:
+            try:
+                await condition.acquire()
+            except CancelledError as exception:
+                raised = exception
+            else:
+                raise raised
+    finally:
+        # It may have been notified, and will do nothing about it: let another one.
+        condition._notify(1)
+        del raised  # which has this frame in its traceback
+
+
 def permits(value: Any) -> Any:
     """Return the value of a semaphore: an int, or float("inf") for one that has no limit."""
-    return value if value == math.inf else operator.index(value)
+    if value == math.inf:
+        return value
+    value = operator.index(value)
+    if value > sys.maxsize:  # what the compiled half can count
+        raise OverflowError("Semaphore value too large")
+    return value
 
 
 # The pure half keeps these in slots, where copying would find them.

@@ -37,7 +37,8 @@ waits where there is none; release() gives one back. Tasks that wait get theirs 
 which they came. Use it as `async with semaphore:`, or call acquire() and, in a finally,
 release().
 
-ValueError: a value below 0. TypeError: one that is neither an int nor infinite.
+ValueError: a value below 0. TypeError: one that is neither an int nor infinite. OverflowError:
+one above sys.maxsize, or a release() that would make it so.
 
 Behaviour: asyncio.Semaphore's of Python 3.13. Ours: a woken task that dies before it has
 acquired, of whatever, gives its permit to the next; a semaphore whose loop is closed binds
@@ -48,12 +49,8 @@ itself to the next; asyncio takes any value that can be compared with 0.
     def __cinit__(self):
         self.value = 1
 
-    def __init__(self, value=1, *args, **kwargs):
-        if args or kwargs:
-            pure.Semaphore.__init__(self, value, *args, **kwargs)  # refuses them in Python's words
-        if value < 0:
-            raise ValueError("Semaphore initial value must be >= 0")
-        self.value = permits(value)
+    def __init__(self, *args, **kwargs):
+        self.value = initial_value(pure.Semaphore, args, kwargs)
 
     # A permit that is on its way to a woken waiter is no longer in the value. While there are
     # permits in the value, nobody is parked, but for those behind a woken waiter or one that is
@@ -80,19 +77,23 @@ itself to the next; asyncio takes any value that can be compared with 0.
     cdef int forgo(self, State state) except -1:
         if state == WOKEN:
             self.value += self.value != UNLIMITED
-        if self.parked is not NULL and not is_closed(self._loop):
+        if self.parked is not NULL and self.value != 0 and not is_closed(self._loop):
             self.hand_on_all()
         return 0
 
     cdef bint hand_on(self) except -1:
         """Give a permit to the first that is parked, unless it is cancelled."""
-        cdef bint given = False
+        cdef Waiter first = <Waiter> self.parked
+        cdef bint given
         self.value -= self.value != UNLIMITED
         try:
-            given = self.wake(<Waiter> self.parked)
-        finally:
-            if not given:
+            given = self.wake(first, True)
+        except BaseException:
+            if first.state != WOKEN:  # not even that
                 self.value += self.value != UNLIMITED
+            raise
+        if not given:
+            self.value += self.value != UNLIMITED
         return given
 
     cdef int hand_on_all(self) except -1:
@@ -153,11 +154,8 @@ Behaviour: asyncio.BoundedSemaphore's of Python 3.13. Ours: as for Semaphore.
     def __cinit__(self):
         self.bound = 1
 
-    def __init__(self, value=1, *args, **kwargs):
-        if args or kwargs:
-            pure.BoundedSemaphore.__init__(self, value, *args, **kwargs)
-        Semaphore.__init__(self, value)
-        self.bound = self.value
+    def __init__(self, *args, **kwargs):
+        self.value = self.bound = initial_value(pure.BoundedSemaphore, args, kwargs)
 
     cdef int give(self, Waiter waiter) except -1:
         if self.value >= self.bound and (self.value == UNLIMITED or self.bound != UNLIMITED):
@@ -181,6 +179,12 @@ Behaviour: asyncio.BoundedSemaphore's of Python 3.13. Ours: as for Semaphore.
 
     def __getstate__(self):
         return _protocols.getstate(self, "_value", "_bound_value")
+
+
+cdef Py_ssize_t initial_value(object pure_class, tuple args, dict kwargs) except? -1:
+    if len(args) == 1 and not kwargs and type(args[0]) is int and 0 <= args[0] <= PY_SSIZE_T_MAX:
+        return args[0]
+    return permits(pure_class(*args, **kwargs)._value)  # refuses in asyncio's words
 
 
 cdef Py_ssize_t permits(object value) except? -1:

@@ -59,7 +59,7 @@ class Barrier(ParkingLot):
         if not self._is_last():
             future = self._future()
             if not self._is_last():  # once more, as in Lock.acquire()
-                queue, _ = self._enqueue(future)
+                queue = self._enqueue(future)
                 try:
                     index: int = await future
                 except BaseException:
@@ -82,10 +82,13 @@ class Barrier(ParkingLot):
 
     def _is_last(self) -> bool:
         """Whether a newcomer makes the barrier trip."""
-        if self._state is BROKEN:
+        if self._state == BROKEN:
             raise BrokenBarrierError("Barrier aborted")
-        filling = self._state is FILLING and not self._refilling
-        return filling and self._count + 1 >= self._parties
+        filling = self._state == FILLING and not self._refilling
+        last = filling and self._count + 1 >= self._parties
+        if last and self._let_go_if_closed():
+            last = self._parties == 1
+        return last
 
     def _wake(self, queue: Queue, count: int, result: int | None = None) -> None:
         for index in range(count):
@@ -110,14 +113,11 @@ class Barrier(ParkingLot):
             return
         self._refilling = False
         while True:
-            parties = list(islice(queue.parked, self._parties))
-            cancelled = [future for future in parties if future.done()]
+            parties = list(islice(queue.waiting(), self._parties))
+            cancelled = [future for future in parties if queue.settle_if_done(future)]
             if not cancelled:
                 break
-            for future in cancelled:
-                if future in queue.parked:
-                    queue.settle(future, woken=False)
-        if len(parties) == self._parties and self._state is FILLING:
+        if len(parties) == self._parties and self._state == FILLING:
             self._state = DRAINING
             self._wake(queue, self._parties)
 
@@ -127,8 +127,9 @@ class Barrier(ParkingLot):
         Returns None, and never waits. Those that wait for others to leave go on waiting. A broken
         barrier is whole again. Nothing happens until it is awaited.
         """
+        self._let_go_if_closed()
         queue = self._queue
-        if self._state is not FILLING:
+        if self._state != FILLING:
             self._state = RESETTING if queue is not None and queue.woken else FILLING
         elif not self._refilling:
             self._state = RESETTING
@@ -141,14 +142,15 @@ class Barrier(ParkingLot):
 
         Returns None, and never waits. reset() mends it. Nothing happens until it is awaited.
         """
-        result = 0 if self._state is FILLING and not self._refilling else BLOCKED
+        self._let_go_if_closed()
+        result = 0 if self._state == FILLING and not self._refilling else BLOCKED
         self._state = BROKEN
         self._refilling = False
         if self._queue is not None:
             self._wake(self._queue, len(self._queue.parked), result)
 
     def _let_go(self, queue: Queue) -> None:
-        if self._state is not BROKEN:
+        if self._state != BROKEN:
             self._state = FILLING
         self._refilling = False
 
@@ -171,19 +173,20 @@ class Barrier(ParkingLot):
     @property
     def n_waiting(self) -> int:
         """How many parties wait for the barrier to trip. (asyncio's.)"""
-        return self._count if self._state is FILLING else 0
+        return self._count if self._state == FILLING else 0
 
     @property
     def broken(self) -> bool:
         """True if the barrier is broken, after abort() and before reset(). (asyncio's.)"""
-        return self._state is BROKEN
+        return self._state == BROKEN
 
     @property
     def _count(self) -> int:
         """How many are inside: parties, or those that were woken and have not left."""
         if self._queue is None or self._refilling:
             return 0
-        return len(self._queue.parked) if self._state is FILLING else self._queue.woken
+        parties = len(self._queue.parked) - len(self._queue.gone)
+        return parties if self._state == FILLING else self._queue.woken
 
     def __getstate__(self) -> dict[str, Any]:
         return _protocols.getstate(self, "_parties", "_state")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
+from asyncio import CancelledError, _get_running_loop
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
@@ -56,31 +56,27 @@ class Condition(ContextManager, ParkingLot):
         """
         if not self.locked():
             raise RuntimeError("cannot wait on un-acquired lock")
-        future = self._future()
+        loop: Any = _get_running_loop()
+        queue = self._queue
+        if queue is None or loop is not self._loop:
+            queue = self._bind(loop)
+        future = loop.create_future()
         self.release()
-        raised: BaseException | None = None
+        queue.parked.append(future)
         try:
-            place = self._enqueue(future)
-            try:
-                await future
-            except BaseException as exception:
-                raised = exception
-            finally:
-                self._dequeue(place)
-            while True:
-                try:
-                    await self.acquire()
-                    break
-                except CancelledError as exception:
-                    raised = exception
-            if raised is not None:
-                raise raised
+            await future
+        except BaseException as exception:
+            queue.remove(future)
+            await _protocols.take_lock_and_raise(self, exception)
+        if queue.settled.pop(future, None) is None:  # set by other hands
+            queue.unpark(future)
+        try:
+            await self.acquire()
+        except CancelledError as exception:
+            await _protocols.take_lock_and_raise(self, exception)
         except BaseException:
-            # It may have been notified, and will do nothing about it: let another one.
             self._notify(1)
             raise
-        finally:
-            raised = None  # which has this frame in its traceback
         return True
 
     async def wait_for(self, predicate: Callable[[], T]) -> T:
@@ -113,7 +109,7 @@ class Condition(ContextManager, ParkingLot):
     def _notify(self, n: int) -> None:
         queue = self._queue
         while queue is not None and n > 0 and queue.parked:
-            n -= queue.wake_first()
+            n -= queue.wake_first(False)
 
     def __getstate__(self) -> dict[str, Any]:
         return _protocols.getstate(self, "_lock")

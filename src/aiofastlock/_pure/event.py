@@ -42,8 +42,7 @@ class Event(ParkingLot):
             self._value = True
             queue = self._queue
             if queue is not None:
-                while queue.parked:
-                    queue.wake_first()
+                queue.wake_all()
 
     def clear(self) -> None:
         """Unset the event, so that those that come from now on wait. (asyncio's.)
@@ -66,11 +65,14 @@ class Event(ParkingLot):
             queue = self._bind(loop)
         future = loop.create_future()
         if not self._value:  # once more, as in Lock.acquire()
-            queue.parked[future] = None
+            queue.parked.append(future)
             try:
                 await future
-            finally:
+            except BaseException:
                 queue.remove(future)
+                raise
+            if queue.settled.pop(future, None) is None:  # set by other hands
+                queue.unpark(future)
         return True
 
     def __getstate__(self) -> dict[str, Any]:

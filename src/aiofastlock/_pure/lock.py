@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, Future, _get_running_loop
-from collections import OrderedDict
+from asyncio import AbstractEventLoop, Future, InvalidStateError, _get_running_loop
+from collections import deque
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Literal, SupportsIndex
 
@@ -14,70 +15,112 @@ class Queue:
     """Waiters in order of arrival: the futures that their tasks wait on.
 
     Those at the front are settled: woken, or found to be done by other hands, and gone when their
-    task has run. The others are parked. So the queue is the one dict followed by the other, and
-    every step takes constant time wherever in it the waiter is. (`parked` is an OrderedDict, since
-    a dict whose first item is taken out again and again takes longer and longer to find the next.)
+    task has run. The others are parked. So the queue is the one followed by the other, and every
+    step takes constant time wherever in it the waiter is: one that leaves from the middle of those
+    that are parked is only noted as gone. The first of them never is, and at most half of them are.
 
     Nobody tells the queue when a waiter is cancelled: that is found out when it comes first.
     """
 
-    __slots__ = ("parked", "settled", "woken")
+    __slots__ = ("gone", "parked", "passed", "settled")
 
     def __init__(self) -> None:
-        self.parked: OrderedDict[Future[Any], None] = OrderedDict()
+        self.parked: deque[Future[Any]] = deque()
+        self.gone: set[Future[Any]] = set()  # of the parked
         self.settled: dict[Future[Any], bool] = {}  # to whether it is woken, and not cancelled
-        self.woken = 0  # how many of the settled are
+        self.passed = 0  # how many of the settled are not
 
-    # The steps below keep a waiter in one of the dicts, and `woken` right, before each call that
-    # can run other code or fail.
+    # The steps below keep a waiter in its place, and `passed` right, before each call that can run
+    # other code or fail.
 
-    def settle(self, first: Future[Any], woken: bool) -> None:
-        self.settled[first] = woken
-        del self.parked[first]
-        self.woken += woken
+    def waiting(self) -> Iterator[Future[Any]]:
+        """Those that are parked, in order."""
+        return (future for future in self.parked if future not in self.gone)
+
+    @property
+    def woken(self) -> int:
+        return len(self.settled) - self.passed
+
+    def unpark(self, future: Future[Any]) -> None:
+        """Take out one of those that are parked."""
+        parked, gone = self.parked, self.gone
+        if parked[0] is future:
+            parked.popleft()
+        else:
+            gone.add(future)
+            if len(gone) * 2 > len(parked):
+                self.parked = deque(self.waiting())
+                gone.clear()
+        while gone and parked[0] in gone:
+            gone.remove(parked.popleft())
+
+    def settle_if_done(self, future: Future[Any]) -> bool:
+        """Pass over a parked waiter if it is done by other hands; say whether it is."""
+        done = future.done()
+        if done and future not in self.settled:
+            self.unpark(future)
+            self.settled[future] = True
+            self.check(future)
+        return done
+
+    def check(self, future: Future[Any]) -> None:
+        """Look whether one that is settled, and was done by other hands, is let through."""
+        live = not future.cancelled() and future.exception() is None
+        if not live and self.settled.get(future):
+            self.settled[future] = False
+            self.passed += 1
 
     def any_live(self) -> bool:
         """Whether anybody in the queue has not been cancelled. Amortised O(1)."""
-        while not self.woken and self.parked:
-            first = next(iter(self.parked))
-            done = first.done()
-            live = not done or not first.cancelled()
-            if first not in self.parked:  # gone while done() or cancelled() ran
-                continue
-            if not done:
+        while len(self.settled) == self.passed and self.parked:
+            first = self.parked[0]
+            if not self.settle_if_done(first) and self.parked and self.parked[0] is first:
                 return True
-            self.settle(first, live)
-        return self.woken > 0
+        return len(self.settled) > self.passed
 
     def wake_first(self, result: object = True) -> bool:
         """Give the first that is parked its turn, unless it is cancelled; say whether it got it."""
-        first = next(iter(self.parked))
+        first = self.parked[0]
+        if self.gone:
+            self.unpark(first)
+        else:
+            self.parked.popleft()
         self.settled[first] = True
-        del self.parked[first]
-        self.woken += 1
-        if not first.done():
-            try:
-                first.set_result(result)
-            except BaseException:
-                if not first.done() and self.settled.pop(first, False):
-                    self.woken -= 1  # as if it had never been tried
-                    self.parked[first] = None
-                    self.parked.move_to_end(first, last=False)
-                raise
-            return True
-        if first.cancelled() and self.settled.get(first):
-            self.settled[first] = False
-            self.woken -= 1
-        return False
+        try:
+            first.set_result(result)
+        except InvalidStateError:
+            self.check(first)
+            return False
+        except BaseException:
+            if not first.done() and self.settled.pop(first, False):
+                self.parked.appendleft(first)  # as if it had never been tried
+            raise
+        return True
+
+    def wake_all(self) -> None:
+        """Give everyone that is parked at this moment their turn."""
+        woken = list(self.waiting() if self.gone else self.parked)
+        settled = dict.fromkeys(woken, True)
+        self.gone.clear()
+        self.parked.clear()
+        self.settled = {**self.settled, **settled} if self.settled else settled
+        try:
+            for future in woken:
+                if not future.done():
+                    future.set_result(True)
+        except BaseException:
+            rest = [f for f in woken if not f.done() and self.settled.pop(f, False)]
+            self.parked.extendleft(reversed(rest))  # as if it had never been tried
+            raise
 
     def remove(self, future: Future[Any]) -> bool:
         """Take a waiter out, wherever it stands; say whether it was woken."""
         woken = self.settled.pop(future, None)
         if woken is None:
-            del self.parked[future]
-            return False
-        self.woken -= woken
-        return woken
+            self.unpark(future)
+        elif not woken:
+            self.passed -= 1
+        return woken is True
 
 
 class ParkingLot:
@@ -95,14 +138,21 @@ class ParkingLot:
         if self._loop is not None and self._loop is not loop:
             if not self._loop.is_closed():
                 raise RuntimeError(f"{self!r} is bound to a different event loop")
-            # Nobody can be woken on a closed loop: those who are still parked keep that queue.
-            if self._queue is not None:
-                self._let_go(self._queue)
-            self._queue = None
+            self._let_go_if_closed()
         self._loop = loop
         if self._queue is None:
             self._queue = Queue()
         return self._queue
+
+    def _let_go_if_closed(self) -> bool:
+        """Begin anew where the loop is closed; say whether anybody was left on it."""
+        queue = self._queue
+        if queue is None or self._loop is None or not self._loop.is_closed():
+            return False
+        # Nobody can be woken on a closed loop: those who are still parked keep that queue.
+        self._queue = None
+        self._let_go(queue)
+        return bool(queue.parked or queue.settled)
 
     def _let_go(self, queue: Queue) -> None:
         """Take back the turns that are on their way to waiters on a closed loop."""
@@ -119,20 +169,17 @@ class ParkingLot:
 
     @property
     def _waiting(self) -> int:
-        return 0 if self._queue is None else len(self._queue.settled) + len(self._queue.parked)
+        queue = self._queue
+        return 0 if queue is None else len(queue.settled) + len(queue.parked) - len(queue.gone)
 
     def _futures(self) -> list[Future[Any]]:
-        return [] if self._queue is None else [*self._queue.settled, *self._queue.parked]
+        return [] if self._queue is None else [*self._queue.settled, *self._queue.waiting()]
 
-    def _enqueue(self, future: Future[Any]) -> tuple[Queue, Future[Any]]:
+    def _enqueue(self, future: Future[Any]) -> Queue:
         if self._queue is None:
             self._queue = Queue()
-        self._queue.parked[future] = None
-        return self._queue, future
-
-    def _dequeue(self, place: tuple[Queue, Future[Any]]) -> None:
-        queue, future = place
-        queue.remove(future)
+        self._queue.parked.append(future)
+        return self._queue
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return object.__reduce_ex__(self, max(protocol.__index__(), 2))
@@ -198,25 +245,23 @@ class Lock(ContextManager, ParkingLot):
         """
         queue = self._queue
         # any_live() can run other code, which may take the lock.
-        if self._locked or (queue and (queue.woken or queue.any_live() or self._locked)):
+        if self._locked or (queue and (queue.any_live() or self._locked)):
             loop: Any = _get_running_loop()
             if queue is None or loop is not self._loop:
                 queue = self._bind(loop)
             future = loop.create_future()
             # Once more: what stood in the way may have gone with a closed loop, or while code ran
             # to make the future, and then nobody would come to wake this waiter.
-            if self._locked or queue.woken or queue.any_live() or self._locked:
-                queue.parked[future] = None
+            if self._locked or queue.any_live() or self._locked:
+                queue.parked.append(future)
                 try:
                     await future
                 except BaseException:
                     queue.remove(future)
                     self._forgo()
                     raise
-                if future in queue.settled:  # what remove() does, without the call
-                    queue.woken -= queue.settled.pop(future)
-                else:
-                    del queue.parked[future]
+                if queue.settled.pop(future, None) is None:  # set by other hands
+                    queue.unpark(future)
         self._locked = True
         return True
 

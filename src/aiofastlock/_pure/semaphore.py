@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from asyncio import _get_running_loop
 from typing import Any, Literal
 
@@ -17,7 +18,8 @@ class Semaphore(ContextManager, ParkingLot):
     which they came. Use it as `async with semaphore:`, or call acquire() and, in a finally,
     release().
 
-    ValueError: a value below 0. TypeError: one that is neither an int nor infinite.
+    ValueError: a value below 0. TypeError: one that is neither an int nor infinite. OverflowError:
+    one above sys.maxsize, or a release() that would make it so.
 
     Behaviour: asyncio.Semaphore's of Python 3.13. Ours: a woken task that dies before it has
     acquired, of whatever, gives its permit to the next; a semaphore whose loop is closed binds
@@ -54,14 +56,14 @@ class Semaphore(ContextManager, ParkingLot):
         """
         queue = self._queue
         # any_live() can run other code, which may take the last permit.
-        if self._value == 0 or (queue and (queue.woken or queue.any_live() or self._value == 0)):
+        if self._value == 0 or (queue and (queue.any_live() or self._value == 0)):
             loop: Any = _get_running_loop()
             if queue is None or loop is not self._loop:
                 queue = self._bind(loop)
             future = loop.create_future()
             # Once more, as in Lock.acquire().
-            if self._value == 0 or queue.woken or queue.any_live() or self._value == 0:
-                queue.parked[future] = None
+            if self._value == 0 or queue.any_live() or self._value == 0:
+                queue.parked.append(future)
                 try:
                     await future
                 except BaseException:
@@ -69,7 +71,8 @@ class Semaphore(ContextManager, ParkingLot):
                         self._value += 1
                     self._forgo()
                     raise
-                queue.remove(future)
+                if queue.settled.pop(future, None) is None:  # set by other hands
+                    queue.unpark(future)
                 if self._value > 0 and queue.parked:
                     self._hand_on_all(queue)
                 return True
@@ -81,6 +84,8 @@ class Semaphore(ContextManager, ParkingLot):
 
         Returns None. It takes back more than it gave, too.
         """
+        if self._value == sys.maxsize:
+            raise OverflowError("Semaphore value too large")
         self._value += 1
         queue = self._queue
         if queue is not None:
@@ -90,13 +95,16 @@ class Semaphore(ContextManager, ParkingLot):
 
     def _hand_on(self, queue: Queue) -> bool:
         """Give a permit to the first that is parked, unless it is cancelled."""
-        given = False
+        first = queue.parked[0]
         self._value -= 1
         try:
             given = queue.wake_first()
-        finally:
-            if not given:
+        except BaseException:
+            if first not in queue.settled:  # not even that
                 self._value += 1
+            raise
+        if not given:
+            self._value += 1
         return given
 
     def _hand_on_all(self, queue: Queue) -> None:

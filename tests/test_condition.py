@@ -1,0 +1,2073 @@
+"""What Condition does, on asyncio's and on both of ours."""
+
+import asyncio
+import collections.abc
+import copy
+import gc
+import math
+import pickle
+import random
+import sys
+import weakref
+from unittest import mock
+
+import pytest
+from conftest import IMPLEMENTATIONS, OURS, needs_refcounts
+
+import aiofastlock
+
+
+async def park(condition, count=1):
+    """Tasks that wait to be notified, in their order, and then give the lock back."""
+
+    async def wait():
+        async with condition:
+            return await condition.wait()
+
+    tasks = [asyncio.create_task(wait()) for _ in range(count)]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def queue_up(lock, count=1):
+    """Tasks that wait for the lock, each in its turn, and then give it back."""
+
+    async def take_turn():
+        async with lock:
+            pass
+
+    tasks = [asyncio.create_task(take_turn()) for _ in range(count)]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def parked(condition):
+    """A wait() driven by hand, and the future that it waits on."""
+    await condition.acquire()
+    coroutine = condition.wait()
+    return coroutine, coroutine.send(None)
+
+
+async def taking_back(condition):
+    """A wait() driven by hand that has been notified and waits for the lock, which is held."""
+    coroutine, _ = await parked(condition)
+    await condition.acquire()
+    condition.notify()
+    coroutine.send(None)
+    return coroutine
+
+
+def finish(coroutine):
+    with pytest.raises(StopIteration) as stop:
+        coroutine.send(None)
+    return stop.value.value
+
+
+async def end(*tasks):
+    """Let them run until they have ended, in whatever way. Those that can do so soon."""
+    for _ in range(100):
+        if all(task.done() for task in tasks):
+            break
+        await asyncio.sleep(0)
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.exception()  # or else asyncio complains that nobody asked for it
+    assert all(task.done() for task in tasks)
+
+
+async def result(task):
+    await end(task)
+    return task.result()
+
+
+async def steps(count=5):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def works(condition):
+    """Nobody waits, the lock is free, and a notification gets through."""
+    assert not condition._waiters
+    assert not condition.locked()
+    (task,) = await park(condition)
+    async with condition:
+        condition.notify()
+    assert await result(task) is True
+    assert not condition.locked()
+
+
+# ---- The lock's methods ----
+
+
+async def test_acquire_release_and_locked(Condition):
+    condition = Condition()
+    assert condition.locked() is False
+    assert await condition.acquire() is True
+    assert condition.locked() is True
+    assert condition._lock.locked() is True
+    assert condition.release() is None
+    assert condition.locked() is False
+
+
+async def test_async_with(Condition):
+    condition = Condition()
+    async with condition as given:
+        assert given is None
+        assert condition.locked()
+    assert not condition.locked()
+    with pytest.raises(ZeroDivisionError):
+        async with condition:
+            raise ZeroDivisionError
+    assert not condition.locked()
+
+
+async def test_its_methods_are_the_locks(Condition, Lock):
+    lock = Lock()
+    for condition in (Condition(lock), Condition()):
+        coroutine = condition.acquire()
+        assert coroutine.__qualname__ == "Lock.acquire"
+        assert await coroutine is True
+        assert condition._lock.locked()
+        assert condition._lock.release() is None
+        assert not condition.locked()
+
+
+async def test_release_of_an_unlocked_one(Condition):
+    condition = Condition()
+    with pytest.raises(RuntimeError, match=r"^Lock is not acquired\.$"):
+        condition.release()
+    with pytest.raises(RuntimeError, match=r"^Lock is not acquired\.$"):
+        await condition.__aexit__(None, None, None)
+
+
+async def test_its_own_lock_is_of_its_own_kind(Condition, Lock):
+    assert type(Condition()._lock) is Lock
+    assert type(Condition(None)._lock) is Lock
+    assert type(Condition(lock=None)._lock) is Lock
+    assert Condition()._lock is not Condition()._lock
+
+
+# ---- Waiting and notifying ----
+
+
+async def test_wait_releases_the_lock_and_takes_it_back(Condition):
+    condition = Condition()
+    (task,) = await park(condition)
+    assert not condition.locked()
+    await condition.acquire()
+    condition.notify()
+    await steps()
+    assert not task.done()
+    condition.release()
+    assert await task is True
+    assert not condition.locked()
+
+
+async def test_without_the_lock(Condition):
+    condition = Condition()
+    with pytest.raises(RuntimeError, match="^cannot wait on un-acquired lock$"):
+        await condition.wait()
+    with pytest.raises(RuntimeError, match="^cannot wait on un-acquired lock$"):
+        await condition.wait_for(lambda: False)
+    with pytest.raises(RuntimeError, match="^cannot notify on un-acquired lock$"):
+        condition.notify()
+    with pytest.raises(RuntimeError, match="^cannot notify on un-acquired lock$"):
+        condition.notify_all()
+    assert not condition._waiters
+    assert not condition.locked()
+
+
+async def test_refused_notifications_wake_nobody(Condition):
+    condition = Condition()
+    tasks = await park(condition, 2)
+    for notify in (condition.notify, condition.notify_all):
+        with pytest.raises(RuntimeError):
+            notify()
+    await steps()
+    assert not any(task.done() for task in tasks)
+    async with condition:
+        condition.notify_all()
+    await end(*tasks)
+
+
+@pytest.mark.parametrize(
+    ("n", "woken"),
+    [(-1, 0), (0, 0), (1, 1), (2, 2), (3, 3), (4, 3), (True, 1), (2.0, 2), (0.5, 1)]
+    + [(n, 3) for n in (sys.maxsize, 2**100, math.inf)],
+)
+async def test_notify_wakes_n_in_order(Condition, n, woken):
+    condition, order = Condition(), []
+
+    async def wait(name):
+        async with condition:
+            await condition.wait()
+            order.append(name)
+
+    tasks = [asyncio.create_task(wait(name)) for name in range(3)]
+    await asyncio.sleep(0)
+    async with condition:
+        assert condition.notify(n) is None
+    await steps(10)
+    assert order == list(range(woken))
+    assert len(condition._waiters) == 3 - woken
+    async with condition:
+        condition.notify(n=3)
+    await end(*tasks)
+    assert order == [0, 1, 2]
+
+
+async def test_notify_wakes_one_unless_told(Condition):
+    condition = Condition()
+    tasks = await park(condition, 3)
+    async with condition:
+        condition.notify()
+    await steps()
+    assert [task.done() for task in tasks] == [True, False, False]
+    async with condition:
+        condition.notify()
+        condition.notify()  # the one before has been notified already
+    await end(*tasks)
+
+
+async def test_notify_all(Condition):
+    condition, order = Condition(), []
+
+    async def wait(name):
+        async with condition:
+            await condition.wait()
+            order.append(name)
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        for name in range(20):
+            group.create_task(wait(name))
+        await asyncio.sleep(0)
+        async with condition:
+            assert condition.notify_all() is None
+            assert all(future.done() for future in condition._waiters)
+    assert order == list(range(20))
+
+
+async def test_a_notification_that_nobody_waits_for_is_not_remembered(Condition):
+    condition = Condition()
+    async with condition:
+        condition.notify()
+        condition.notify_all()
+    (task,) = await park(condition)
+    await steps()
+    assert not task.done()
+    async with condition:
+        condition.notify()
+    assert await task
+
+
+async def test_those_who_come_after_it_are_not_notified(Condition):
+    condition = Condition()
+    first, second = await park(condition, 2)
+    async with condition:
+        condition.notify_all()
+    (late,) = await park(condition)
+    await end(first, second)
+    await steps()
+    assert not late.done()
+    late.cancel()
+    await end(late)
+
+
+async def test_one_that_waits_again_stands_at_the_end(Condition):
+    condition, order = Condition(), []
+
+    async def wait(name):
+        async with condition:
+            while True:
+                await condition.wait()
+                order.append(name)
+
+    tasks = [asyncio.create_task(wait(name)) for name in range(3)]
+    await asyncio.sleep(0)
+    for _ in range(7):
+        async with condition:
+            condition.notify()
+        await steps()
+    assert order == [0, 1, 2, 0, 1, 2, 0]
+    for task in tasks:
+        task.cancel()
+    await end(*tasks)
+
+
+async def test_those_who_take_the_lock_back_wait_their_turn(Condition):
+    condition, order = Condition(), []
+
+    async def wait(name):
+        async with condition:
+            await condition.wait()
+            order.append(name)
+
+    async def take(name):
+        async with condition:
+            order.append(name)
+
+    tasks = [asyncio.create_task(wait("first")), asyncio.create_task(wait("second"))]
+    await asyncio.sleep(0)
+    await condition.acquire()
+    tasks.append(asyncio.create_task(take("earlier")))
+    await asyncio.sleep(0)
+    condition.notify_all()
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(take("later")))
+    await asyncio.sleep(0)
+    condition.release()
+    await take("newcomer")
+    await end(*tasks)
+    assert order == ["earlier", "first", "second", "later", "newcomer"]
+
+
+async def test_a_newcomer_may_come_before_one_just_notified(Condition):
+    condition = Condition()
+    (task,) = await park(condition)
+    await condition.acquire()
+    condition.notify()
+    condition.release()
+    assert await condition.acquire()  # the notified one has not asked for the lock yet
+    await steps()
+    assert not task.done()
+    condition.release()
+    assert await task
+
+
+# ---- wait_for ----
+
+
+async def test_wait_for_what_is_true_already(Condition):
+    condition, value = Condition(), ["the value itself"]
+    assert await condition.wait_for(lambda: value) is value  # the lock is not needed
+    async with condition:
+        assert await condition.wait_for(predicate=lambda: value) is value
+        assert condition.locked()
+
+
+async def test_wait_for_what_comes_true_later(Condition):
+    condition, values, asked = Condition(), [0, "", None, [], "the value"], []
+
+    def predicate():
+        asked.append(condition.locked())
+        return values[len(asked) - 1]
+
+    async def wait():
+        async with condition:
+            return await condition.wait_for(predicate)
+
+    task = asyncio.create_task(wait())
+    for _ in range(4):
+        await steps()
+        assert not task.done()
+        async with condition:
+            condition.notify_all()
+    assert await task is values[-1]
+    assert asked == [True] * 5
+    assert not condition.locked()
+
+
+async def test_wait_for_a_predicate_that_raises(Condition):
+    condition, asked = Condition(), []
+
+    def predicate():
+        asked.append(condition.locked())
+        if len(asked) > 1:
+            raise KeyError("predicate")
+
+    async def wait():
+        await condition.acquire()
+        await condition.wait_for(predicate)
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    (other,) = await park(condition)
+    async with condition:
+        condition.notify()
+    await end(task)
+    with pytest.raises(KeyError, match="predicate"):
+        task.result()
+    assert asked == [True, True]
+    assert condition.locked()
+    condition.release()
+    await steps()
+    assert not other.done()  # the notification was for the one that raised
+    other.cancel()
+    await end(other)
+
+
+async def test_wait_for_a_predicate_that_raises_at_once(Condition):
+    condition = Condition()
+    with pytest.raises(ZeroDivisionError):
+        await condition.wait_for(lambda: 1 / 0)
+    with pytest.raises(TypeError):
+        await condition.wait_for(None)
+    async with condition:
+        with pytest.raises(ZeroDivisionError):
+            await condition.wait_for(lambda: 1 / 0)
+        assert condition.locked()
+
+
+async def test_wait_for_a_value_that_has_no_truth(Condition):
+    class Neither:
+        def __bool__(self):
+            raise ZeroDivisionError
+
+    condition = Condition()
+    async with condition:
+        with pytest.raises(ZeroDivisionError):
+            await condition.wait_for(Neither)
+        assert condition.locked()
+
+
+async def test_a_cancelled_wait_for(Condition):
+    condition = Condition()
+
+    async def wait():
+        async with condition:
+            await condition.wait_for(lambda: False)
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    for _ in range(3):
+        async with condition:
+            condition.notify()
+        await steps()
+    task.cancel("message")
+    await end(task)
+    with pytest.raises(asyncio.CancelledError, match="message"):
+        task.result()
+    await works(condition)
+
+
+# ---- Nothing happens at the call ----
+
+
+async def test_nothing_is_released_before_the_await(Condition):
+    condition = Condition()
+    async with condition:
+        awaitable = condition.wait()
+        assert condition.locked()
+        assert not condition._waiters
+        awaitable.close()
+        with pytest.raises(KeyError):
+            condition.wait().throw(KeyError("unstarted"))
+        assert condition.locked()
+
+
+async def test_the_lock_is_looked_at_when_awaited(Condition):
+    condition = Condition()
+    awaitable = condition.wait()
+    await condition.acquire()
+    future = awaitable.send(None)
+    assert list(condition._waiters) == [future]
+    assert not condition.locked()
+    awaitable.close()
+
+
+async def test_the_predicate_is_called_when_awaited(Condition):
+    predicate = mock.Mock(return_value=True)
+    awaitable = Condition().wait_for(predicate)
+    predicate.assert_not_called()
+    await awaitable
+    predicate.assert_called_once_with()
+
+
+async def test_a_wait_for_that_never_starts_releases_nothing(Condition):
+    condition = Condition()
+    async with condition:
+        (other,) = await queue_up(condition)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(condition.wait(), 0)
+        assert condition.locked()
+        assert not other.done()
+    await other
+
+
+@needs_refcounts
+async def test_dropped_without_being_awaited(Condition):
+    condition = Condition()
+    async with condition:
+        with pytest.warns(RuntimeWarning, match="^coroutine 'Condition.wait' was never awaited$"):
+            condition.wait()
+        text = "^coroutine 'Condition.wait_for' was never awaited$"
+        with pytest.warns(RuntimeWarning, match=text):
+            condition.wait_for(lambda: True)
+        assert condition.locked()
+
+
+# ---- The awaitable is a coroutine ----
+
+
+@pytest.mark.parametrize("name", ["wait", "wait_for"])
+async def test_the_awaitable_is_a_coroutine_to_asyncio(Condition, name):
+    condition = Condition()
+    awaitable = condition.wait() if name == "wait" else condition.wait_for(lambda: True)
+    assert isinstance(awaitable, collections.abc.Coroutine)
+    assert isinstance(awaitable, collections.abc.Awaitable)
+    assert asyncio.iscoroutine(awaitable)
+    assert (awaitable.__name__, awaitable.__qualname__) == (name, f"Condition.{name}")
+    assert repr(awaitable).startswith(f"<coroutine object Condition.{name} at 0x")
+    awaitable.close()
+
+
+RUNS = [
+    asyncio.create_task,
+    asyncio.ensure_future,
+    asyncio.shield,
+    lambda coroutine: asyncio.wait_for(coroutine, 10),
+    lambda coroutine: asyncio.wait_for(coroutine, None),
+    asyncio.gather,
+]
+
+
+@pytest.mark.parametrize("run", RUNS)
+async def test_tasks_take_it(Condition, run):
+    condition, ready = Condition(), []
+
+    async def notify():
+        async with condition:
+            ready.append("ready")
+            condition.notify()
+
+    await condition.acquire()
+    notifier = asyncio.create_task(notify())
+    assert await run(condition.wait()) in (True, [True])
+    assert condition.locked()
+    await notifier
+    ready.clear()
+    notifier = asyncio.create_task(notify())
+    assert await run(condition.wait_for(lambda: ready)) in (ready, [ready])
+    assert condition.locked()
+    await notifier
+    condition.release()
+    await works(condition)
+
+
+def test_run_until_complete_takes_it(Condition):
+    condition = Condition()
+    with asyncio.Runner() as runner:
+        run = runner.get_loop().run_until_complete
+        run(condition.acquire())
+
+        async def notify():
+            async with condition:
+                condition.notify()
+
+        notifier = runner.get_loop().create_task(notify())
+        assert run(condition.wait()) is True
+        run(notifier)
+    assert condition.locked()
+
+
+async def test_by_hand(Condition):
+    condition = Condition()
+    await condition.acquire()
+    coroutine = condition.wait()
+    with pytest.raises(TypeError, match="^can't send non-None value to a just-started coroutine$"):
+        coroutine.send(1)
+    future = coroutine.send(None)
+    assert asyncio.isfuture(future)
+    assert future.get_loop() is asyncio.get_running_loop()
+    assert future._asyncio_future_blocking is True
+    assert list(condition._waiters) == [future]
+    assert not condition.locked()
+    await condition.acquire()
+    condition.notify()
+    assert len(condition._waiters) == 1  # it leaves when it runs
+    second = coroutine.send("ignored")
+    assert not condition._waiters
+    assert list(condition._lock._waiters) == [second]
+    assert second._asyncio_future_blocking is True
+    condition.release()
+    assert second.result() is True
+    assert finish(coroutine) is True
+    assert condition.locked()
+    assert future.result() is False
+
+
+async def test_by_hand_with_the_lock_free(Condition):
+    condition = Condition()
+    coroutine, _ = await parked(condition)
+    async with condition:
+        condition.notify()
+    assert finish(coroutine) is True
+    assert condition.locked()
+
+
+async def test_without_the_lock_by_hand(Condition):
+    condition = Condition()
+    coroutine = condition.wait()
+    with pytest.raises(RuntimeError, match="un-acquired"):
+        coroutine.send(None)
+    with pytest.raises(RuntimeError, match="^cannot reuse already awaited coroutine$"):
+        coroutine.send(None)
+
+
+async def test_reuse(Condition):
+    condition = Condition()
+    coroutine, _ = await parked(condition)
+    async with condition:
+        condition.notify()
+    finish(coroutine)
+    text = "^cannot reuse already awaited coroutine$"
+    with pytest.raises(RuntimeError, match=text):
+        await coroutine
+    with pytest.raises(RuntimeError, match=text):
+        coroutine.send(None)
+    with pytest.raises(RuntimeError, match=text):
+        coroutine.throw(ValueError)
+    coroutine.close()
+    assert condition.locked()
+    condition.release()
+    await works(condition)
+
+
+async def test_awaited_by_two(Condition):
+    condition = Condition()
+    await condition.acquire()
+    coroutine = condition.wait()
+
+    async def wait():
+        return await coroutine
+
+    first, second = asyncio.create_task(wait()), asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="^coroutine is being awaited already$"):
+        await second
+    async with condition:
+        condition.notify()
+    assert await first
+    assert condition.locked()
+
+
+@pytest.mark.parametrize("held", [False, True])
+async def test_resumed_before_it_is_notified(Condition, held):
+    condition = Condition()
+    coroutine, _ = await parked(condition)
+    if held:
+        await condition.acquire()
+        coroutine.send(None)
+        condition.release()
+    with pytest.raises(RuntimeError, match="^await wasn't used with future$"):
+        coroutine.send(None)
+    assert condition.locked()
+    assert not condition._waiters
+
+
+async def test_resumed_before_it_can_have_the_lock(Condition):
+    condition = Condition()
+    coroutine = await taking_back(condition)
+    with pytest.raises(RuntimeError, match="^await wasn't used with future$"):
+        coroutine.send(None)
+    assert not condition._lock._waiters
+    condition.release()
+    await works(condition)
+
+
+# ---- Cancelled ----
+
+
+async def test_cancelled_while_it_waits(Condition):
+    condition, seen = Condition(), []
+
+    async def wait():
+        await condition.acquire()
+        try:
+            await condition.wait()
+        except asyncio.CancelledError as error:
+            seen.append((error, condition.locked()))
+            raise
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    assert task.cancel("message")
+    await end(task)
+    with pytest.raises(asyncio.CancelledError) as raised:
+        task.result()
+    assert seen == [(raised.value, True)]
+    assert raised.value.args == ("message",)
+    assert not condition._waiters
+    condition.release()
+    await works(condition)
+
+
+async def test_cancelled_while_it_waits_and_another_has_the_lock(Condition):
+    condition = Condition()
+    (task,) = await park(condition)
+    async with condition:
+        task.cancel("message")
+        await steps()
+        assert not condition._waiters
+        assert len(condition._lock._waiters) == 1
+        assert not task.done()
+    await end(task)
+    with pytest.raises(asyncio.CancelledError, match="message"):
+        task.result()
+    await works(condition)
+
+
+@pytest.mark.usefixtures("gh_111693")
+@pytest.mark.parametrize(
+    "phases",
+    [
+        ["taking back"],
+        ["taking back"] * 3,
+        ["waiting", "taking back"],
+        ["waiting", *["taking back"] * 3],
+    ],
+)
+async def test_the_last_cancellation_is_raised_with_the_lock_held(Condition, phases):
+    condition, seen = Condition(), []
+
+    async def wait():
+        await condition.acquire()
+        try:
+            await condition.wait()
+        except asyncio.CancelledError as error:
+            seen.append((error, condition.locked(), free))
+            raise
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    await condition.acquire()
+    free = False
+    for number, phase in enumerate(phases):
+        if phase == "taking back" and condition._waiters:
+            condition.notify()
+        await steps()
+        task.cancel(f"message {number}")
+    await steps()
+    assert task.cancelling() == len(phases)
+    assert not task.done()
+    free = True
+    condition.release()
+    await end(task)
+    with pytest.raises(asyncio.CancelledError) as raised:
+        task.result()
+    assert seen == [(raised.value, True, True)]
+    assert raised.value.args == (f"message {len(phases) - 1}",)
+    condition.release()
+    await works(condition)
+
+
+@pytest.mark.parametrize("phase", ["waiting", "taking back"])
+async def test_an_unwanted_cancellation_can_be_taken_back(Condition, phase):
+    condition = Condition()
+
+    async def wait():
+        async with condition:
+            try:
+                await condition.wait()
+            except asyncio.CancelledError:
+                asyncio.current_task().uncancel()
+                await condition.wait()
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    async with condition:
+        if phase == "taking back":
+            condition.notify()
+        await steps()
+        task.cancel()
+    await steps()
+    assert len(condition._waiters) == 1
+    async with condition:
+        condition.notify()
+    await task
+    await works(condition)
+
+
+async def test_cancelled_before_the_notification(Condition):
+    condition = Condition()
+    cancelled, task, other = await park(condition, 3)
+    async with condition:
+        cancelled.cancel()
+        condition.notify()  # for the second: it goes past the one that is cancelled
+        assert [future.done() for future in condition._waiters] == [True, True, False]
+    await end(cancelled, task)
+    assert cancelled.cancelled()
+    other.cancel()
+    await end(other)
+
+
+@pytest.mark.usefixtures("gh_112202")
+@pytest.mark.parametrize("when", ["before", "at once", "taking back"])
+async def test_whoever_is_cancelled_passes_a_notification_on(Condition, when):
+    condition = Condition()
+    cancelled, task, other = await park(condition, 3)
+    async with condition:
+        if when != "before":
+            condition.notify()
+        if when == "taking back":
+            await steps()
+        cancelled.cancel()
+    await end(cancelled, task)
+    assert cancelled.cancelled()
+    assert task.result() is True  # "before": woken though nobody notified
+    await steps()
+    assert not other.done()
+    other.cancel()
+    await end(other)
+    await works(condition)
+
+
+@pytest.mark.usefixtures("gh_112202")
+async def test_those_who_are_notified_already_are_passed_over(Condition):
+    condition = Condition()
+    cancelled, notified, task = await park(condition, 3)
+    async with condition:
+        condition.notify(2)
+        cancelled.cancel()
+    await end(cancelled, notified, task)
+    assert (notified.result(), task.result()) == (True, True)
+
+
+@pytest.mark.usefixtures("gh_112202")
+async def test_one_who_came_after_the_notification_may_get_it(Condition):
+    condition = Condition()
+    (cancelled,) = await park(condition)
+    await condition.acquire()
+    condition.notify()
+    await steps()
+    coroutine = condition.wait()
+    future = coroutine.send(None)
+    cancelled.cancel()
+    await end(cancelled)
+    assert future.done()
+    assert finish(coroutine) is True
+
+
+@pytest.mark.usefixtures("gh_112202")
+async def test_passing_it_on_does_not_call_an_overridden_notify(Condition):
+    class Noting(Condition):
+        def notify(self, n=1):
+            noted.append(n)
+            super().notify(n)
+
+    noted, condition = [], Noting()
+    cancelled, task = await park(condition, 2)
+    async with condition:
+        condition.notify()
+        cancelled.cancel()
+    await end(cancelled, task)
+    assert noted == [1]
+
+
+async def test_cancelled_when_the_lock_is_on_its_way(Condition):
+    """It lets those who stand behind it have the lock first, and then takes it."""
+    condition, order = Condition(), []
+
+    async def wait():
+        async with condition:
+            try:
+                await condition.wait()
+            finally:
+                order.append(("cancelled", condition.locked()))
+
+    async def take():
+        async with condition:
+            order.append("behind")
+            await asyncio.sleep(0)
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    await condition.acquire()
+    condition.notify()
+    await asyncio.sleep(0)
+    taking = asyncio.create_task(take())
+    await asyncio.sleep(0)
+    condition.release()
+    waiting.cancel()
+    await end(waiting, taking)
+    assert waiting.cancelled()
+    assert order == ["behind", ("cancelled", True)]
+    await works(condition)
+
+
+async def test_cancelled_twice_at_once(Condition):
+    condition = Condition()
+    (task,) = await park(condition)
+    async with condition:
+        task.cancel("one")
+        task.cancel("two")
+        await steps()
+        assert not task.done()
+    await end(task)
+    with pytest.raises(asyncio.CancelledError) as raised:
+        task.result()
+    assert raised.value.args in (("one",), ("two",))
+    await works(condition)
+
+
+async def test_a_task_group_that_fails(Condition):
+    condition = Condition()
+
+    async def fail():
+        await asyncio.sleep(0)
+        assert len(condition._waiters) == 50
+        raise ZeroDivisionError
+
+    async def work():
+        async with asyncio.TaskGroup() as group:
+            for _ in range(50):
+                group.create_task(wait())
+            group.create_task(fail())
+
+    async def wait():
+        async with condition:
+            await condition.wait()
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await work()
+    assert [type(error) for error in raised.value.exceptions] == [ZeroDivisionError]
+    await works(condition)
+
+
+# ---- Timed out ----
+
+
+async def test_timed_out(Condition):
+    condition = Condition()
+    async with condition:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await condition.wait()
+        assert condition.locked()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(condition.wait(), 0.001)
+        assert condition.locked()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(condition.wait_for(lambda: False), 0.001)
+        assert condition.locked()
+    await works(condition)
+
+
+@pytest.mark.parametrize("notified", [False, True])
+@pytest.mark.parametrize("within", ["timeout", "wait_for"])
+async def test_timed_out_while_another_has_the_lock(Condition, within, notified):
+    condition, seen = Condition(), []
+
+    async def wait():
+        async with condition:
+            try:
+                if within == "timeout":
+                    async with asyncio.timeout(0.001):
+                        await condition.wait()
+                else:
+                    await asyncio.wait_for(condition.wait(), 0.001)
+            finally:
+                seen.append((condition.locked(), free))
+
+    task = asyncio.create_task(wait())
+    await steps()
+    await condition.acquire()
+    free = False
+    if notified:
+        condition.notify()
+    await asyncio.sleep(0.01)
+    assert not task.done()
+    free = True
+    condition.release()
+    await end(task)
+    with pytest.raises(TimeoutError):
+        task.result()
+    assert seen == [(True, True)]
+    await works(condition)
+
+
+# ---- Other exceptions, and close() ----
+
+
+async def test_throw_while_it_waits(Condition):
+    condition = Condition()
+    coroutine, _ = await parked(condition)
+    error = KeyError("thrown")
+    with pytest.raises(KeyError) as raised:
+        coroutine.throw(error)
+    assert raised.value is error
+    assert condition.locked()
+    condition.release()
+    await works(condition)
+
+
+@pytest.mark.parametrize("error", [KeyError, GeneratorExit, asyncio.CancelledError])
+async def test_throw_while_it_waits_and_another_has_the_lock(Condition, error):
+    condition = Condition()
+    coroutine, _ = await parked(condition)
+    await condition.acquire()
+    thrown = error("thrown")
+    future = coroutine.throw(thrown)
+    assert list(condition._lock._waiters) == [future]
+    assert not condition._waiters
+    condition.release()
+    with pytest.raises(error) as raised:
+        coroutine.send(None)
+    assert raised.value is thrown
+    assert condition.locked()
+    condition.release()
+    await works(condition)
+
+
+@pytest.mark.parametrize("error", [KeyError, GeneratorExit])
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_throw_while_it_takes_the_lock_back(Condition, error, cancelled):
+    """Only a CancelledError makes it try again."""
+    condition = Condition()
+    coroutine = await taking_back(condition)
+    if cancelled:
+        assert asyncio.isfuture(coroutine.throw(asyncio.CancelledError))
+    thrown = error("thrown")
+    with pytest.raises(error) as raised:
+        coroutine.throw(thrown)
+    assert raised.value is thrown
+    assert not condition._lock._waiters
+    condition.release()
+    await works(condition)
+
+
+async def test_throw_after_another_exception(Condition):
+    condition = Condition()
+    coroutine, _ = await parked(condition)
+    await condition.acquire()
+    first = KeyError("first")
+    coroutine.throw(first)
+    with pytest.raises(ValueError, match="second") as raised:
+        coroutine.throw(ValueError("second"))
+    condition.release()
+    await works(condition)
+    assert raised.value.__context__ is first
+
+
+@pytest.mark.usefixtures("gh_111693")
+async def test_a_cancellation_after_another_exception(Condition):
+    condition = Condition()
+    coroutine, _ = await parked(condition)
+    await condition.acquire()
+    coroutine.throw(KeyError("first"))
+    cancellation = asyncio.CancelledError("second")
+    coroutine.throw(cancellation)
+    condition.release()
+    with pytest.raises(asyncio.CancelledError) as raised:
+        coroutine.send(None)
+    assert raised.value is cancellation
+    assert condition.locked()
+
+
+@pytest.mark.parametrize("notified", [False, True])
+async def test_close_with_the_lock_free(Condition, notified):
+    """It ends at once, and leaves the lock held, as wait() does whatever it ends with."""
+    condition = Condition()
+    coroutine, _ = await parked(condition)
+    if notified:
+        async with condition:
+            condition.notify()
+    assert coroutine.close() is None
+    assert condition.locked()
+    assert not condition._waiters
+    condition.release()
+    with pytest.raises(RuntimeError, match="^cannot reuse already awaited coroutine$"):
+        coroutine.send(None)
+    await works(condition)
+
+
+async def test_close_while_another_has_the_lock(Condition):
+    condition = Condition()
+    coroutine, _ = await parked(condition)
+    await condition.acquire()
+    with pytest.raises(RuntimeError, match="^coroutine ignored GeneratorExit$"):
+        coroutine.close()
+    assert not condition._waiters
+    assert len(condition._lock._waiters) == 1  # it takes the lock back first
+    condition.release()
+    with pytest.raises(GeneratorExit):
+        coroutine.send(None)
+    assert condition.locked()
+    condition.release()
+    await works(condition)
+
+
+async def test_closed_twice_while_another_has_the_lock(Condition):
+    condition = Condition()
+    coroutine, _ = await parked(condition)
+    await condition.acquire()
+    with pytest.raises(RuntimeError, match="^coroutine ignored GeneratorExit$"):
+        coroutine.close()
+    coroutine.close()
+    assert not condition._lock._waiters
+    condition.release()
+    await works(condition)
+
+
+async def test_close_while_it_takes_the_lock_back(Condition):
+    condition = Condition()
+    coroutine = await taking_back(condition)
+    assert coroutine.close() is None
+    assert not condition._lock._waiters
+    assert condition.locked()  # by the other
+    condition.release()
+    await works(condition)
+
+
+@needs_refcounts
+async def test_dropped_while_it_waits(Condition):
+    condition = Condition()
+    coroutine, future = await parked(condition)
+    del coroutine
+    assert not condition._waiters
+    assert condition.locked()
+    assert not future.done()
+    condition.release()
+    await works(condition)
+
+
+# ---- Over a lock of the user's ----
+
+
+class Plain:
+    """Has what a Condition needs of a lock, and nothing else. It is not even true."""
+
+    def __init__(self):
+        self.held = False
+
+    def __bool__(self):
+        return False
+
+    def locked(self):
+        return self.held
+
+    async def acquire(self):
+        while self.held:
+            await asyncio.sleep(0)
+        self.held = True
+        return True
+
+    def release(self):
+        self.held = False
+
+
+class Slow(Plain):
+    """Gives the lock to nobody without a pause."""
+
+    async def acquire(self):
+        await asyncio.sleep(0)
+        return await super().acquire()
+
+
+class Awaitable(Plain):
+    """Its acquire() gives what can be awaited, but is no coroutine."""
+
+    def acquire(self):
+        return Acquisition(self)
+
+
+class Acquisition:
+    def __init__(self, lock):
+        self.lock = lock
+
+    def __await__(self):
+        while self.lock.held:
+            yield
+        self.lock.held = True
+        return True
+
+
+def recording(cls):
+    class Recording(cls):
+        def __init__(self):
+            super().__init__()
+            self.calls = []
+
+        async def acquire(self):
+            self.calls.append("acquire")
+            return await super().acquire()
+
+        def release(self):
+            self.calls.append("release")
+            super().release()
+
+    return Recording
+
+
+LOCKS = {"plain": Plain, "slow": Slow, "awaitable": Awaitable, "plain's child": recording(Plain)}
+KINDS = [f"{name}'s {kind}" for name in IMPLEMENTATIONS for kind in ("Lock", "child", "Semaphore")]
+
+
+@pytest.fixture(params=[*LOCKS, *KINDS])
+def lock(request):
+    if request.param in LOCKS:
+        return LOCKS[request.param]()
+    name, _, kind = request.param.partition("'s ")
+    found = IMPLEMENTATIONS[name]
+    return recording(found.Lock)() if kind == "child" else getattr(found, kind)()
+
+
+async def test_over_any_lock(Condition, lock):
+    condition = Condition(lock)
+    assert condition._lock is lock
+    assert Condition(lock=lock)._lock is lock
+    tasks = await park(condition, 3)
+    await steps()
+    assert len(condition._waiters) == 3
+    assert not lock.locked()
+    async with condition:
+        assert lock.locked()
+        condition.notify(2)
+        await steps()
+        assert not any(task.done() for task in tasks)
+    await end(*tasks[:2])
+    assert tasks[0].result() is tasks[1].result() is True
+    assert not tasks[2].done()
+    await lock.acquire()
+    assert condition.locked()
+    condition.notify()
+    lock.release()
+    await end(tasks[2])
+    assert not lock.locked()
+
+
+async def test_cancelled_over_any_lock(Condition, lock):
+    condition = Condition(lock)
+    waiting, notified = await park(condition, 2)
+    await steps()
+    async with condition:
+        waiting.cancel()
+        await steps()
+        condition.notify()
+        await steps()
+        notified.cancel()
+        await steps()
+        assert not waiting.done()
+        assert not notified.done()
+    await end(waiting, notified)
+    assert waiting.cancelled()
+    assert notified.cancelled()
+    assert not lock.locked()
+    assert not condition._waiters
+
+
+async def test_timed_out_over_any_lock(Condition, lock):
+    condition = Condition(lock)
+    async with condition:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await condition.wait()
+        assert lock.locked()
+    assert not lock.locked()
+
+
+@pytest.mark.parametrize("cls", [Plain, *(found.Lock for found in IMPLEMENTATIONS.values())])
+async def test_an_overridden_acquire_and_release_are_used(Condition, cls):
+    lock = recording(cls)()
+    condition = Condition(lock)
+    (task,) = await park(condition)
+    assert lock.calls == ["acquire", "release"]
+    await condition.acquire()
+    condition.notify()
+    lock.calls.clear()
+    await steps()
+    assert lock.calls == ["acquire"]
+    condition.release()
+    await task
+    assert lock.calls == ["acquire", "release", "release"]
+
+
+async def test_two_conditions_over_one_lock(Condition, Lock):
+    lock = Lock()
+    full, empty = Condition(lock), Condition(lock)
+    (filler,), (taker,) = await park(full), await park(empty)
+    async with full:
+        assert empty.locked()
+        empty.notify()
+    await end(taker)
+    assert not filler.done()
+    async with empty:
+        full.notify_all()
+    await end(filler)
+    await works(full)
+    await works(empty)
+
+
+async def test_a_condition_as_the_lock_of_another(Condition):
+    inner = Condition()
+    outer = Condition(inner)
+    (task,) = await park(outer)
+    async with inner:
+        assert outer.locked()
+        outer.notify()
+    assert await task
+    await works(inner)
+    await works(outer)
+
+
+async def test_a_semaphore_as_the_lock(Condition, Semaphore):
+    semaphore = Semaphore(2)
+    condition = Condition(semaphore)
+    async with condition:
+        assert not condition.locked()  # another might have it too
+        with pytest.raises(RuntimeError, match="^cannot wait on un-acquired lock$"):
+            await condition.wait()
+        with pytest.raises(RuntimeError, match="^cannot notify on un-acquired lock$"):
+            condition.notify()
+        await condition.acquire()
+        coroutine = condition.wait()
+        coroutine.send(None)
+        assert semaphore._value == 1
+        async with condition:
+            condition.notify()
+        assert finish(coroutine) is True
+        assert semaphore._value == 0
+        condition.release()
+    assert semaphore._value == 2
+
+
+async def test_a_lock_that_cannot_be_released(Condition):
+    class Failing(Plain):
+        def release(self):
+            raise OSError("release")
+
+    condition = Condition(Failing())
+    await condition.acquire()
+    with pytest.raises(OSError, match="release"):
+        await condition.wait()
+    assert not condition._waiters
+    assert condition.locked()
+
+
+@pytest.mark.usefixtures("gh_112202")
+async def test_a_lock_that_cannot_be_taken_back(Condition):
+    class Failing(Plain):
+        failing = False
+
+        async def acquire(self):
+            if self.failing:
+                raise OSError("acquire")
+            return await super().acquire()
+
+    lock = Failing()
+    condition = Condition(lock)
+    failing, task = await park(condition, 2)
+    await condition.acquire()
+    condition.notify()
+    lock.failing = True
+    await asyncio.sleep(0)  # it has been passed on, and the other has not run yet
+    lock.failing = False
+    await steps()
+    condition.release()
+    await end(failing, task)
+    with pytest.raises(OSError, match="acquire"):
+        failing.result()
+    assert task.result() is True
+
+
+@pytest.mark.parametrize("missing", ["locked", "acquire", "release"])
+def test_what_lacks_a_method_is_no_lock(Condition, missing):
+    names = [name for name in ("locked", "acquire", "release") if name != missing]
+    lock = type("Lacking", (), dict.fromkeys(names, print))()
+    with pytest.raises(AttributeError, match=f"^'Lacking' object has no attribute '{missing}'"):
+        Condition(lock)
+
+
+@pytest.mark.parametrize("found", [object(), 0, False, ""])
+def test_what_is_no_lock(Condition, found):
+    text = f"^'{type(found).__name__}' object has no attribute 'locked'"
+    with pytest.raises(AttributeError, match=text):
+        Condition(found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "text"),
+    [
+        ((), {"loop": None}, "got an unexpected keyword argument 'loop'"),
+        ((None,), {"loop": 1}, "got an unexpected keyword argument 'loop'"),
+        ((1, 2), {}, "takes from 1 to 2 positional arguments but 3 were given"),
+        ((None,), {"lock": None}, "got multiple values for argument 'lock'"),
+    ],
+)
+def test_arguments(Condition, arguments, keywords, text):
+    for cls in (Condition, type("Sub", (Condition,), {})):
+        with pytest.raises(TypeError) as raised:
+            cls(*arguments, **keywords)
+        assert str(raised.value) == f"Condition.__init__() {text}"
+
+
+# ---- Loops ----
+
+
+@pytest.fixture
+def other_loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+def test_bound_to_the_first_loop_it_waits_on(Condition, other_loop):
+    condition = Condition()
+
+    async def use():
+        async with condition:
+            condition.notify()
+            assert condition._loop is None
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(condition.wait(), 0.001)
+            assert condition._loop is asyncio.get_running_loop()
+
+    with asyncio.Runner() as runner:
+        runner.run(use())
+        other_loop.run_until_complete(condition.acquire())
+        with pytest.raises(RuntimeError, match=" is bound to a different event loop$"):
+            other_loop.run_until_complete(condition.wait())
+        assert condition._loop is runner.get_loop()
+        assert condition.locked()
+        assert not condition._waiters
+        condition.release()
+        runner.run(works(condition))
+
+
+async def test_a_lock_bound_to_another_loop(Condition, Lock, other_loop):
+    lock = Lock()
+    lock._loop = other_loop
+    condition = Condition(lock)
+    async with lock:
+        with pytest.raises(RuntimeError) as raised:
+            await condition.acquire()
+        assert str(raised.value) == f"{lock!r} is bound to a different event loop"
+        assert condition._loop is None
+
+
+@pytest.mark.usefixtures("gh_112202")
+async def test_one_that_is_refused_keeps_the_lock(Condition, other_loop):
+    condition = Condition()
+    condition._loop = other_loop
+    async with condition:
+        (task,) = await queue_up(condition)
+        coroutine = condition.wait()
+        with pytest.raises(RuntimeError) as raised:
+            coroutine.send(None)
+        assert str(raised.value) == f"{condition!r} is bound to a different event loop"
+        assert condition.locked()
+        await steps()
+        assert not task.done()
+    await end(task)
+
+
+@pytest.mark.usefixtures("mended")
+def test_binds_anew_when_its_loop_is_closed(Condition):
+    condition = Condition()
+    asyncio.run(works(condition))
+    asyncio.run(works(condition))
+    assert not condition.locked()
+
+
+@pytest.mark.usefixtures("mended")
+def test_binds_anew_when_its_loop_is_closed_and_so_does_its_lock(Condition, Lock):
+    lock = Lock()
+    condition = Condition(lock)
+
+    async def use():
+        async with lock:
+            tasks = await queue_up(lock, 3)
+        await end(*tasks)
+        await works(condition)
+        for task in tasks:
+            task.result()
+
+    asyncio.run(use())
+    asyncio.run(use())
+
+
+def test_a_loop_closed_under_waiters(OurCondition):
+    condition = OurCondition()
+    loop = asyncio.new_event_loop()
+    tasks = loop.run_until_complete(park(condition, 3))
+    loop.close()
+    assert len(condition._waiters) == 3
+
+    async def use():
+        (task,) = await park(condition)
+        assert len(condition._waiters) == 1
+        async with condition:
+            condition.notify_all()
+        assert await result(task)
+        await works(condition)
+
+    asyncio.run(use())
+    for task in tasks:
+        task._log_destroy_pending = False
+    del tasks
+    gc.collect()  # the stale waiters end, and disturb nobody
+    asyncio.run(use())
+
+
+def test_waiting_without_a_loop(OurCondition):
+    condition = OurCondition()
+    finish(condition.acquire())
+    with pytest.raises(RuntimeError, match="^no running event loop$"):
+        condition.wait().send(None)
+    assert condition.locked()
+    assert not condition._waiters
+
+
+def test_the_loop_makes_the_future(Condition):
+    made = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        def create_future(self):
+            made.append(super().create_future())
+            return made[-1]
+
+    async def main():
+        condition = Condition()
+        made.clear()
+        coroutine, future = await parked(condition)
+        assert made == [future]
+        coroutine.close()
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(main())
+
+
+@pytest.mark.usefixtures("gh_112202")
+def test_a_loop_that_cannot_make_a_future(Condition):
+    class Loop(asyncio.SelectorEventLoop):
+        broken = False
+
+        def create_future(self):
+            if self.broken:
+                raise MemoryError("no future")
+            return super().create_future()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        condition = Condition()
+        async with condition:
+            (task,) = await queue_up(condition)
+            coroutine = condition.wait()
+            loop.broken = True
+            try:
+                with pytest.raises(MemoryError, match="no future"):
+                    coroutine.send(None)
+            finally:
+                loop.broken = False
+            assert condition.locked()
+            assert not condition._waiters
+            await steps()
+            assert not task.done()
+        await end(task)
+        await works(condition)
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(main())
+
+
+# ---- A Python object like any other ----
+
+
+def test_repr(Condition):
+    async def main():
+        condition = Condition()
+        plain = object.__repr__(condition)[1:-1]
+        assert repr(condition) == f"<{plain} [unlocked]>"
+        await condition.acquire()
+        assert repr(condition) == f"<{plain} [locked]>"
+        condition.release()
+        tasks = await park(condition, 2)
+        assert repr(condition) == f"<{plain} [unlocked, waiters:2]>"
+        await condition.acquire()
+        assert repr(condition) == f"<{plain} [locked, waiters:2]>"
+        condition.notify()
+        assert repr(condition) == f"<{plain} [locked, waiters:2]>"
+        await steps()
+        assert repr(condition) == f"<{plain} [locked, waiters:1]>"
+        condition.notify()
+        condition.release()
+        await end(*tasks)
+        assert repr(condition) == f"<{plain} [unlocked]>"
+
+    asyncio.run(main())
+
+
+async def test_waiters(Condition):
+    condition = Condition()
+    assert condition._waiters is not None
+    assert len(condition._waiters) == 0
+    assert not condition._waiters
+    assert list(condition._waiters) == []
+    tasks = await park(condition, 3)
+    waiters = condition._waiters
+    assert len(waiters) == 3
+    assert waiters
+    assert [task._fut_waiter for task in tasks] == list(waiters)
+    assert waiters[0] is tasks[0]._fut_waiter
+    assert waiters[-1] is tasks[2]._fut_waiter
+    assert waiters.index(tasks[1]._fut_waiter) == 1
+    assert tasks[2]._fut_waiter in waiters
+    with pytest.raises(IndexError):
+        waiters[3]
+    tasks[1].cancel()
+    assert condition._waiters[1].cancelled()
+    async with condition:
+        condition.notify_all()
+        assert [future.done() for future in condition._waiters] == [True] * 3
+    await end(*tasks)
+    assert len(condition._waiters) == 0
+    assert not condition._waiters
+
+
+async def test_waiters_appended_by_others(Condition):
+    condition = Condition()
+    future = asyncio.get_running_loop().create_future()
+    condition._waiters.append(future)
+    condition._waiters.append(mock.Mock())
+    assert (len(condition._waiters), condition._waiters[0]) == (2, future)
+    assert "waiters:2" in repr(condition)
+    async with condition:
+        condition.notify()
+        assert future.result() is False
+        condition.notify_all()  # the mock says that it is done
+    assert len(condition._waiters) == 2
+    reference = weakref.ref(condition)
+    del condition
+    gc.collect()
+    assert reference() is None
+
+
+async def test_a_future_set_by_others(Condition):
+    condition = Condition()
+    first, second = await park(condition, 2)
+    condition._waiters[0].set_result("by other hands")
+    async with condition:
+        condition.notify()
+    await end(first, second)
+    assert first.result() is second.result() is True
+
+
+async def test_a_future_failed_by_others(Condition):
+    condition = Condition()
+    (task,) = await park(condition)
+    condition._waiters[0].set_exception(KeyError("by other hands"))
+    await end(task)
+    with pytest.raises(KeyError, match="by other hands"):
+        task.result()
+    await works(condition)
+
+
+async def test_the_loop_is_writable(Condition):
+    condition = Condition()
+    condition._loop = loop = asyncio.get_running_loop()
+    assert condition._loop is loop
+    await works(condition)
+
+
+async def test_made_to_forget_its_loop(Condition):
+    condition = Condition()
+    tasks = await park(condition, 2)
+    condition._loop = None
+    tasks += await park(condition)
+    assert len(condition._waiters) == 3
+    async with condition:
+        condition.notify(3)
+    await end(*tasks)
+    await works(condition)
+
+
+async def test_attributes_and_weak_references(Condition):
+    condition = Condition()
+    condition.note = "kept"
+    assert condition.note == "kept"
+    assert "note" in vars(condition)
+    await works(condition)
+    del condition.note
+    with pytest.raises(AttributeError):
+        _ = condition.note
+    reference = weakref.ref(condition)
+    assert reference() is condition
+    assert {condition: 1}[condition] == 1
+    assert bool(condition)
+    del condition
+    gc.collect()
+    assert reference() is None
+
+
+async def test_patched_methods_are_used(Condition):
+    condition = Condition()
+    with (
+        mock.patch.object(condition, "acquire", mock.AsyncMock()) as acquire,
+        mock.patch.object(condition, "release") as release,
+        mock.patch.object(condition, "locked", return_value=True) as locked,
+    ):
+        async with condition:
+            acquire.assert_awaited_once_with()
+            release.assert_not_called()
+        release.assert_called_once_with()
+        coroutine = condition.wait()
+        coroutine.send(None)
+        assert release.call_count == 2
+        condition.notify()
+        assert finish(coroutine) is True
+        assert acquire.await_count == 2
+        assert locked.call_count == 2
+        assert repr(condition).endswith(" [locked]>")
+    assert repr(condition).endswith(" [unlocked]>")
+    await works(condition)
+
+
+async def test_methods_put_in_their_place_are_used(Condition):
+    condition, other = Condition(), Condition()
+    condition.acquire, condition.release = other.acquire, other.release
+    condition.locked = other.locked
+    (task,) = await park(condition)
+    async with condition:
+        assert condition.locked()
+        assert other.locked()
+        assert not condition._lock.locked()
+        condition.notify()
+    assert await task
+
+
+async def test_a_lock_patched_later_is_used_as_it_was(Condition, Lock):
+    lock = Lock()
+    condition = Condition(lock)
+    with mock.patch.object(lock, "release") as release, mock.patch.object(lock, "acquire"):
+        async with condition:
+            assert lock.locked()
+        assert not lock.locked()
+        release.assert_not_called()
+
+
+async def test_a_lock_patched_before_is_used_as_it_is(Condition, Lock):
+    lock = Lock()
+    with mock.patch.object(lock, "release") as release:
+        condition = Condition(lock)
+    async with condition:
+        pass
+    release.assert_called_once_with()
+    assert lock.locked()
+
+
+async def test_patched_wait_and_notify_are_used(Condition):
+    condition = Condition()
+    answers = iter([False, False, "now"])
+    with mock.patch.object(condition, "wait", mock.AsyncMock()) as wait:
+        assert await condition.wait_for(lambda: next(answers)) == "now"
+        assert wait.await_count == 2
+    with mock.patch.object(condition, "notify") as notify:
+        condition.notify_all()
+        notify.assert_called_once_with(0)
+    await works(condition)
+
+
+@pytest.mark.parametrize("slots", [False, True])
+async def test_a_subclass_that_overrides_nothing(Condition, slots):
+    namespace = {"__slots__": ("name",)} if slots else {}
+    Named = type("Named", (Condition,), namespace)
+    condition = Named()
+    condition.name = "x"
+    await works(condition)
+    assert condition.name == "x"
+    assert repr(condition).startswith(f"<{__name__}.Named object at 0x")
+    coroutine = condition.wait()
+    assert coroutine.__qualname__ == "Condition.wait"
+    coroutine.close()
+
+
+async def test_a_subclass_with_arguments(Condition, Lock):
+    class Named(Condition):
+        def __init__(self, name, *, lock=None):
+            super().__init__(lock)
+            self.name = name
+
+    lock = Lock()
+    condition = Named("a", lock=lock)
+    assert (condition.name, condition._lock) == ("a", lock)
+    await works(condition)
+
+
+async def test_an_overridden_wait_is_used_by_wait_for(Condition):
+    class Counting(Condition):
+        waits = 0
+
+        async def wait(self):
+            self.waits += 1
+            return await super().wait()
+
+    condition, ready = Counting(), []
+
+    async def wait():
+        async with condition:
+            return await condition.wait_for(lambda: ready)
+
+    task = asyncio.create_task(wait())
+    await steps()
+    async with condition:
+        condition.notify()
+    await steps()
+    async with condition:
+        ready.append("ready")
+        condition.notify()
+    assert await task is ready
+    assert condition.waits == 2
+
+
+async def test_an_overridden_notify_is_used_by_notify_all(Condition):
+    class Noting(Condition):
+        def notify(self, n=1):
+            noted.append(n)
+            super().notify(n)
+
+    noted, condition = [], Noting()
+    tasks = await park(condition, 2)
+    async with condition:
+        condition.notify_all()
+    await end(*tasks)
+    assert noted == [2]
+
+
+async def test_overridden_acquire_and_release_come_after_the_locks(Condition):
+    """As in asyncio, where each condition has its lock's methods as attributes of its own."""
+
+    class Overriding(Condition):
+        async def acquire(self):
+            raise AssertionError
+
+        def release(self):
+            raise AssertionError
+
+        def locked(self):
+            raise AssertionError
+
+    await works(Overriding())
+
+
+# ---- Copied and pickled ----
+
+
+def through_pickle(protocol):
+    def round_trip(found):
+        return pickle.loads(pickle.dumps(found, protocol))
+
+    return round_trip
+
+
+ROUND_TRIPS = {
+    "deepcopy": copy.deepcopy,
+    **{f"pickle {number}": through_pickle(number) for number in range(6)},
+}
+COPIES = {"copy": copy.copy, **ROUND_TRIPS}
+
+
+def importable(monkeypatch, name):
+    """pickle looks in aiofastlock for the classes of both halves, and one half's are there."""
+    if name in OURS:
+        monkeypatch.setattr(aiofastlock, "Condition", OURS[name].Condition)
+        monkeypatch.setattr(aiofastlock, "Lock", OURS[name].Lock)
+
+
+@pytest.fixture(params=ROUND_TRIPS)
+def round_trip(request, monkeypatch, implementation):
+    importable(monkeypatch, implementation)
+    return ROUND_TRIPS[request.param]
+
+
+@pytest.fixture(params=COPIES)
+def copy_ours(request, monkeypatch, our_name):
+    importable(monkeypatch, our_name)
+    return COPIES[request.param]
+
+
+async def test_a_deep_copy_shares_nothing(Condition, round_trip):
+    condition = Condition()
+    condition.note = ["kept"]
+    copied = round_trip(condition)
+    assert type(copied) is Condition
+    assert copied.note == ["kept"]
+    assert copied.note is not condition.note
+    assert copied._lock is not condition._lock
+    assert type(copied._lock) is type(condition._lock)
+    async with copied:
+        assert copied._lock.locked()
+        assert not condition.locked()
+    (task,) = await park(condition)
+    assert not copied._waiters
+    async with copied:
+        copied.notify_all()
+    await steps()
+    assert not task.done()
+    async with condition:
+        condition.notify()
+    await task
+    await works(copied)
+
+
+async def test_a_deep_copy_is_locked_as_its_original(Condition, round_trip):
+    condition = Condition()
+    await condition.acquire()
+    copied = round_trip(condition)
+    assert copied.locked()
+    copied.release()
+    assert condition.locked()
+    await works(copied)
+
+
+async def test_copied_together_they_share_their_lock(Condition, Lock, round_trip):
+    lock = Lock()
+    copied, first, second = round_trip((lock, Condition(lock), Condition(lock)))
+    assert copied is not lock
+    assert first._lock is second._lock is copied
+    async with first:
+        assert second.locked()
+        assert copied.locked()
+    await works(first)
+    await works(second)
+
+
+async def test_a_users_lock_is_copied_with_it(Condition, round_trip):
+    condition = Condition(Plain())
+    copied = round_trip(condition)
+    assert type(copied._lock) is Plain
+    assert copied._lock is not condition._lock
+    async with copied:
+        assert copied._lock.held
+        assert not condition._lock.held
+    await works(copied)
+
+
+async def test_a_shallow_copy_shares_the_lock(Condition):
+    condition = Condition()
+    condition.note = ["shared"]
+    copied = copy.copy(condition)
+    assert type(copied) is Condition
+    assert copied._lock is condition._lock
+    assert copied.note is condition.note
+    async with copied:
+        assert condition.locked()
+    await works(copied)
+
+
+@pytest.mark.usefixtures("mended")
+async def test_a_shallow_copy_has_a_queue_of_its_own(Condition):
+    condition = Condition()
+    copied = copy.copy(condition)
+    (task,) = await park(condition)
+    async with copied:
+        copied.notify_all()
+    await steps()
+    assert not task.done()
+    async with condition:
+        condition.notify()
+    await task
+
+
+def test_a_copy_leaves_the_loop_behind(OurCondition, copy_ours):
+    condition = OurCondition()
+
+    async def use_and_copy():
+        async with condition:
+            tasks = await queue_up(condition, 2)
+        await end(*tasks)
+        await works(condition)
+        return copy_ours(condition)
+
+    copied = asyncio.run(use_and_copy())
+    assert copied._loop is None
+    asyncio.run(works(copied))
+
+
+async def test_one_that_tasks_wait_for_refuses_to_be_copied(OurCondition, copy_ours):
+    condition = OurCondition()
+    (task,) = await park(condition)
+    with pytest.raises(TypeError, match="Condition"):
+        copy_ours(condition)
+    async with condition:
+        condition.notify()
+    await task
+    await works(copy_ours(condition))
+
+
+async def test_a_subclass_is_copied_with_its_slots(Condition):
+    class Named(Condition):
+        __slots__ = ("name",)
+
+    condition = Named()
+    condition.name, condition.note = ["x"], "y"
+    copied = copy.deepcopy(condition)
+    assert type(copied) is Named
+    assert (copied.name, copied.note) == (["x"], "y")
+    assert copied.name is not condition.name
+    await works(copied)
+
+
+# ---- All together ----
+
+
+class Buffer:
+    """Holds a few items; whoever puts or gets one waits until it can."""
+
+    def __init__(self, Condition, lock, size):
+        self.not_full, self.not_empty = Condition(lock), Condition(lock)
+        self.size, self.items, self.put_in, self.got = size, [], [], []
+
+    async def put(self, item):
+        async with self.not_full:
+            await self.not_full.wait_for(lambda: len(self.items) < self.size)
+            self.items.append(item)
+            self.put_in.append(item)
+            self.not_empty.notify()
+
+    async def get(self):
+        async with self.not_empty:
+            await self.not_empty.wait_for(lambda: self.items)
+            self.got.append(self.items.pop(0))
+            self.not_full.notify()
+
+
+async def trade(Condition, lock, choices):
+    """As many put as get an item each, and some of them are cancelled."""
+    buffer, tasks = Buffer(Condition, lock, choices.randint(1, 3)), []
+    to_do = [buffer.get] * 10 + [lambda item=item: buffer.put(item) for item in range(10)]
+    choices.shuffle(to_do)
+    while to_do:
+        count = choices.randint(0, min(4, len(to_do)))
+        tasks.extend(asyncio.create_task(to_do.pop()()) for _ in range(count))
+        if tasks and choices.random() < 0.5:
+            choices.choice(tasks).cancel()
+        for _ in range(choices.randint(0, 2)):
+            await asyncio.sleep(0)
+    await steps(100)
+    assert buffer.put_in == buffer.got + buffer.items
+    assert not buffer.items or not buffer.not_empty._waiters
+    assert len(buffer.items) == buffer.size or not buffer.not_full._waiters
+    assert not lock.locked()
+    for task in tasks:
+        task.cancel()
+    await end(*tasks)
+    assert len(buffer.got) + len(buffer.put_in) == sum(not task.cancelled() for task in tasks)
+    await works(buffer.not_full)
+    await works(buffer.not_empty)
+
+
+@pytest.mark.usefixtures("gh_112202")
+async def test_no_item_waits_while_somebody_waits_for_it(Condition, Lock):
+    for seed in range(200):
+        await trade(Condition, Lock(), random.Random(seed))
+
+
+def test_on_uvloop(Condition):
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main():
+        condition = Condition()
+        tasks = await park(condition, 10)
+        async with condition:
+            for index in (0, 3, 9):
+                tasks[index].cancel()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(condition.wait(), 0.001)
+            condition.notify_all()
+        await end(*tasks)
+        assert [index for index, task in enumerate(tasks) if task.cancelled()] == [0, 3, 9]
+        await works(condition)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
