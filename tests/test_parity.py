@@ -104,7 +104,10 @@ def test_wrong_arguments_are_refused_in_asyncios_words(our_name, name, arguments
         keywords = arguments if isinstance(arguments, dict) else {}
         with pytest.raises((TypeError, ValueError, AttributeError)) as caught:
             getattr(implementation, name)(*([] if keywords else arguments), **keywords)
-        texts.append((caught.type, str(caught.value)))
+        text = str(caught.value).replace(
+            "parties must be > 0", "parties must be >= 1"
+        )  # until 3.13
+        texts.append((caught.type, text))
     assert texts[0] == texts[1]
 
 

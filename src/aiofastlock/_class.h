@@ -14,7 +14,65 @@
 #define is_plain(lot) \
     (!PyType_HasFeature(Py_TYPE(lot), Py_TPFLAGS_HEAPTYPE) && !has_attributes(lot))
 
-/* C() without a call of __init__, where that has nothing to do if there are no arguments. */
+/* ---- C() with no arguments ----
+
+   Made without a call of __init__, which has nothing to do then. And made of an earlier one that
+   has died: those are kept, untracked by the collector, with all their fields zero or None, as
+   Cython would make them. Not subclasses' instances; and none in free-threaded builds. */
+
+#define MOST_SPARES 64
+
+static struct {
+    PyTypeObject *type;
+    destructor dealloc;         /* Cython's */
+    Py_ssize_t objects[2];      /* the offsets of the fields that are Python objects */
+    int number;                 /* of these */
+    int count;                  /* of the spares */
+    PyObject *spares[MOST_SPARES];
+} quick;
+
+#define field(self, offset) ((PyObject **)((char *)(self) + (offset)))
+
+static void keep_or_dealloc(PyObject *self)
+{
+    if (Py_TYPE(self) != quick.type || quick.count == MOST_SPARES) {
+        quick.dealloc(self);
+        return;
+    }
+    Py_ssize_t begin = quick.type->tp_weaklistoffset;  /* the first field but for the methods */
+    PyObject *attributes = *field(self, quick.type->tp_dictoffset);
+    PyObject *objects[2];
+
+    PyObject_GC_UnTrack(self);
+    if (*field(self, begin) != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
+    for (int i = 0; i < quick.number; i++) {
+        objects[i] = *field(self, quick.objects[i]);
+    }
+    memset(field(self, begin), 0, quick.type->tp_basicsize - begin);
+    for (int i = 0; i < quick.number; i++) {
+        *field(self, quick.objects[i]) = Py_NewRef(Py_None);
+    }
+    /* Code may run from here on, which makes some and drops others. */
+    Py_XDECREF(attributes);
+    for (int i = 0; i < quick.number; i++) {
+        Py_DECREF(objects[i]);
+    }
+    if (quick.count == MOST_SPARES) {
+        quick.type->tp_free(self);
+    } else {
+        quick.spares[quick.count++] = self;
+    }
+}
+
+static inline PyObject *reuse(PyObject *spare)
+{
+    PyObject_Init(spare, quick.type);
+    PyObject_GC_Track(spare);
+    return spare;
+}
+
 static PyObject *construct(PyObject *type, PyObject *const *args, size_t nargsf,
                            PyObject *kwnames)
 {
@@ -22,6 +80,9 @@ static PyObject *construct(PyObject *type, PyObject *const *args, size_t nargsf,
     Py_ssize_t nkwargs = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     PyObject *positional = NULL, *named = NULL, *result = NULL;
 
+    if (nargs + nkwargs == 0 && quick.count > 0) {
+        return reuse(quick.spares[--quick.count]);
+    }
     positional = PyTuple_New(nargs);
     if (positional == NULL) {
         return NULL;
@@ -74,5 +135,21 @@ static inline void construct_without_init(PyTypeObject *type)
 {
     type->tp_vectorcall = construct;
 }
+
+/* `loop` and, unless it is NULL, `other` are the fields of `one` that are Python objects. */
+static inline void keep_spares(PyTypeObject *type, PyObject *one, PyObject **loop, PyObject **other)
+{
+#ifndef Py_GIL_DISABLED
+    quick.type = type;
+    quick.dealloc = type->tp_dealloc;
+    quick.objects[quick.number++] = (char *)loop - (char *)one;
+    if (other != NULL) {
+        quick.objects[quick.number++] = (char *)other - (char *)one;
+    }
+    type->tp_dealloc = keep_or_dealloc;
+#endif
+}
+
+#define loop_field(lot) (&(lot)->_loop)
 
 #endif

@@ -30,7 +30,9 @@ from aiofastlock._lock cimport (
     is_closed,
     has_attributes,
     is_plain,
+    keep_spares,
     leave,
+    loop_field,
     new_waiter,
     stand,
     step,
@@ -43,6 +45,10 @@ cdef extern from "_lock.h":
     void set_am_send(PyTypeObject*, sendfunc)
 
 cdef extern from *:
+    """
+    #define lock_field(condition) (&(condition)->lock)
+    """
+    PyObject** lock_field(Condition)
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*) except -1
 
 cdef frozenset LOCK_METHODS = frozenset({"acquire", "locked", "release"})
@@ -395,3 +401,5 @@ set_am_send(<PyTypeObject*> Wait, <sendfunc> wait_send)
 
 finish_public_class(<PyTypeObject*> Condition, "aiofastlock.Condition")
 construct_without_init(<PyTypeObject*> Condition)
+cdef Condition one = Condition()
+keep_spares(<PyTypeObject*> Condition, one, loop_field(one), lock_field(one))

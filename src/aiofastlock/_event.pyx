@@ -13,6 +13,8 @@ from aiofastlock._lock cimport (
     Waiter,
     construct_without_init,
     finish_public_class,
+    keep_spares,
+    loop_field,
     new_waiter,
 )
 
@@ -93,3 +95,5 @@ the next.
 
 finish_public_class(<PyTypeObject*> Event, "aiofastlock.Event")
 construct_without_init(<PyTypeObject*> Event)
+cdef Event one = Event()
+keep_spares(<PyTypeObject*> Event, one, loop_field(one), NULL)

@@ -7,6 +7,8 @@ cdef extern from "_class.h":
     bint is_plain(ParkingLot)
     void finish_public_class(PyTypeObject*, const char*)
     void construct_without_init(PyTypeObject*)
+    void keep_spares(PyTypeObject*, object one, PyObject** loop, PyObject** other)
+    PyObject** loop_field(ParkingLot)
 
 
 # What a step of an await comes to, as am_send says it.

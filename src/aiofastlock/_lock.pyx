@@ -581,3 +581,5 @@ cdef inline int wake_head(Lock self) except -1:
 
 finish_public_class(<PyTypeObject*> Lock, "aiofastlock.Lock")
 construct_without_init(<PyTypeObject*> Lock)
+cdef Lock one = Lock()
+keep_spares(<PyTypeObject*> Lock, one, loop_field(one), NULL)

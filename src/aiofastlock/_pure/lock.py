@@ -46,6 +46,8 @@ class Queue:
         parked, gone = self.parked, self.gone
         if parked[0] is future:
             parked.popleft()
+        elif parked[-1] is future:
+            parked.pop()
         else:
             gone.add(future)
             if len(gone) * 2 > len(parked):
