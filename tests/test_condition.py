@@ -953,10 +953,10 @@ async def test_timed_out_while_another_has_the_lock(Condition, within, notified)
         async with condition:
             try:
                 if within == "timeout":
-                    async with asyncio.timeout(0.001):
+                    async with asyncio.timeout(0.1):
                         await condition.wait()
                 else:
-                    await asyncio.wait_for(condition.wait(), 0.001)
+                    await asyncio.wait_for(condition.wait(), 0.1)
             finally:
                 seen.append((condition.locked(), free))
 
@@ -966,7 +966,7 @@ async def test_timed_out_while_another_has_the_lock(Condition, within, notified)
     free = False
     if notified:
         condition.notify()
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
     assert not task.done()
     free = True
     condition.release()

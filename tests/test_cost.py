@@ -10,37 +10,120 @@ from conftest import OURS, needs_refcounts
 
 
 @pytest.mark.skipif("compiled" not in OURS, reason="the compiled half is not here")
-def test_size():
-    assert sys.getsizeof(OURS["compiled"].Lock()) <= 96
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("Lock", 96),
+        ("Event", 96),
+        ("Semaphore", 96),
+        ("BoundedSemaphore", 104),
+        ("Condition", 96),  # and a Lock
+        ("Barrier", 112),
+    ],
+)
+def test_size(name, most):
+    arguments = [10] if name == "Barrier" else []
+    assert sys.getsizeof(getattr(OURS["compiled"], name)(*arguments)) <= most
 
 
-async def cost_per_waiter(lock, count, step):
+async def park_many(ours, name, count):
+    """Park that many awaitables of a primitive, which are driven by hand."""
+    primitive = getattr(ours, name)(*{"Semaphore": [0], "Barrier": [count + 1]}.get(name, []))
+    waiters = []
+    for _ in range(count):
+        if name == "Condition":
+            await primitive.acquire()
+        wait = "acquire" if name in ("Lock", "Semaphore") else "wait"
+        if name == "Lock" and not waiters:
+            await primitive.acquire()
+        waiters.append(getattr(primitive, wait)())
+        waiters[-1].send(None)
+    return primitive, waiters
+
+
+async def cost_of_leaving(ours, name, count, step):
     """Seconds that one of `count` waiters takes to leave, the last or every second one first.
 
     Awaitables driven by hand, not tasks, whose own cost grows with the processor's cache misses.
     """
-    await lock.acquire()
-    waiters = [lock.acquire() for _ in range(count)]
-    for waiter in waiters:
-        waiter.send(None)
+    primitive, waiters = await park_many(ours, name, count)
+    if name == "Condition":
+        await primitive.acquire()  # or each of them would take it
     leaving = waiters[::step] + waiters[1::2] * (step == 2)
     del waiters
     gc.collect()
     gc.disable()
     start = time.perf_counter()
     for waiter in leaving:
+        if name == "Condition":
+            primitive._lock._locked = False
         waiter.close()
     took = time.perf_counter() - start
     gc.enable()
-    assert not lock._waiters
+    assert not primitive._waiters
     return took / count
 
 
 @pytest.mark.parametrize("step", [-1, 2])
-async def test_leaving_does_not_cost_more_the_more_waiters_there_are(OurLock, step):
-    few = min([await cost_per_waiter(OurLock(), 1_000, step) for _ in range(9)])
-    many = min([await cost_per_waiter(OurLock(), 16_000, step) for _ in range(5)])
-    assert many < 4 * few  # a queue that is searched makes it 16
+@pytest.mark.parametrize("name", ["Lock", "Event", "Semaphore", "Condition", "Barrier"])
+async def test_leaving_does_not_cost_more_the_more_waiters_there_are(our_name, name, step):
+    ours = OURS[our_name]
+    few = min([await cost_of_leaving(ours, name, 1_000, step) for _ in range(5)])
+    many = min([await cost_of_leaving(ours, name, 16_000, step) for _ in range(3)])
+    assert many < 5 * few  # a queue that is searched makes it 16
+
+
+WAKING = {
+    "Event": lambda event: (event.set(), event.clear()),
+    "Semaphore": lambda semaphore: semaphore.release(),
+    "Condition": lambda condition: condition.notify(),
+}
+
+
+async def cost_of_waking(ours, name, count):
+    """Seconds that one of `count` wake-ups takes, all of them before any waiter has run."""
+    primitive, waiters = await park_many(ours, name, count)
+    if name == "Condition":
+        await primitive.acquire()
+    gc.collect()
+    gc.disable()
+    start = time.perf_counter()
+    for _ in waiters:
+        WAKING[name](primitive)
+    took = time.perf_counter() - start
+    gc.enable()
+    assert all(future.done() for future in primitive._waiters)
+    if name == "Condition":
+        primitive.release()
+    for waiter in waiters:
+        with pytest.raises(StopIteration):
+            waiter.send(None)
+        if name == "Condition":
+            primitive.release()
+    return took / count
+
+
+@pytest.mark.parametrize("name", WAKING)
+async def test_waking_does_not_cost_more_the_more_are_woken_already(our_name, name):
+    few = min([await cost_of_waking(OURS[our_name], name, 1_000) for _ in range(5)])
+    many = min([await cost_of_waking(OURS[our_name], name, 16_000) for _ in range(3)])
+    assert many < 5 * few  # asyncio, which looks at all that are woken, makes it 16
+
+
+async def test_meeting_does_not_cost_more_the_more_are_blocked(OurBarrier):
+    """Pairs meet at a barrier, while all the others that have come wait for their turn."""
+
+    async def cost(count):
+        barrier = OurBarrier(2)
+        tasks = [asyncio.create_task(barrier.wait()) for _ in range(count)]
+        start = time.perf_counter()
+        indices = await asyncio.gather(*tasks)
+        assert sum(indices) == count / 2
+        return (time.perf_counter() - start) / count
+
+    few = min([await cost(500) for _ in range(5)])
+    many = min([await cost(8_000) for _ in range(3)])
+    assert many < 5 * few
 
 
 async def test_passing_cancelled_waiters_does_not_cost_more_the_more_there_are(OurLock):

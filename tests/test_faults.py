@@ -177,14 +177,14 @@ async def test_bpo_32841_a_timeout_is_not_swallowed(Condition):
     condition = Condition()
 
     async def wait():
-        async with condition, asyncio.timeout(0.001):
+        async with condition, asyncio.timeout(0.1):
             await condition.wait()
 
     task = asyncio.create_task(wait())
     await asyncio.sleep(0)
     async with condition:
         condition.notify()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
         assert not task.done()
     await end(task)
     with pytest.raises(TimeoutError):

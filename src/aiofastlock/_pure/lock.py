@@ -105,7 +105,10 @@ class Queue:
         settled = dict.fromkeys(woken, True)
         self.gone.clear()
         self.parked.clear()
-        self.settled = {**self.settled, **settled} if self.settled else settled
+        if self.settled:
+            self.settled.update(settled)
+        else:
+            self.settled = settled
         try:
             for future in woken:
                 if not future.done():

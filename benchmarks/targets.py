@@ -1,4 +1,4 @@
-"""Measures aiofastlock.Lock against asyncio's, floors and targets: see README.md."""
+"""Measures aiofastlock against asyncio, floors and targets: see README.md."""
 
 from __future__ import annotations
 
@@ -19,18 +19,43 @@ from setuptools import Distribution, Extension
 
 import aiofastlock
 from aiofastlock.__main__ import (
-    acquire_and_release,
+    ROWS,
+    Workload,
     cancel,
     enter_and_leave,
+    fail,
     hand_off,
     measure,
+    notify_in_a_row,
     print_environment,
+    release_in_a_row,
 )
 
 COMPILED = aiofastlock.IMPLEMENTATION == "compiled"
 SECONDS = 3.0  # for each measurement
-WAITERS = (1_000, 4_000, 10_000, 40_000)
-WAITERS_OF_ASYNCIO = WAITERS[:3]  # it takes the square of their number
+
+# How many times as fast as asyncio the compiled half should be, on 3.15 and on 3.14, by row of
+# `python -m aiofastlock`. The pure half should nowhere be slower.
+RATIOS: dict[str, tuple[float, float]] = {
+    "async with lock": (3.4, 3.4),
+    "async with semaphore": (5.5, 5.5),
+    "async with bounded semaphore": (6, 6),
+    "async with condition": (3.5, 3.5),
+    "lock: acquire(), release()": (2.5, 1.6),
+    "semaphore: acquire(), release()": (4, 2.5),
+    "event: wait() when set": (2, 2),
+    "lock: hand-off between 2 tasks": (1.35, 1.35),
+    "condition: notify, 2 tasks": (1.35, 1.35),
+    "event: broadcast to 1,000 tasks, each": (1.25, 1.25),
+    "barrier of 10: a wait": (4, 4),
+    "Event()": (4, 4),
+    "Condition()": (5, 5),
+}
+BYTES = {"Lock": 96, "Event": 112, "Semaphore": 112, "Condition": 192, "Barrier": 192}
+
+# asyncio takes the square of their number.
+WAITERS_OF_ASYNCIO = 4_000
+WAITERS = (4_000, 40_000)
 
 
 def build_floor() -> ModuleType:
@@ -51,9 +76,9 @@ def build_floor() -> ModuleType:
 # ---- Floors ----
 
 
-async def enter_nothing(library: ModuleType, passes: int) -> int:
+async def enter_nothing(primitive: Any, passes: int) -> int:
     """Do what enter_and_leave() does, with nothing to exclude anybody."""
-    nothing = library.Lock()
+    nothing = primitive()
     counted = 0
     start = perf_counter_ns()
     for _ in range(passes // 4):
@@ -68,7 +93,7 @@ async def enter_nothing(library: ModuleType, passes: int) -> int:
     return perf_counter_ns() - start
 
 
-async def ping_pong(_library: ModuleType, passes: int, tasks: int) -> int:
+async def ping_pong(_primitive: Any, passes: int, tasks: int) -> int:
     """Do what hand_off() does, with no lock: a future made, another one set, the first awaited."""
     loop = asyncio.get_running_loop()
     futures = [loop.create_future() for _ in range(tasks)]
@@ -88,7 +113,7 @@ async def ping_pong(_library: ModuleType, passes: int, tasks: int) -> int:
     return perf_counter_ns() - start
 
 
-async def cancel_bare(_library: ModuleType, passes: int) -> int:
+async def cancel_bare(_primitive: Any, passes: int) -> int:
     """Do what cancel() does, with no lock: each task waits on a future of its own."""
     loop = asyncio.get_running_loop()
 
@@ -132,6 +157,13 @@ def at_least(compiled: float | None) -> Target:
     return Target(at_least=compiled if COMPILED else 1.0)
 
 
+def ratio_of(row: str) -> float | None:
+    """Return the compiled half's target on this Python."""
+    of_3_15, of_3_14 = RATIOS.get(row, (None, None))
+    version = sys.version_info[:2]
+    return of_3_15 if version >= (3, 15) else of_3_14 if version == (3, 14) else None
+
+
 def at_most(compiled: float) -> Target:
     """Return the target for what is compared with a floor, or counted: the compiled half's only."""
     return Target(at_most=compiled) if COMPILED else NONE
@@ -153,49 +185,75 @@ def show_excess(name: str, floor: float, ours: float, target: Target) -> None:
     show(name, f"{floor:,.0f} ns", f"{ours:,.0f} ns", f"{excess:.2f}", target.verdict(excess))
 
 
-def show_growth(name: str, cost: dict[int, float], target: Target) -> None:
-    few, many = cost[4_000], cost[40_000]
+def show_growth(
+    runner: asyncio.Runner, name: str, workload: Workload, primitive: str, target: Target
+) -> dict[int, float]:
+    """Show what one of many costs, as a multiple of one of few."""
+    cost: dict[int, float] = {}
+    for waiters in WAITERS:
+        contestants = [(workload, getattr(aiofastlock, primitive))]
+        if waiters <= WAITERS_OF_ASYNCIO:
+            contestants.append((workload, getattr(asyncio, primitive)))
+        seconds = SECONDS * max(1, waiters / 20_000)
+        ours, *asyncios = measure(runner, contestants, seconds, passes=waiters)
+        for theirs in asyncios:
+            show_ratio(f"{name} {waiters:,} / asyncio", theirs, ours, at_least(None))
+        cost[waiters] = ours
+    few, many = cost.values()
     growth = many / few
-    show(name, f"{few:,.0f} ns", f"{many:,.0f} ns", f"{growth:.2f}", target.verdict(growth))
+    figures = f"{few:,.0f} ns", f"{many:,.0f} ns", f"{growth:.2f}"
+    show(f"{name} {WAITERS[1]:,} / of {WAITERS[0]:,}", *figures, target.verdict(growth))
+    return cost
 
 
-def show_loop(runner: asyncio.Runner, floor: ModuleType, hand_off_target: float) -> None:
-    """Measure everything that needs a loop on this one."""
-    contestants = [
-        (enter_and_leave, asyncio),
-        (enter_nothing, floor),
-        (enter_and_leave, aiofastlock),
+def show_floors(runner: asyncio.Runner, floor: ModuleType, hand_off_target: float) -> None:
+    """Compare with what does nothing, and with bare futures, on this loop."""
+    contestants: list[tuple[Workload, Any]] = [
+        (enter_and_leave, asyncio.Lock),
+        (enter_nothing, floor.Lock),
+        (enter_and_leave, aiofastlock.Lock),
     ]
     theirs, least, ours = measure(runner, contestants, SECONDS, passes=8_000)
-    show_ratio("async with / asyncio", theirs, ours, at_least(3.4))
-    show_excess("async with / no-op", least, ours, at_most(1.15))
+    show_ratio("async with lock / asyncio", theirs, ours, at_least(ratio_of("async with lock")))
+    show_excess("async with lock / no-op", least, ours, at_most(1.15))
 
-    both = [(acquire_and_release, asyncio), (acquire_and_release, aiofastlock)]
-    theirs, ours = measure(runner, both, SECONDS, passes=16_000)
-    version = sys.version_info[:2]
-    compiled = 2.5 if version >= (3, 15) else 1.6 if version == (3, 14) else None
-    show_ratio("acquire(), release() / asyncio", theirs, ours, at_least(compiled))
-
-    contestants = [(hand_off, asyncio), (ping_pong, asyncio), (hand_off, aiofastlock)]
+    contestants = [(hand_off, asyncio.Lock), (ping_pong, None), (hand_off, aiofastlock.Lock)]
     theirs, least, ours = measure(runner, contestants, SECONDS, passes=3_000, tasks=2)
-    show_ratio("hand-off between 2 tasks / asyncio", theirs, ours, at_least(hand_off_target))
-    show_excess("hand-off between 2 tasks / bare futures", least, ours, NONE)
+    show_ratio("lock: hand-off / asyncio", theirs, ours, at_least(hand_off_target))
+    show_excess("lock: hand-off / bare futures", least, ours, NONE)
 
-    ours_of: dict[int, float] = {}
-    bare_of: dict[int, float] = {}
-    for waiters in WAITERS:
-        name = f"cancelling one of {waiters:,}"
-        contestants = [(cancel_bare, asyncio), (cancel, aiofastlock)]
-        if waiters in WAITERS_OF_ASYNCIO:
-            contestants.append((cancel, asyncio))
-        seconds = SECONDS * max(1, waiters / 20_000)
-        bare, ours, *asyncios = measure(runner, contestants, seconds, passes=waiters)
-        for theirs in asyncios:
-            show_ratio(f"{name} / asyncio", theirs, ours, at_least(None))
-        show_excess(f"{name} / bare futures", bare, ours, NONE)
-        ours_of[waiters], bare_of[waiters] = ours, bare
-    show_growth("cancelling one of 40,000 / of 4,000", ours_of, at_most(1.5))
-    show_growth("the same on bare futures", bare_of, NONE)
+
+def show_rows(runner: asyncio.Runner) -> None:
+    for row in ROWS:
+        if row.unit == "ns" and row.name in RATIOS:
+            both = [(row.workload, getattr(lib, row.primitive)) for lib in (asyncio, aiofastlock)]
+            theirs, ours = measure(runner, both, SECONDS, **row.sizes)
+            show_ratio(row.name, theirs, ours, at_least(ratio_of(row.name)))
+
+
+def show_many(runner: asyncio.Runner) -> None:
+    """What grows with the number of those that wait."""
+    show_growth(runner, "release(), one of", release_in_a_row, "Semaphore", at_most(1.5))
+    show_growth(runner, "notify(), one of", notify_in_a_row, "Condition", at_most(1.5))
+    show_growth(runner, "a task in a TaskGroup that fails, of", fail, "Semaphore", NONE)
+    show_growth(runner, "cancelling one of", cancel, "Lock", at_most(1.5))
+    few, many = (
+        measure(runner, [(cancel_bare, None)], SECONDS, passes=waiters)[0] for waiters in WAITERS
+    )
+    show_excess("the same on bare futures, with no lock", few, many, NONE)
+    both = [(fail, asyncio.Semaphore), (fail, aiofastlock.Semaphore)]
+    theirs, ours = measure(runner, both, SECONDS, passes=16_000)
+    show_ratio("a failing TaskGroup of 16,000 / asyncio", theirs, ours, at_least(20))
+
+
+def show_sizes() -> None:
+    for name, most in BYTES.items():
+        arguments = [10] if name == "Barrier" else []
+        theirs, ours = (
+            sys.getsizeof(getattr(library, name)(*arguments)) for library in (asyncio, aiofastlock)
+        )
+        verdict = at_most(most).verdict(ours)
+        show(f"sys.getsizeof({name}) *", f"{theirs} bytes", f"{ours} bytes", "", verdict)
 
 
 def loops() -> Iterator[tuple[str, Callable[[], asyncio.AbstractEventLoop], float]]:
@@ -216,12 +274,13 @@ def main() -> None:
         print()
         show(f"on {name}", "the other", "aiofastlock", "figure", "target")
         with asyncio.Runner(debug=False, loop_factory=new_loop) as runner:
-            show_loop(runner, floor, hand_off_target)
+            show_floors(runner, floor, hand_off_target)
+            if name == "asyncio":
+                show_rows(runner)
+                show_many(runner)
     print()
-    theirs, ours = (sys.getsizeof(library.Lock()) for library in (asyncio, aiofastlock))
-    verdict = at_most(96).verdict(ours)
-    show("sys.getsizeof(Lock()) *", f"{theirs} bytes", f"{ours} bytes", "", verdict)
-    print("\n* asyncio's also has attributes, which are kept elsewhere and not counted here")
+    show_sizes()
+    print("\n* asyncio's also have attributes, a deque and a lock, which are not counted here")
 
 
 if __name__ == "__main__":
