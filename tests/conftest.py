@@ -22,8 +22,8 @@ def pytest_addoption(parser):
     parser.addoption(
         "--schedules",
         type=int,
-        default=3000,
-        help="how many random schedules to run on all implementations (default: 3000)",
+        default=600,
+        help="how many random schedules of each primitive to run (default: 600)",
     )
 
 

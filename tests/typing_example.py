@@ -1,10 +1,10 @@
-"""Checked by mypy --strict: our Lock goes wherever asyncio's is annotated."""
+"""Checked by mypy --strict: ours go wherever asyncio's are annotated."""
 
 import asyncio
 from typing import Literal, assert_type
 
 import aiofastlock
-from aiofastlock import Lock
+from aiofastlock import Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore
 
 assert_type(aiofastlock.__version__, str)
 assert_type(aiofastlock.IMPLEMENTATION, Literal["compiled", "pure"])
@@ -33,3 +33,26 @@ async def main() -> None:
         condition.notify_all()
     task = asyncio.create_task(lock.acquire())
     assert_type(await task, Literal[True])
+
+
+async def takes_all_of_asyncios(
+    event: asyncio.Event,
+    condition: asyncio.Condition,
+    semaphore: asyncio.Semaphore,
+    bounded: asyncio.BoundedSemaphore,
+    barrier: asyncio.Barrier,
+) -> None:
+    assert_type(await event.wait(), Literal[True])
+    async with semaphore, bounded, condition:
+        assert_type(await condition.wait_for(lambda: 5), int)
+    assert_type(await barrier.wait(), int)
+    async with barrier:
+        pass
+
+
+async def others() -> None:
+    bounded = BoundedSemaphore(2)
+    await takes_all_of_asyncios(Event(), Condition(Lock()), Semaphore(), bounded, Barrier(3))
+    await takes_all_of_asyncios(Event(), Condition(), bounded, bounded, Barrier(parties=3))
+    ours: Semaphore = bounded
+    assert_type(await ours.acquire(), Literal[True])
