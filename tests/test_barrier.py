@@ -714,6 +714,22 @@ async def test_all_that_are_blocked_are_cancelled(OurBarrier):
     assert await results(tasks) == [0]
 
 
+async def test_all_that_are_blocked_die_before_they_are_let_in(OurBarrier):
+    barrier = OurBarrier(2)
+    party = await keep_draining(barrier)
+    blocked = barrier.wait()
+    blocked.send(None)
+    leave(party)
+    blocked.close()
+    newcomer = barrier.wait()
+    newcomer.send(None).cancel()
+    assert barrier.n_waiting == 1
+    await settle()
+    assert barrier.n_waiting == 1  # cancelled, but it has not run
+    newcomer.close()
+    assert barrier.n_waiting == 0
+
+
 async def test_timed_out(Barrier):
     barrier = Barrier(3)
     for _ in range(2):
