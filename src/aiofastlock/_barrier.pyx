@@ -14,6 +14,7 @@ from aiofastlock._lock cimport (
     BARRIER_EXIT,
     BARRIER_RESET,
     BARRIER_WAIT,
+    FINISHED,
     PARKED,
     PASSED,
     ParkingLot,
@@ -75,6 +76,7 @@ leave; a barrier whose loop is closed binds itself to the next.
         if self.state == BROKEN:
             raise BrokenBarrierError("Barrier aborted")
         if self.state != FILLING or self.refilling or self.parked_now() + 1 < self.size:
+            waiter.index = 0
             return False
         if self.head is not NULL and is_closed(self._loop):
             let_go(self)
@@ -146,33 +148,25 @@ leave; a barrier whose loop is closed binds itself to the next.
     def _refill(self):
         """Those that were blocked are parties, unless they are cancelled."""
         cdef Waiter waiter
-        cdef list parties
-        cdef bint cancelled = True
+        cdef PyObject* following = self.parked
+        cdef Py_ssize_t live = 0
         if not self.refilling:
             return
         self.refilling = False
-        while cancelled:
-            cancelled = False
-            parties = self.first_parked()
-            for waiter in parties:
-                if waiter.state == PARKED and self.settle_if_done(waiter):
-                    self.passed += waiter.state == PASSED
-                    cancelled = True
+        while following is not NULL and live < self.size:
+            waiter = <Waiter> following
+            if waiter.state == PARKED:
+                if not self.settle_if_done(waiter):
+                    live += 1
+                self.passed += waiter.state == PASSED
+            if waiter.state == FINISHED:  # gone while that ran: begin anew
+                following = self.parked
+                live = 0
+            else:
+                following = NULL if waiter.next is self.head else waiter.next
         if self.state == FILLING and self.parked_now() >= self.size:
             self.state = DRAINING
             self.wake_with_indices(self.size)
-
-    cdef list first_parked(self):
-        """Those that the barrier would trip for."""
-        cdef list waiters = []
-        cdef PyObject* waiter = self.parked
-        while waiter is not NULL and len(waiters) < self.size:
-            if (<Waiter> waiter).state == PARKED:
-                waiters.append(<Waiter> waiter)
-            waiter = (<Waiter> waiter).next
-            if waiter is self.head:
-                break
-        return waiters
 
     cdef int empty(self) except -1:
         if self.state != FILLING:

@@ -123,12 +123,27 @@ static PyObject *refuse_await(PyObject *self)
 
 static PyAsyncMethods not_awaitable = {.am_await = refuse_await};
 
-/* A public class: named as users import it, in reprs and pickles as well. */
-static inline void finish_public_class(PyTypeObject *type, const char *name)
+/* A public class: named as users import it, in reprs and pickles as well. And with the methods that
+   it inherits as its own: those of a base class are checked at each call to be for the class. */
+static inline int finish_public_class(PyTypeObject *type, const char *name)
 {
     type->tp_name = name;
     type->tp_as_async = &not_awaitable;
+    for (PyTypeObject *base = type->tp_base; base != &PyBaseObject_Type; base = base->tp_base) {
+        for (PyMethodDef *method = base->tp_methods; method && method->ml_name; method++) {
+            PyObject *descriptor = PyDescr_NewMethod(type, method);
+            if (descriptor == NULL) {
+                return -1;
+            }
+            if (PyDict_GetItemString(type->tp_dict, method->ml_name) == NULL
+                && PyDict_SetItemString(type->tp_dict, method->ml_name, descriptor) < 0) {
+                return -1;
+            }
+            Py_DECREF(descriptor);
+        }
+    }
     PyType_Modified(type);
+    return 0;
 }
 
 static inline void construct_without_init(PyTypeObject *type)

@@ -5,7 +5,7 @@ cdef extern from "_class.h":
     void drop_attributes(ParkingLot)
     bint has_attributes(ParkingLot)
     bint is_plain(ParkingLot)
-    void finish_public_class(PyTypeObject*, const char*)
+    int finish_public_class(PyTypeObject*, const char*) except -1
     void construct_without_init(PyTypeObject*)
     void keep_spares(PyTypeObject*, object one, PyObject** loop, PyObject** other)
     PyObject** loop_field(ParkingLot)

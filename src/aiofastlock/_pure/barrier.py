@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from asyncio import BrokenBarrierError
-from itertools import islice
 from operator import index as to_int
 from types import TracebackType
 from typing import Any
@@ -112,12 +111,18 @@ class Barrier(ParkingLot):
         if queue is not self._queue or not self._refilling:
             return
         self._refilling = False
-        while True:
-            parties = list(islice(queue.waiting(), self._parties))
-            cancelled = [future for future in parties if queue.settle_if_done(future)]
-            if not cancelled:
+        parties = 0
+        cancelled = []
+        for future in queue.waiting():
+            if parties == self._parties:
                 break
-        if len(parties) == self._parties and self._state == FILLING:
+            if future.done():
+                cancelled.append(future)
+            else:
+                parties += 1
+        for future in cancelled:
+            queue.settle_if_done(future)
+        if parties == self._parties and self._state == FILLING:
             self._state = DRAINING
             self._wake(queue, self._parties)
 
