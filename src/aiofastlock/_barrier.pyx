@@ -39,6 +39,7 @@ cdef tuple NAMES = (pure.FILLING, pure.DRAINING, pure.RESETTING, pure.BROKEN)  #
 # The index of a waiter that abort() wakes, and that was not yet a party.
 cdef enum:
     BLOCKED = -1
+    COUNTED = -2  # of one that is PASSED, as which it is counted
 
 
 @cython.no_gc_clear
@@ -119,8 +120,13 @@ leave; a barrier whose loop is closed binds itself to the next.
         cdef Waiter waiter = <Waiter> self.parked
         waiter.index = index
         if not self.wake(waiter, True):
-            self.passed += waiter.state == PASSED
+            self.count_if_passed(waiter)
         return 0
+
+    cdef void count_if_passed(self, Waiter waiter) noexcept:
+        if waiter.state == PASSED and waiter.index != COUNTED:
+            waiter.index = COUNTED
+            self.passed += 1
 
     cdef int wake_with_indices(self, Py_ssize_t count) except -1:
         cdef Py_ssize_t index
@@ -158,7 +164,7 @@ leave; a barrier whose loop is closed binds itself to the next.
             if waiter.state == PARKED:
                 if not self.settle_if_done(waiter):
                     live += 1
-                self.passed += waiter.state == PASSED
+                self.count_if_passed(waiter)
             if waiter.state == FINISHED:  # gone while that ran: begin anew
                 following = self.parked
                 live = 0

@@ -60,6 +60,9 @@ static void keep_or_dealloc(PyObject *self)
         Py_DECREF(objects[i]);
     }
     if (quick.count == MOST_SPARES) {
+        for (int i = 0; i < quick.number; i++) {
+            Py_CLEAR(*field(self, quick.objects[i]));
+        }
         quick.type->tp_free(self);
     } else {
         quick.spares[quick.count++] = self;

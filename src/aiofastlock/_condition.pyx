@@ -181,11 +181,21 @@ itself to the next.
 
     def _notify(self, n):
         cdef Py_ssize_t woken = 0
-        while self.parked is not NULL and woken < n:
+        # Twice, since a comparison can run any code.
+        while self.parked is not NULL and woken < n and self.parked is not NULL:
             woken += self.wake(<Waiter> self.parked, False)
 
     def __getstate__(self):
-        return _protocols.getstate(self, "_lock")
+        state = _protocols.getstate(self, "_lock")
+        for name in LOCK_METHODS:
+            if getattr(state.get(name), "__self__", None) is self:  # from hide_overriding()
+                del state[name]
+        return state
+
+    def __setstate__(self, state):
+        if type(self) is not Condition:
+            _protocols.hide_overriding(self, Condition, LOCK_METHODS)
+        _protocols.setstate(self, state)
 
     def __repr__(self):
         return _protocols.represent(self, "locked" if self.locked() else "unlocked")
@@ -203,6 +213,7 @@ cdef enum Phase:
 cdef inline object new_wait(Condition condition):
     cdef Wait wait = Wait.__new__(Wait)
     wait.condition = condition
+    wait.lock = condition.lock
     wait.phase = UNSTARTED
     return wait
 
@@ -218,10 +229,12 @@ cdef class Wait:
     is no CancelledError. Whatever it dies of, it wakes another: it may have been notified itself.
     """
     cdef Condition condition
+    cdef Lock lock      # the condition's, while this was made
     cdef Waiter waiter
     cdef object thrown  # the first exception, in whose context the later ones are
     cdef object raised  # the last one, to be raised when the lock is taken back
     cdef Phase phase
+    cdef bint running   # so that no code that runs in a step can begin another
 
     def __await__(self):
         if self.phase >= WAITING:
@@ -229,7 +242,7 @@ cdef class Wait:
         return self
 
     def __next__(self):  # as Waiter's
-        if go_on(self) == NEXT:
+        if run(self, None) == NEXT:
             return self.waiter.future
         set_stop_iteration_true()
         raise StopIteration
@@ -238,24 +251,25 @@ cdef class Wait:
         """Resume, as a coroutine's send() does."""
         if value is not None and self.phase == UNSTARTED:
             raise TypeError("can't send non-None value to a just-started coroutine")
-        if go_on(self) == NEXT:
+        if run(self, None) == NEXT:
             return self.waiter.future
         raise StopIteration(True)
 
     def throw(self, typ, val=None, tb=None):
         """Raise an exception where this waits, as a coroutine's throw() does."""
-        if self.phase == DONE:
+        exception = _protocols.exception_to_throw(typ, val, tb)
+        if self.phase == DONE and not self.running:
             raise RuntimeError("cannot reuse already awaited coroutine")
-        if throw_into(self, _protocols.exception_to_throw(typ, val, tb)) == NEXT:
+        if run(self, exception) == NEXT:
             return self.waiter.future
         raise StopIteration(True)
 
     def close(self):
         """Stop waiting, as a coroutine's close() does. RuntimeError: the lock is taken."""
-        if self.phase == DONE:
+        if self.phase == DONE and not self.running:
             return
         try:
-            throw_into(self, GeneratorExit())
+            run(self, GeneratorExit())
         except GeneratorExit:
             return
         raise RuntimeError("coroutine ignored GeneratorExit")
@@ -278,8 +292,19 @@ cdef class Wait:
             # As close() does, but for waiting: the lock is taken if it is free.
             abandon(self.waiter)
             if self.phase == WAITING:
-                (<Lock> self.condition.lock).take(self.waiter)
+                self.lock.take(self.waiter)
             pass_on(self)
+
+
+cdef int run(Wait self, object exception) except -1:
+    """Take a step: go on, or raise the exception where it waits."""
+    if self.running:
+        raise ValueError("coroutine already executing")
+    self.running = True
+    try:
+        return go_on(self) if exception is None else throw_into(self, exception)
+    finally:
+        self.running = False
 
 
 cdef int go_on(Wait self) except -1:
@@ -299,7 +324,7 @@ cdef int go_on(Wait self) except -1:
 
 cdef int begin(Wait self) except -1:
     cdef Condition condition = self.condition
-    cdef Lock lock = condition.lock
+    cdef Lock lock = self.lock
     self.phase = DONE
     if not lock.held:
         raise RuntimeError("cannot wait on un-acquired lock")
@@ -312,7 +337,7 @@ cdef int begin(Wait self) except -1:
 
 
 cdef int take_lock(Wait self) except -1:
-    cdef Lock lock = self.condition.lock
+    cdef Lock lock = self.lock
     self.phase = TAKING
     if not lock.held and lock.head is NULL:
         lock.held = True
@@ -389,7 +414,7 @@ cdef int wait_send(Wait self, object value, PyObject** result) except -1:
     """am_send, as Waiter's."""
     if value is not None and self.phase == UNSTARTED:
         raise TypeError("can't send non-None value to a just-started coroutine")
-    cdef int outcome = go_on(self)
+    cdef int outcome = run(self, None)
     given = self.waiter.future if outcome == NEXT else True
     Py_INCREF(given)
     result[0] = <PyObject*> given

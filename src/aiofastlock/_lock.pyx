@@ -164,8 +164,8 @@ cdef class ParkingLot:
         stand(waiter, self, future)
         return waiter
 
-    def _dequeue(self, Waiter waiter):
-        if waiter.state != FINISHED:
+    def _dequeue(self, Waiter waiter not None):
+        if waiter.state >= PARKED and waiter.lot is self:
             leave(waiter)
 
     def __reduce_ex__(self, protocol):
@@ -272,7 +272,10 @@ cdef int let_go(ParkingLot lot) except -1:
 
 
 cdef bint is_closed(object loop) except -1:
-    return loop is not None and loop.is_closed()
+    try:
+        return loop is not None and loop.is_closed()
+    except AttributeError:  # the collector has emptied it: it dies with those that wait on it
+        return True
 
 
 # ---- The awaitable ----

@@ -130,7 +130,7 @@ itself to the next; asyncio takes any value that can be compared with 0.
 
         Returns None. It takes back more than it gave, too.
         """
-        self.give(None)
+        Semaphore.give(self, None)
 
     def __getstate__(self):
         return _protocols.getstate(self, "_value")

@@ -121,7 +121,8 @@ class Barrier(ParkingLot):
             else:
                 parties += 1
         for future in cancelled:
-            queue.settle_if_done(future)
+            if future not in queue.gone and future not in queue.settled:
+                queue.settle_done(future)
         if parties == self._parties and self._state == FILLING:
             self._state = DRAINING
             self._wake(queue, self._parties)

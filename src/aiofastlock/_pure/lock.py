@@ -44,6 +44,7 @@ class Queue:
     def unpark(self, future: Future[Any]) -> None:
         """Take out one of those that are parked."""
         parked, gone = self.parked, self.gone
+        dead: Any = []  # futures, which die last: their destructors can run any code
         if parked[0] is future:
             parked.popleft()
         elif parked[-1] is future:
@@ -51,19 +52,19 @@ class Queue:
         else:
             gone.add(future)
             if len(gone) * 2 > len(parked):
+                dead = parked, gone
                 self.parked = deque(self.waiting())
-                gone.clear()
+                self.gone = set()
+                return
         while gone and parked[0] in gone:
-            gone.remove(parked.popleft())
+            dead.append(parked.popleft())
+            gone.remove(dead[-1])
 
-    def settle_if_done(self, future: Future[Any]) -> bool:
-        """Pass over a parked waiter if it is done by other hands; say whether it is."""
-        done = future.done()
-        if done and future not in self.settled:
-            self.unpark(future)
-            self.settled[future] = True
-            self.check(future)
-        return done
+    def settle_done(self, future: Future[Any]) -> None:
+        """Pass over a parked waiter that is done by other hands."""
+        self.settled[future] = True
+        self.unpark(future)
+        self.check(future)
 
     def check(self, future: Future[Any]) -> None:
         """Look whether one that is settled, and was done by other hands, is let through."""
@@ -76,18 +77,21 @@ class Queue:
         """Whether anybody in the queue has not been cancelled. Amortised O(1)."""
         while len(self.settled) == self.passed and self.parked:
             first = self.parked[0]
-            if not self.settle_if_done(first) and self.parked and self.parked[0] is first:
-                return True
+            done = first.done()
+            if self.parked and self.parked[0] is first:  # not gone while that ran
+                if not done:
+                    return True
+                self.settle_done(first)
         return len(self.settled) > self.passed
 
     def wake_first(self, result: object = True) -> bool:
         """Give the first that is parked its turn, unless it is cancelled; say whether it got it."""
         first = self.parked[0]
+        self.settled[first] = True
         if self.gone:
             self.unpark(first)
         else:
             self.parked.popleft()
-        self.settled[first] = True
         try:
             first.set_result(result)
         except InvalidStateError:
@@ -103,7 +107,7 @@ class Queue:
         """Give everyone that is parked at this moment their turn."""
         woken = list(self.waiting() if self.gone else self.parked)
         settled = dict.fromkeys(woken, True)
-        self.gone.clear()
+        _gone, self.gone = self.gone, set()  # they die last
         self.parked.clear()
         if self.settled:
             self.settled.update(settled)
