@@ -2,6 +2,7 @@
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from cpython.ref cimport Py_INCREF
 
 from asyncio import CancelledError
@@ -170,7 +171,10 @@ itself to the next.
         """
         if not self.is_locked():
             raise RuntimeError("cannot notify on un-acquired lock")
-        self._notify(n)
+        if type(n) is int and 0 <= n < PY_SSIZE_T_MAX:
+            self.wake_up_to(n)
+        else:
+            self._notify(n)
 
     def notify_all(self):
         """Let all tasks that wait go on, once they get the lock. (asyncio's.)
@@ -178,6 +182,11 @@ itself to the next.
         Returns None. RuntimeError: the lock is not locked.
         """
         self.notify(self.count)
+
+    cdef int wake_up_to(self, Py_ssize_t n) except -1:
+        while n > 0 and self.parked is not NULL:
+            n -= self.wake(<Waiter> self.parked, False)
+        return 0
 
     def _notify(self, n):
         cdef Py_ssize_t woken = 0
@@ -372,7 +381,7 @@ cdef int pass_on(Wait self) except -1:
     self.condition = None
     self.thrown = self.raised = None
     if not is_closed(condition._loop):
-        condition._notify(1)
+        condition.wake_up_to(1)
     return 0
 
 
