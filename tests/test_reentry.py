@@ -476,3 +476,162 @@ def test_signals_at_any_point():
         await works(lock)
 
     asyncio.run(main())
+
+
+# ---- The other primitives ----
+
+
+class DyingFuture(asyncio.Future):
+    """A future that does what it is told when it dies."""
+
+    in_death = None
+
+    def __del__(self):
+        if self.in_death is not None:
+            interrupt, self.in_death = self.in_death, None
+            interrupt()
+
+
+class LoopOfTheDying(asyncio.SelectorEventLoop):
+    def create_future(self):
+        return DyingFuture(loop=self)
+
+
+def send(coroutine):
+    """What a step comes to: what it yields, returns or raises."""
+    try:
+        return coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    except BaseException as error:
+        return error
+
+
+@needs_refcounts
+def test_a_wait_is_thrown_into_when_its_future_dies(our_name):
+    ours = OURS[our_name]
+
+    async def main():
+        lock = ours.Lock()
+        condition = ours.Condition(lock)
+        await lock.acquire()
+        wait = condition.wait()
+        future = wait.send(None)
+        await lock.acquire()
+        condition.notify()
+        refused = []
+
+        def throw():
+            with pytest.raises((ValueError, RuntimeError)) as caught:
+                wait.throw(asyncio.CancelledError())
+            refused.append(caught.value)
+
+        future.in_death = throw
+        del future
+        assert asyncio.isfuture(send(wait))
+        lock.release()
+        assert send(wait) is True
+        lock.release()
+        assert len(refused) == 1
+        await works(lock)
+
+    with asyncio.Runner(loop_factory=LoopOfTheDying) as runner:
+        runner.run(main())
+
+
+async def test_a_wait_is_closed_by_what_is_thrown_into_it(OurCondition):
+    wait = OurCondition().wait()
+
+    class ClosingError(Exception):
+        def __init__(self):
+            wait.close()
+
+    with pytest.raises((RuntimeError, ClosingError)):
+        wait.throw(ClosingError)
+    assert isinstance(send(wait), RuntimeError)
+
+
+@pytest.mark.parametrize("new", [None, asyncio.Lock()])
+async def test_a_condition_is_made_anew_while_tasks_wait(OurCondition, OurLock, new):
+    lock = OurLock()
+    condition = OurCondition(lock)
+    waits = []
+    for _ in range(3):
+        await lock.acquire()
+        waits.append(condition.wait())
+        waits[-1].send(None)
+    condition._notify(3)
+    condition.__init__(new)
+    assert send(waits[0]) is True
+    assert lock.locked() != condition.locked()  # ours in C takes the old lock, as it was made for
+    for wait in waits[1:]:
+        assert asyncio.isfuture(send(wait))
+        wait.close()
+    (lock if lock.locked() else condition).release()
+    await works(lock)
+
+
+async def test_the_last_waiter_leaves_while_it_is_asked_how_many_to_notify(OurCondition):
+    condition = OurCondition()
+    await condition.acquire()
+    wait = condition.wait()
+    wait.send(None)
+    await condition.acquire()
+    asked = []
+
+    class Number(int):
+        def __gt__(self, other):
+            if not asked:
+                asked.append(wait.throw(KeyError))  # waits for the lock from here on
+            return super().__gt__(other)
+
+    condition.notify(Number(1))
+    assert asked
+    assert not condition._waiters
+    condition.release()
+    assert isinstance(send(wait), KeyError)
+
+
+def test_a_barrier_is_aborted_and_reset_while_it_is_refilled(OurBarrier):
+    async def main():
+        barrier = OurBarrier(2)
+        first = barrier.wait()
+        first.send(None)
+        assert send(barrier.wait()) == 1
+        blocked = barrier.wait()
+        future = blocked.send(None)
+        assert send(first) == 0
+        future.cancel()
+        future.in_done = lambda: (send(barrier.abort()), send(barrier.reset()))
+        await asyncio.sleep(0)
+        blocked.close()
+        assert barrier.n_waiting == 0
+        again = barrier.wait()
+        again.send(None)
+        assert barrier.n_waiting == 1
+        assert send(barrier.wait()) == 1
+        assert send(again) == 0
+
+    on(main)
+
+
+@pytest.mark.parametrize("more", [0, 2])
+def test_a_waiter_leaves_while_it_is_asked_whether_it_is_done(OurLock, more):
+    async def main():
+        lock = OurLock()
+        await lock.acquire()
+        first, future = parked(lock)
+        second, asked = parked(lock)
+        others = [parked(lock)[0] for _ in range(more)]
+        future.cancel()
+        lock.release()
+        asked.cancel()
+        asked.in_done = second.close
+        newcomer = lock.acquire()
+        send(newcomer)
+        for coroutine in (first, newcomer, *others):
+            coroutine.close()
+        lock._locked = False
+        await works(lock)
+
+    on(main)
