@@ -23,7 +23,7 @@
 #define MOST_SPARES 64
 
 static struct {
-    PyTypeObject *type;
+    PyTypeObject *type;         /* the one class of this module that does so, if any */
     destructor dealloc;         /* Cython's */
     Py_ssize_t objects[2];      /* the offsets of the fields that are Python objects */
     int number;                 /* of these */

@@ -8,8 +8,9 @@ The queue is doubly linked, through pointers that own nothing. A waiter is owned
 task that awaits it, and it owns its lot; it links itself when it parks and unlinks itself when it
 is resumed, thrown into, closed or deallocated. From that follow the invariants:
 
-- A waiter is in the queue exactly while its state is PARKED or WOKEN. It then has a lot and a
-  future, and is alive: what the links point at is never gone. A lot with a queue is alive too.
+- A waiter is in the queue exactly while its state is PARKED, PASSED or WOKEN. It then has a lot
+  and a future, and is alive: what the links point at is never gone. A lot with a queue is alive
+  too.
 - `parked` is the first that is PARKED. Those before it are settled: woken, or found to be cancelled
   (PASSED). A waiter leaves when its task has run, and once settled nobody need look at it again.
 - Every step takes constant time, wherever in the queue the waiter is. (asyncio's deque.remove()

@@ -17,7 +17,8 @@ class Queue:
     Those at the front are settled: woken, or found to be done by other hands, and gone when their
     task has run. The others are parked. So the queue is the one followed by the other, and every
     step takes constant time wherever in it the waiter is: one that leaves from the middle of those
-    that are parked is only noted as gone. The first of them never is, and at most half of them are.
+    that are parked is only noted as gone. The first of them never is; when one more would make the
+    gone more than half, the queue is made anew without them.
 
     Nobody tells the queue when a waiter is cancelled: that is found out when it comes first.
     """
