@@ -1,7 +1,42 @@
 # cython: language_level=3, binding=False, auto_pickle=False
-"""Floors: what an `async with` costs when all that is under it is C that does nothing."""
+"""Floors: what an `async with` or an `await` costs when all that is under it is C that does nothing."""
 
 cimport cython
+from cpython.object cimport PyObject, PyTypeObject
+
+cdef extern from *:
+    """
+    /* What gives True: am_send, for which Cython has no name, where the interpreter uses it, and
+       elsewhere StopIteration(True), of which one instance serves again and again. */
+    static PySendResult send_true(PyObject *self, PyObject *value, PyObject **result)
+    {
+        *result = Py_NewRef(Py_True);
+        return PYGEN_RETURN;
+    }
+
+    static void set_send_true(PyTypeObject *type)
+    {
+        type->tp_as_async->am_send = send_true;
+    }
+
+    static PyObject *stop = NULL;
+
+    static void set_stop_iteration_true(void)
+    {
+    #if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED)
+        if (stop == NULL) {
+            stop = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
+        }
+        if (stop != NULL) {
+            PyErr_SetRaisedException(Py_NewRef(stop));
+        }
+    #else
+        PyErr_SetObject(PyExc_StopIteration, Py_True);
+    #endif
+    }
+    """
+    void set_send_true(PyTypeObject*)
+    void set_stop_iteration_true() noexcept
 
 
 @cython.final
@@ -16,15 +51,49 @@ cdef class Done:
         raise StopIteration
 
 
+@cython.final
+cdef class Given:
+    """An awaitable that has ended and gives True."""
+
+    def __await__(self):
+        return self
+
+    def __next__(self):
+        set_stop_iteration_true()
+        raise StopIteration
+
+
+set_send_true(<PyTypeObject*> Given)
+
 cdef Done done = Done()
+cdef Given given = Given()
 
 
 @cython.final
 cdef class Lock:
-    """An async context manager that does nothing."""
+    """An async context manager that does nothing, and an acquire() that gives True."""
+
+    excludes = False  # so that nobody expects it to keep another out
 
     def __aenter__(self):
         return done
 
-    def __aexit__(self, exc_type, exc, tb):
+    def __aexit__(self, exc_type, exc, tb, /):
         return done
+
+    def acquire(self):
+        return given
+
+    def release(self):
+        pass
+
+
+@cython.final
+cdef class Event:
+    """An event that has always been set."""
+
+    def set(self):
+        pass
+
+    def wait(self):
+        return given

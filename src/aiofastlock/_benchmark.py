@@ -423,7 +423,7 @@ async def fail(primitive: Any, passes: int) -> int:
             raise ZeroDivisionError
     except* ZeroDivisionError:
         elapsed = perf_counter_ns() - start
-    require(entered == 10, "a task was let in by a permit that there is not")
+    require(entered <= 10, "a task was let in by a permit that there is not")
     await require_permits(semaphore.acquire, semaphore.release, 10)
     return elapsed
 

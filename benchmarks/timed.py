@@ -1,0 +1,74 @@
+"""Time one implementation's rows with pyperf, each in processes that load nothing else.
+
+    timed.py [--impl NAME] [--loop asyncio|uvloop] [--primitive NAME] [pyperf's own options]
+
+`pyperf compare_to` and `pyperf stats` read what its option -o writes. run.py keeps the values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import pyperf
+from implementations import IMPLEMENTATIONS, LacksError
+
+from aiofastlock._benchmark import ROWS, Row, watched
+
+LOOPS = ("asyncio", "uvloop")
+PRIMITIVES = sorted({row.primitive for row in ROWS})
+
+
+def new_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return the function that makes a loop; ImportError where it is not installed."""
+    module: Any = asyncio if name == "asyncio" else importlib.import_module(name)
+    function: Callable[[], asyncio.AbstractEventLoop] = module.new_event_loop
+    return function
+
+
+def time_passes(times: int, row: Row, contestant: tuple[Any, Any], loop: str) -> float:
+    """Return the seconds that so many times the row's passes take."""
+    workload, primitive = contestant
+    total = 0
+    gc.disable()
+    with asyncio.Runner(debug=False, loop_factory=new_loop(loop)) as runner:
+        for _ in range(times):
+            gc.collect()
+            total += runner.run(watched(workload(primitive, **row.sizes)))
+    return total / 1e9
+
+
+def pass_on(command: list[str], arguments: argparse.Namespace) -> None:
+    """Give the processes that measure the arguments that pyperf does not know."""
+    command += ["--impl", arguments.impl, "--loop", arguments.loop]
+    if arguments.primitive:
+        command += ["--primitive", arguments.primitive]
+
+
+def main() -> None:
+    runner = pyperf.Runner(add_cmdline_args=pass_on)
+    runner.argparser.add_argument("--impl", choices=IMPLEMENTATIONS, default="compiled")
+    runner.argparser.add_argument("--loop", choices=LOOPS, default="asyncio")
+    runner.argparser.add_argument("--primitive", choices=PRIMITIVES)
+    arguments = runner.parse_args()
+    new_loop(arguments.loop)
+    implementation = IMPLEMENTATIONS[arguments.impl]()
+    for row in ROWS:
+        if row.unit != "ns" or arguments.primitive not in (None, row.primitive):
+            continue
+        try:
+            contestant = implementation.contestant(row)
+        except LacksError as lacks:
+            if not arguments.worker:
+                print(f"{row.name}: not measured, {arguments.impl} {lacks}", flush=True)
+            continue
+        what = row, contestant, arguments.loop
+        runner.bench_time_func(row.name, time_passes, *what, inner_loops=row.sizes["passes"])
+
+
+if __name__ == "__main__":
+    main()
