@@ -13,22 +13,14 @@ from typing import Any
 
 import results
 from implementations import IMPLEMENTATIONS, Implementation, LacksError
-from timed import LOOPS, new_loop
+from timed import LOOPS, new_loop, rows_on
 
 from aiofastlock import _benchmark
-from aiofastlock._benchmark import ROWS, Row, broadcast, hand_off, measure, meet, notify
+from aiofastlock._benchmark import ROWS, Row, measure, meet
 
-# What depends on the loop is measured on each.
-OF_THE_LOOP = (hand_off, notify, broadcast, meet)
 BARRIER_OF_100 = Row(
     "barrier of 100: a wait", meet, "Barrier", "ns", 1.5, {"passes": 3_000, "parties": 100}
 )
-
-
-def rows(loop: str) -> Iterator[Row]:
-    for row in (*ROWS, BARRIER_OF_100):
-        if row.unit == "ns" and (loop == "asyncio" or row.workload in OF_THE_LOOP):
-            yield row
 
 
 def compare(
@@ -75,14 +67,14 @@ def main() -> None:
             continue
         print(f"\non {loop}'s loop\n{'':50}{'ours':>11}{'the other':>11}{'ratio':>9}", flush=True)
         with asyncio.Runner(debug=False, loop_factory=factory) as runner:
-            for row in rows(loop):
+            for row in rows_on(loop, [*ROWS, BARRIER_OF_100]):
                 for ratio in compare(runner, row, implementations, arguments.seconds):
                     found.append({"loop": loop, **ratio})
                     name = f"{row.name} / {ratio['against']}"
                     figures = f"{ratio['ours']:8,.0f} ns{ratio['other']:8,.0f} ns"
                     print(f"{name:50}{figures}{ratio['ratio']:9.2f}", flush=True)
     part = "ratios" if arguments.impl == "compiled" else "ratios-pure"
-    print(f"\nwrote {results.write(part, found).name}")
+    results.write(part, found)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Where results are kept: benchmarks/results/<part>-<Python>.json, with what they were measured on."""
+"""Where results are kept: results/<part>-<Python>.json, with what they were measured on."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import shlex
 import sys
@@ -15,7 +16,9 @@ from typing import Any
 import aiofastlock
 from aiofastlock._benchmark import describe_python
 
-RESULTS = Path(__file__).resolve().parent / "results"
+HERE = Path(__file__).resolve().parent
+# Elsewhere for a smoke run, whose figures are not worth keeping.
+RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", HERE / "results"))
 LIBRARIES = ("aiofastlock", "anyio", "aiologic", "ez-a-sync", "uvloop", "pyperf", "cython")
 
 
@@ -65,13 +68,20 @@ def environment() -> dict[str, Any]:
     }
 
 
-def path(part: str, python: str | None = None) -> Path:
-    return RESULTS / f"{part}-{python or python_name()}.json"
-
-
-def write(part: str, rows: list[dict[str, Any]], directory: Path = RESULTS, **more: Any) -> Path:
+def write(part: str, rows: list[dict[str, Any]], **more: Any) -> Path:
     """Write a part's rows, with the environment beside them."""
-    directory.mkdir(parents=True, exist_ok=True)
-    file = directory / path(part).name
-    file.write_text(json.dumps({"environment": environment(), **more, "rows": rows}, indent=1) + "\n")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file = RESULTS / f"{part}-{python_name()}.json"
+    found = {"environment": environment(), **more, "rows": rows}
+    file.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"wrote {file.name}", flush=True)
     return file
+
+
+def read(part: str) -> dict[str, Any]:
+    """Return what is kept of a part, by Python, the oldest first."""
+    found = {}
+    for file in RESULTS.glob(f"{part}-3.*.json"):
+        python = file.stem.rpartition("-")[2]
+        found[python] = json.loads(file.read_text())
+    return dict(sorted(found.items(), key=lambda item: int(item[0][2:].rstrip("t"))))
