@@ -212,7 +212,7 @@ def main() -> int:
             for row, of_row in counts.items()
             for name, figures in of_row.items()
         ]
-        results.write("counts", rows, build=build)
+        print(f"wrote {results.write('counts', rows, build=build).name}")
         return 0
     if baseline is None:
         print(f"\n*** NO BASELINE FOR {results.python_name()}: NOTHING CAN BE COMPARED ***")

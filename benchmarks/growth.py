@@ -138,7 +138,7 @@ def main() -> None:
                 found += rows
                 points = "".join(f"{row['waiters']:>9,}: {row['ns']:,.0f} ns" for row in rows)
                 print(f"  {name:12}{points}", flush=True)
-    results.write("growth", found)
+    print(f"wrote {results.write('growth', found).name}")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def main() -> None:
     for row in peaks:
         what = f"{row['tasks']:,} tasks"
         print(f"{what:20}{row['implementation']:12}{row['bytes']:12,} bytes")
-    results.write("memory", sizes, peaks=peaks)
+    print(f"wrote {results.write('memory', sizes, peaks=peaks).name}")
 
 
 if __name__ == "__main__":

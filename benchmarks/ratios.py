@@ -74,7 +74,7 @@ def main() -> None:
                     figures = f"{ratio['ours']:8,.0f} ns{ratio['other']:8,.0f} ns"
                     print(f"{name:50}{figures}{ratio['ratio']:9.2f}", flush=True)
     part = "ratios" if arguments.impl == "compiled" else "ratios-pure"
-    results.write(part, found)
+    print(f"\nwrote {results.write(part, found).name}")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,6 @@ def write(part: str, rows: list[dict[str, Any]], **more: Any) -> Path:
     file = RESULTS / f"{part}-{python_name()}.json"
     found = {"environment": environment(), **more, "rows": rows}
     file.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"wrote {file.name}", flush=True)
     return file
 
 

@@ -1,0 +1,251 @@
+"""Write the tables of benchmarks/README.md and README.md, and the plots, from results/*.json.
+
+What stands between `<!-- benchmark: NAME -->` and `<!-- end -->` is written anew; where nothing is
+measured, it says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import marks
+import plots
+import results
+
+HERE = Path(__file__).resolve().parent
+READMES = (HERE.parent / "README.md", HERE / "README.md")
+MARKED = r"(<!-- benchmark: (\w+) -->).*?<!-- end -->"
+NOTHING = "Not measured yet."
+
+# The rows of the short table.
+SHORT = {
+    "async with lock": "`async with lock`",
+    "lock: acquire(), release()": "`await lock.acquire()`, `lock.release()`",
+    "async with semaphore": "`async with semaphore`",
+    "async with condition": "`async with condition`",
+    "event: wait() when set": "`await event.wait()`, set",
+    "lock: hand-off between 2 tasks": "a contended lock: hand-off to the next task",
+    "condition: notify, 2 tasks": "a condition: notify, and wake up",
+    "barrier of 10: a wait": "a barrier of 10: a wait",
+    "lock: cancelling one of 5,000 waiters": "cancelling one of 5,000 waiters",
+    "semaphore: one of 5,000 release() in a row": "one of 5,000 `release()` in a row",
+}
+
+
+# ---- Cells ----
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown: the first column to the left, the others to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cost(nanoseconds: float | None) -> str:
+    if nanoseconds is None:
+        return "-"
+    return f"{nanoseconds:,.1f}" if nanoseconds < 100 else f"{nanoseconds:,.0f}"
+
+
+def plain(value: Any) -> str:
+    """Return a cell for a value of whatever type a row has."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {plain(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return " to ".join(map(plain, value))
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def unique(rows: Iterable[dict[str, Any]], key: str) -> list[Any]:
+    """Return the values that rows have for a key, in their order."""
+    return list(dict.fromkeys(row[key] for row in rows))
+
+
+def by_python(part: str, render: Callable[[dict[str, Any]], str]) -> str:
+    """Return a part's table for each Python, the newest first, under the name of its build."""
+    found = results.read(part)
+    sections = [
+        f"**{found[python]['environment']['build']}**\n\n{render(found[python])}"
+        for python in reversed(found)
+    ]
+    return "\n\n".join(sections) or NOTHING
+
+
+# ---- Tables ----
+
+
+def short() -> str:
+    found = results.read("ratios")
+    if not found:
+        return NOTHING
+    *_, newest = found.values()
+    rows = {
+        row["row"]: row
+        for row in newest["rows"]
+        if row["loop"] == "asyncio" and row["against"] == "asyncio"
+    }
+    cells = [
+        [name, f"{cost(rows[row]['other'])} ns", f"{cost(rows[row]['ours'])} ns", times(rows[row])]
+        for row, name in SHORT.items()
+        if row in rows
+    ]
+    made_on = newest["environment"]
+    head = ["", "asyncio", "aiofastlock", "ratio"]
+    return f"{table(head, cells)}\n\n{made_on['build']}, {made_on['processor']}."
+
+
+def times(row: dict[str, Any]) -> str:
+    return f"{row['ratio']:.0f}x" if row["ratio"] >= 20 else f"{row['ratio']:.2f}x"
+
+
+def environments() -> str:
+    cells = []
+    for part in ("ratios", "timed", "growth", "memory", "counts", "programs"):
+        for python, found in reversed(results.read(part).items()):
+            made_on = found["environment"]
+            versions = ", ".join(f"{name} {number}" for name, number in made_on["versions"].items())
+            where = f"{made_on['processor']}, {made_on['platform']}"
+            cells.append([part, python, made_on["date"], made_on["build"], where, versions])
+    head = ["part", "Python", "date", "build", "machine", "libraries"]
+    return table(head, cells) if cells else NOTHING
+
+
+def against_marks() -> str:
+    parts = [results.read(part) for part in ("ratios", "growth", "memory")]
+    pythons = sorted({python for part in parts for python in part}, key=lambda name: int(name[2:4]))
+    if not pythons:
+        return NOTHING
+    figures = {
+        python: marks.figures(*(part.get(python, {}) for part in parts)) for python in pythons
+    }
+    head = ["work", *(cell for python in pythons for cell in (python, "mark"))]
+    cells = []
+    for mark in marks.MARKS:
+        line = [mark.work]
+        for python in pythons:
+            figure, bound = figures[python].get(mark.figure), mark.on(python)
+            if figure is None:
+                line += ["-", "-" if bound is None else f"{mark.bound} {bound:g}"]
+                continue
+            missed = ", **missed**" if mark.missed(figure, python) else ""
+            line.append(f"{figure:.0f}" if mark.bytes else f"{figure:.2f}")
+            line.append("-" if bound is None else f"{mark.bound} {bound:g}{missed}")
+        cells.append(line)
+    return table(head, cells)
+
+
+def ratios(found: dict[str, Any]) -> str:
+    cells = []
+    for loop in unique(found["rows"], "loop"):
+        rows = [row for row in found["rows"] if row["loop"] == loop]
+        for name in unique(rows, "row"):
+            to = {row["against"]: row for row in rows if row["row"] == name}
+            on = "" if loop == "asyncio" else f", {loop}"
+            theirs, least = to["asyncio"], to.get("floor")
+            line = [name + on, cost(theirs["other"]), cost(theirs["ours"]), times(theirs)]
+            line += [cost(least["other"]), f"{least['ratio']:.2f}"] if least else ["-", "-"]
+            cells.append(line)
+    return table(["", "asyncio, ns", "ours, ns", "ratio", "floor, ns", "ours / floor"], cells)
+
+
+def timed(found: dict[str, Any]) -> str:
+    tables = []
+    for loop in unique(found["rows"], "loop"):
+        rows = [row for row in found["rows"] if row["loop"] == loop]
+        names = unique(rows, "implementation")
+        costs = {(row["row"], row["implementation"]): row["ns"] for row in rows}
+        cells = [
+            [row, *(cost(costs.get((row, name))) for name in names)] for row in unique(rows, "row")
+        ]
+        tables.append(table([f"ns, {loop}'s loop", *names], cells))
+    return "\n\n".join(tables)
+
+
+def counts(found: dict[str, Any]) -> str:
+    by = {(row["row"], row["implementation"]): row for row in found["rows"]}
+    cells = []
+    for name in unique(found["rows"], "row"):
+        ours = by[name, "compiled"]
+        others = (by.get((name, other), {}).get("total") for other in ("asyncio", "floor"))
+        line = [ours["own"], ours["total"], *others]
+        cells.append([name, *("-" if count is None else f"{count:,.0f}" for count in line)])
+    return table(["instructions", "our own", "with Python's", "asyncio", "floor"], cells)
+
+
+def growth(found: dict[str, Any]) -> str:
+    waiters = sorted(unique(found["rows"], "waiters"))
+    curves: dict[tuple[str, str], dict[int, float]] = {}
+    for row in found["rows"]:
+        curves.setdefault((row["work"], row["implementation"]), {})[row["waiters"]] = row["ns"]
+    head = ["ns for each of so many waiters", *(f"{number:,}" for number in waiters)]
+    cells = [
+        [f"{work}: {name}", *(cost(curve.get(number)) for number in waiters)]
+        for (work, name), curve in curves.items()
+    ]
+    return table(head, cells)
+
+
+def memory(found: dict[str, Any]) -> str:
+    names = unique(found["rows"], "implementation")
+    sizes = {(row["row"], row["implementation"]): row["bytes"] for row in found["rows"]}
+    cells = [
+        [row, *(f"{sizes[row, name]:,.0f}" for name in names), ""]
+        for row in unique(found["rows"], "row")
+    ]
+    peaks = {row["implementation"]: row for row in found["peaks"]}
+    tasks = peaks["floor"]["tasks"]
+    cells.append(
+        [f"{tasks:,} parked tasks, each"]
+        + [f"{peaks[name]['bytes'] / tasks:,.0f}" for name in (*names, "floor")]
+    )
+    return table(["bytes", *names, "bare futures"], cells)
+
+
+def programs(found: dict[str, Any]) -> str:
+    keys = list(dict.fromkeys(key for row in found["rows"] for key in row))
+    return table(keys, [[plain(row.get(key, "-")) for key in keys] for row in found["rows"]])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "short": short,
+    "marks": against_marks,
+    "environments": environments,
+    "ratios": lambda: by_python("ratios", ratios),
+    "timed": lambda: by_python("timed", timed),
+    "counts": lambda: by_python("counts", counts),
+    "growth": lambda: by_python("growth", growth),
+    "memory": lambda: by_python("memory", memory),
+    "programs": lambda: by_python("programs", programs),
+}
+
+
+def fill(text: str) -> str:
+    """Write anew what stands between the markers."""
+
+    def replace(match: re.Match[str]) -> str:
+        return f"{match[1]}\n\n{TABLES[match[2]]()}\n\n<!-- end -->"
+
+    return re.sub(MARKED, replace, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--into", type=Path, help="a directory for copies; changes nothing else")
+    arguments = parser.parse_args()
+    for readme in READMES:
+        written = readme
+        if arguments.into:
+            written = arguments.into / readme.relative_to(HERE.parent)
+            written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(fill(readme.read_text()))
+        print(f"wrote {written.name}")
+    for plot in plots.draw((arguments.into or HERE.parent) / "benchmarks" / "plots"):
+        print(f"wrote {plot.name}: {plot.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
