@@ -185,8 +185,10 @@ def check(baseline: Mapping[str, Any], build: Mapping[str, str], counts: Mapping
         print(f"less: {said}; renew the baseline")
     for said in more:
         print(f"MORE: {said}")
-    if figures:
-        print(f"{len(more)} of {len(counts)} rows' figures are more than {TOLERANCE:.0%} up")
+    compared = (
+        f"{' and '.join(figures)} of {len(baseline['counts'])} rows" if figures else "nothing"
+    )
+    print(f"compared: {compared}; more than {TOLERANCE:.0%} up: {len(more)}")
     return 1 if more else 0
 
 

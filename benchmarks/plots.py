@@ -77,7 +77,10 @@ def growth(found: dict[str, Any], plt: Any) -> Any:
         lines, columns, figsize=(10, 2.6 * lines), sharex=True, sharey=True, squeeze=False
     )
     panels = list(grid.flat)
-    names = {"asyncio": "asyncio, until one point\ntakes seconds", "floor": "bare futures"}
+    names = {
+        "asyncio": "asyncio; ends where one\nmeasurement takes seconds",
+        "floor": "bare futures, no lock",
+    }
     for axes, work in zip(panels, works, strict=False):
         for whose, colour in COLOURS.items():
             points = [
@@ -92,7 +95,7 @@ def growth(found: dict[str, Any], plt: Any) -> Any:
         axes.set_title(work.replace(" behind a ", "\nbehind a "), fontsize=10)
         axes.set(xscale="log", yscale="log")
         axes.minorticks_off()
-        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.xaxis.set_major_formatter(lambda waiters, _: f"{waiters / 1000:g}")
         axes.yaxis.set_major_formatter("{x:g}")
     legend = panels[len(works)]
     legend.legend(*panels[0].get_legend_handles_labels(), loc="center")
@@ -100,7 +103,7 @@ def growth(found: dict[str, Any], plt: Any) -> Any:
         axes.axis("off")
     for axes in panels[max(len(works) - columns, 0) : len(works)]:
         axes.tick_params(labelbottom=True)
-        axes.set_xlabel("waiters")
+        axes.set_xlabel("thousand waiters")
     for axes in grid[:, 0]:
         axes.set_ylabel("µs for each")
     return figure

@@ -241,7 +241,7 @@ def main() -> None:
         if arguments.into:
             written = arguments.into / readme.relative_to(HERE.parent)
             written.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(fill(readme.read_text()))
+        written.write_text(fill(readme.read_text(encoding="utf-8")), encoding="utf-8")
         print(f"wrote {written.name}")
     for plot in plots.draw((arguments.into or HERE.parent) / "benchmarks" / "plots"):
         print(f"wrote {plot.name}: {plot.stat().st_size / 1000:.0f} kB")

@@ -30,7 +30,7 @@ def python_name() -> str:
 
 def processor() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
@@ -82,5 +82,5 @@ def read(part: str) -> dict[str, Any]:
     found = {}
     for file in RESULTS.glob(f"{part}-3.*.json"):
         python = file.stem.rpartition("-")[2]
-        found[python] = json.loads(file.read_text())
+        found[python] = json.loads(file.read_text(encoding="utf-8"))
     return dict(sorted(found.items(), key=lambda item: int(item[0][2:].rstrip("t"))))

@@ -1,0 +1,151 @@
+"""The benchmarks: that they run, see what is wrong, and report what they found."""
+
+import copy
+import json
+import os
+from pathlib import Path
+
+import pytest
+from conftest import OURS
+
+from aiofastlock._benchmark import ROWS, acquire_and_release, enter_and_leave, own_copy
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """Make the scripts importable."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
+# ---- Workloads ----
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.primitive}-{row.name}")
+async def test_every_workload_runs(our_name, row):
+    if row.unit == "bytes":
+        pytest.importorskip("tracemalloc")
+    sizes = {**row.sizes, "passes": max(40, row.sizes.get("tasks", 0))}
+    assert await row.workload(getattr(OURS[our_name], row.primitive), **sizes) > 0
+
+
+class Open:
+    """What has a lock's methods and keeps nobody out."""
+
+    async def __aenter__(self):
+        pass
+
+    async def __aexit__(self, exc_type, exc, tb):
+        pass
+
+
+async def test_a_lock_that_excludes_nobody_is_found_out():
+    with pytest.raises(RuntimeError, match="entered a lock that another holds"):
+        await enter_and_leave(Open, 4)
+
+
+async def test_a_workload_can_call_methods_by_other_names(OurLock):
+    class Renamed:
+        def __init__(self):
+            lock = OurLock()
+            self.take, self.give, self.locked = lock.acquire, lock.release, lock.locked
+            self.lock = lock
+
+        async def __aenter__(self):
+            await self.take()
+
+        async def __aexit__(self, exc_type, exc, tb):
+            self.give()
+
+    workload = own_copy(acquire_and_release, {"acquire": "take", "release": "give"})
+    assert await workload(Renamed, 4) > 0
+
+
+# ---- Counts ----
+
+BUILD = {"python": "3.15.1", "machine": "x86_64", "compiler": "GCC 15", "cython": "3.3.1"}
+COUNTS = {"async with lock": {"compiled": {"total": 1_000.0, "own": 300.0}}}
+BASELINE = {"build": BUILD, "counts": COUNTS}
+
+
+def counted(total=1.0, own=1.0):
+    found = copy.deepcopy(COUNTS)
+    figures = found["async with lock"]["compiled"]
+    figures["total"] *= total
+    figures["own"] *= own
+    return found
+
+
+def test_counts_fail_beyond_three_per_cent_more(benchmarks, capsys):
+    import counts
+
+    assert counts.check(BASELINE, BUILD, counted(1.029, 1.029)) == 0
+    assert counts.check(BASELINE, BUILD, counted(own=0.9)) == 0
+    assert "renew the baseline" in capsys.readouterr().out
+    assert counts.check(BASELINE, BUILD, counted(total=1.031)) == 1
+    assert counts.check(BASELINE, BUILD, counted(own=1.05)) == 1
+    assert "MORE: async with lock, own: 300.0 -> 315.0 (+5.0%)" in capsys.readouterr().out
+
+
+def test_counts_of_another_build_are_compared_as_far_as_they_can_be(benchmarks, capsys):
+    import counts
+
+    another = {**BUILD, "python": "3.15.2"}
+    assert counts.check(BASELINE, another, counted(total=2)) == 0
+    assert "only aiofastlock's own" in capsys.readouterr().out
+    assert counts.check(BASELINE, another, counted(own=1.05)) == 1
+    another = {**BUILD, "compiler": "GCC 16"}
+    assert counts.check(BASELINE, another, counted(2, 2)) == 0
+    assert "NOTHING CAN BE compared" in capsys.readouterr().out
+
+
+def test_a_callgrind_file_is_added_up(benchmarks):
+    import counts
+
+    lines = """ob=/usr/bin/python
+fn=a
+10 100
+calls=1 5
+11 9999
+ob=/env/aiofastlock/_lock.so
+fn=b
+5 30
+6 3
+totals: 133""".splitlines()
+    assert counts.read_callgrind(lines) == (133, 33)
+
+
+# ---- The report ----
+
+
+def test_the_report_says_what_is_missed(benchmarks, monkeypatch, tmp_path):
+    import report
+    import results
+
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    for readme in report.READMES:
+        assert report.NOTHING in report.fill(readme.read_text(encoding="utf-8"))
+    build = "CPython 3.14.0, built without --enable-optimizations"
+    environment = {"build": build, "processor": "a processor", "versions": {}}
+    to_asyncio = {"loop": "asyncio", "row": "async with lock", "against": "asyncio", "rounds": 3}
+    row = {**to_asyncio, "ratio": 3.5, "ours": 100.0, "other": 350.0}
+    for python in ("3.14", "3.9"):
+        found = {"environment": environment, "rows": [row]}
+        (tmp_path / f"ratios-{python}.json").write_text(json.dumps(found))
+    text = "before\n<!-- benchmark: {} -->\nold\n<!-- end -->\nafter"
+    filled = report.fill(text.format("marks"))
+    assert "| `async with lock` | 3.50 | - | 3.50 | \u2265 3.7, **missed** |" in filled
+    assert filled.startswith("before\n<!--")
+    assert filled.endswith("<!-- end -->\nafter")
+    assert "old" not in filled
+    assert build in report.fill(text.format("ratios"))
+    assert report.fill(filled) == filled
+
+
+def test_results_do_not_tell_whose_machine_it_is(benchmarks):
+    import results
+
+    text = json.dumps(results.environment())
+    assert str(Path.home()) not in text
+    assert os.sep + "usr" not in text
