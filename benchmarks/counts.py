@@ -41,7 +41,7 @@ WORKLOADS = (*UNCONTENDED, hand_off, notify, meet, create)
 COUNTED = [row for row in ROWS if row.workload in WORKLOADS]
 COMPARED = ("compiled", "asyncio", "floor")
 TIMES = (1, 1, 1, 2)  # twice to warm up: only then does every run of the same code count the same
-PASSES = 600  # a multiple of every row's number of tasks
+PASSES = 1_200  # a multiple of every row's number of tasks
 
 
 # ---- Counting ----

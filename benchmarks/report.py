@@ -103,15 +103,18 @@ def times(row: dict[str, Any]) -> str:
 
 
 def environments() -> str:
-    cells = []
+    """Say on what each part was measured, in one line for those that were measured on the same."""
+    parts: dict[tuple[str, ...], list[str]] = {}
     for part in ("ratios", "timed", "growth", "memory", "counts", "programs"):
-        for python, found in reversed(results.read(part).items()):
+        for found in reversed(results.read(part).values()):
             made_on = found["environment"]
             versions = ", ".join(f"{name} {number}" for name, number in made_on["versions"].items())
-            where = f"{made_on['processor']}, {made_on['platform']}"
-            cells.append([part, python, made_on["date"], made_on["build"], where, versions])
-    head = ["part", "Python", "date", "build", "machine", "libraries"]
-    return table(head, cells) if cells else NOTHING
+            machine = f"{made_on['processor']}, {made_on['platform']}"
+            measured_on = made_on["build"], made_on["date"], machine, versions
+            parts.setdefault(measured_on, []).append(part)
+    cells = [[line[0], ", ".join(names), *line[1:]] for line, names in parts.items()]
+    head = ["Python", "parts", "date", "machine", "libraries"]
+    return table(head, sorted(cells, reverse=True)) if cells else NOTHING
 
 
 def against_marks() -> str:
@@ -135,7 +138,8 @@ def against_marks() -> str:
             line.append(f"{figure:.0f}" if mark.bytes else f"{figure:.2f}")
             line.append("-" if bound is None else f"{mark.bound} {bound:g}{missed}")
         cells.append(line)
-    return table(head, cells)
+    builds = {part[python]["environment"]["build"] for part in parts for python in part}
+    return f"{table(head, cells)}\n\n{'; '.join(sorted(builds))}."
 
 
 def ratios(found: dict[str, Any]) -> str:
@@ -193,7 +197,7 @@ def memory(found: dict[str, Any]) -> str:
     names = unique(found["rows"], "implementation")
     sizes = {(row["row"], row["implementation"]): row["bytes"] for row in found["rows"]}
     cells = [
-        [row, *(f"{sizes[row, name]:,.0f}" for name in names), ""]
+        [row.removesuffix(" *"), *(f"{sizes[row, name]:,.0f}" for name in names), ""]
         for row in unique(found["rows"], "row")
     ]
     peaks = {row["implementation"]: row for row in found["peaks"]}
