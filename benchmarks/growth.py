@@ -16,8 +16,8 @@ from typing import Any
 
 import floors
 import results
+from implementations import IMPLEMENTATIONS
 
-import aiofastlock
 from aiofastlock import _benchmark
 from aiofastlock._benchmark import (
     Workload,
@@ -104,10 +104,10 @@ class Curve:
 
 
 def curves(work: Work, sizes: list[int]) -> dict[str, Curve]:
-    found = {
-        "aiofastlock": Curve(work, work.workload, getattr(aiofastlock, work.primitive), sizes),
-        "asyncio": Curve(work, work.workload, getattr(asyncio, work.primitive), sizes),
-    }
+    found = {}
+    for name, implementation in (("aiofastlock", "compiled"), ("asyncio", "asyncio")):
+        primitive = getattr(IMPLEMENTATIONS[implementation]().primitives, work.primitive)
+        found[name] = Curve(work, work.workload, primitive, sizes)
     if work.floor:
         found["floor"] = Curve(work, work.floor, None, sizes)
     return found

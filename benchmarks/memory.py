@@ -43,7 +43,6 @@ def peak() -> int:
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     resource: Any = importlib.import_module("resource")
-
     unit = 1 if sys.platform == "darwin" else 1024
     most: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most * unit
