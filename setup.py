@@ -37,7 +37,9 @@ def extensions():
             f"aiofastlock.{name}",
             [f"src/aiofastlock/{name}.pyx"],
             include_dirs=["src/aiofastlock"],
-            depends=[f"src/aiofastlock/_{file}" for file in ("class.h", "lock.h", "lock.pxd")],
+            depends=[
+                f"src/aiofastlock/_{file}" for file in ("class.h", "lock.h", "lock.pxd", "loop.h")
+            ],
             extra_compile_args=flags + sanitizers,
             extra_link_args=sanitizers,
         )

@@ -84,51 +84,10 @@ static inline int make_spare_stop(void)
     return spare_stop == NULL ? -1 : 0;
 }
 
-/* ---- Futures ---- */
-
-/* The attribute that says that a task is about to wait for a future, set without a look-up. */
-static PyTypeObject *future_type = NULL;
-static PyGetSetDef *blocking = NULL;
-
-static inline void learn_future_type(PyObject *type, PyObject *descriptor)
-{
-    if (Py_IS_TYPE(descriptor, &PyGetSetDescr_Type)) {  /* not where asyncio has no C part */
-        future_type = (PyTypeObject *)Py_NewRef(type);
-        blocking = ((PyGetSetDescrObject *)descriptor)->d_getset;
-    }
-}
-
-static inline int set_blocking(PyObject *future, PyObject *name)
-{
-    if (Py_IS_TYPE(future, future_type)) {
-        return blocking->set(future, Py_True, blocking->closure);
-    }
-    return PyObject_SetAttr(future, name, Py_True);
-}
-
-/* future.set_result(result): 1, or 0 if it was done, or -1 with an exception, which is not raised yet.
-   To ask first whether it is done costs more. */
-static inline int set_result(PyObject *future, PyObject *name, PyObject *result, PyObject *if_done)
-{
-    PyObject *args[] = {future, result};
-    PyObject *none = PyObject_VectorcallMethod(name, args, 2, NULL);
-    if (none != NULL) {
-        Py_DECREF(none);
-        return 1;
-    }
-    if (!PyErr_ExceptionMatches(if_done)) {
-        return -1;
-    }
-    PyErr_Clear();
-    return 0;
-}
-
 /* Cython knows no am_send. */
 static inline void set_am_send(PyTypeObject *type, sendfunc send)
 {
     type->tp_as_async->am_send = send;
 }
-
-#define raise_what_is_set() (-1)
 
 #endif

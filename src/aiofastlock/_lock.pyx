@@ -35,6 +35,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 
 import asyncio
+from collections import deque
 
 from aiofastlock import _protocols
 from aiofastlock._pure import lock as pure
@@ -47,26 +48,24 @@ cdef extern from "_lock.h":
     void set_stop_iteration_true() noexcept
     void set_stop_iteration(object) noexcept
     int make_spare_stop() except -1
-    void learn_future_type(object, object descriptor)
-    int set_blocking(object future, object name) except -1
-    int set_result(object future, object set_result, object result, object if_done) noexcept
-    int raise_what_is_set() except -1
     void set_am_send(PyTypeObject*, sendfunc)
+
+cdef extern from "_loop.h":
+    int learn_asyncio(object events, object future, object deque, object error, object judge,
+                      object report) except -1
+    object new_future(object loop)
+    int set_blocking(object future) except -1
+    bint set_result(object future, object result) except -1
 
 cdef extern from *:
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*, PyObject*) except -1
-    bint PyMethod_Check(object)
-    PyObject* PyMethod_GET_FUNCTION(object)
     bint PyCFunction_Check(object)
     PyObject* PyCFunction_GetSelf(object) except? NULL
 
-# Typed, so that using them looks nothing up.
-cdef object Future = asyncio.Future
-cdef object InvalidStateError = asyncio.InvalidStateError
-cdef object get_running_loop = asyncio._get_running_loop
-cdef object loops_create_future = asyncio.BaseEventLoop.create_future
+cdef object get_running_loop = asyncio._get_running_loop  # typed: using it looks nothing up
 make_spare_stop()
-learn_future_type(Future, Future.__dict__["_asyncio_future_blocking"])
+learn_asyncio(asyncio.events, asyncio.Future, deque, asyncio.InvalidStateError,
+              _protocols.is_asyncios_loop, _protocols.report)
 
 # What an awaitable is called, by Call: it can outlive its lot.
 cdef tuple QUALNAMES = (
@@ -137,11 +136,16 @@ cdef class ParkingLot:
     cdef bint wake(self, Waiter waiter, object result) except -1:
         """Give a parked waiter its turn, unless it is cancelled; say whether it was given."""
         future = waiter.future
+        cdef bint given
         settle(self, waiter, WOKEN)
-        cdef int outcome = set_result(future, "set_result", result, InvalidStateError)
-        if outcome != 1:
-            unwoken(self, waiter, future, outcome)
-        return outcome == 1
+        try:
+            given = set_result(future, result)
+        except BaseException:
+            unwake(self, waiter, future)
+            raise
+        if not given:
+            pass_if_cancelled(self, waiter, future)
+        return given
 
     _waiters = property(_protocols.waiters_or_none, _protocols.set_waiters)
 
@@ -206,24 +210,23 @@ cdef inline void settle(ParkingLot lot, Waiter waiter, State state) noexcept:
         lot.woken += state == WOKEN
 
 
-cdef int unwoken(ParkingLot lot, Waiter waiter, object future, int outcome) except -1:
-    """set_result() did not do it: the future was done, or it raised."""
-    cdef bint done, live
-    if outcome == 0:
-        live = has_result(future)
-        if not live and waiter.state == WOKEN:
-            waiter.state = PASSED
-            lot.woken -= 1
-        return 0
-    try:
-        return raise_what_is_set()
-    except BaseException:
-        done = future.done()
-        if not done and waiter.state == WOKEN:  # as if it had never been tried
-            waiter.state = PARKED
-            lot.woken -= 1
-            lot.parked = <PyObject*> waiter
-        raise
+cdef int unwake(ParkingLot lot, Waiter waiter, object future) except -1:
+    """set_result() raised: if the future is not done, it is as if it had never been tried."""
+    cdef bint done = future.done()
+    if not done and waiter.state == WOKEN:
+        waiter.state = PARKED
+        lot.woken -= 1
+        lot.parked = <PyObject*> waiter
+    return 0
+
+
+cdef int pass_if_cancelled(ParkingLot lot, Waiter waiter, object future) except -1:
+    """The future was done: by other hands, which have let the waiter through, or not."""
+    cdef bint live = has_result(future)
+    if not live and waiter.state == WOKEN:
+        waiter.state = PASSED
+        lot.woken -= 1
+    return 0
 
 
 cdef bint has_result(object future) except -1:
@@ -391,17 +394,8 @@ cdef object future_of(ParkingLot lot):
 
 cdef object future_to_yield(ParkingLot lot):
     future = future_of(lot)
-    set_blocking(future, "_asyncio_future_blocking")
+    set_blocking(future)
     return future
-
-
-cdef object new_future(object loop):
-    """loop.create_future(); what asyncio's own does is done without calling it."""
-    create_future = loop.create_future
-    if (PyMethod_Check(create_future)
-            and PyMethod_GET_FUNCTION(create_future) is <PyObject*> loops_create_future):
-        return Future(loop=loop)
-    return create_future()
 
 
 cdef int resume(Waiter self) except -1:

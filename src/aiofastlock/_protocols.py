@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from asyncio import CancelledError
-from collections.abc import Iterable, Iterator, Sequence
-from types import TracebackType
+from asyncio import CancelledError, Handle, base_events, events, format_helpers
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, overload
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
+    from contextvars import Context
 
 
 class Lot(Protocol):
@@ -187,3 +188,42 @@ def exception_to_throw(typ: Any, val: Any, tb: Any) -> BaseException:
     else:
         exception = typ(*val) if isinstance(val, tuple) else typ(val)
     return exception if tb is None else exception.with_traceback(tb)
+
+
+def is_asyncios_loop(loop: Any) -> bool:
+    """Whether such loops do as asyncio's own do to make a future, and to call something soon."""
+    methods = (
+        "call_soon",
+        "_call_soon",
+        "_check_closed",
+        "_run_once",
+        "create_future",
+        "get_debug",
+    )
+    attributes = ("_ready", "_debug", "_closed", "__getattr__")
+    return (
+        is_written_in(base_events, loop, methods)
+        and not any(hasattr(loop, name) for name in attributes)
+        and loop.__getattribute__ is object.__getattribute__
+        and is_written_in(events, Handle, ("__init__", "_run"))
+    )
+
+
+def is_written_in(module: ModuleType, owner: type, names: Iterable[str]) -> bool:
+    """Whether these methods are functions of that module, neither overridden nor patched."""
+    methods = (getattr(owner, name, None) for name in names)
+    return all(getattr(method, "__globals__", None) is vars(module) for method in methods)
+
+
+def report(
+    callback: Callable[[Future[Any]], object],
+    future: Future[Any],
+    context: Context,
+    error: BaseException,
+) -> None:
+    """Tell a loop's exception handler what a callback raised, as an asyncio.Handle does."""
+    loop = future.get_loop()
+    handle = Handle(callback, (future,), loop, context)
+    source = format_helpers._format_callback_source(callback, (future,))
+    message = f"Exception in callback {source}"
+    loop.call_exception_handler({"message": message, "exception": error, "handle": handle})

@@ -1,0 +1,390 @@
+/* asyncio's own loops and futures, without the Python code between them.
+
+   What every wait and every wake-up asks of a loop and of a future is done here as asyncio's own
+   methods do it, where those are the methods that would be called; else, by calling them. */
+#ifndef AIOFASTLOCK_LOOP_H
+#define AIOFASTLOCK_LOOP_H
+
+#include <Python.h>
+#include <structmember.h>
+
+static struct { /* interned */
+    PyObject *blocking, *call_soon, *closed, *create_future, *debug, *handle, *loop, *ready, *set_result;
+} names;
+
+/* ---- Loops ----
+
+   Whether the methods of a loop's class are asyncio's, `judge` says, in Python. It is asked again
+   when the class or asyncio.Handle has changed, and so has another version tag (or 0, until an
+   attribute is looked up). What a loop has for itself is looked at each time. */
+
+static PyObject *judge = NULL;
+static PyTypeObject *handle_type = NULL; /* asyncio.Handle */
+static PyObject *handles_home = NULL;    /* the attributes of the module that loops take it from */
+
+static struct { /* the class that was looked at last */
+    PyTypeObject *type;
+    unsigned int tag;
+    unsigned int handle_tag;
+    int is_asyncios;
+} last;
+
+static int judge_loop(PyObject *loop)
+{
+    PyTypeObject *type = Py_TYPE(loop);
+    PyObject *verdict = PyObject_CallOneArg(judge, (PyObject *)type);
+    if (verdict == NULL) {
+        return -1;
+    }
+    last.type = type;
+    last.tag = type->tp_version_tag;
+    last.handle_tag = handle_type->tp_version_tag;
+    last.is_asyncios = verdict == Py_True && last.tag != 0 && last.handle_tag != 0;
+    Py_DECREF(verdict);
+    return last.is_asyncios;
+}
+
+static inline int is_asyncios(PyObject *loop)
+{
+#ifdef Py_GIL_DISABLED /* other threads have other loops */
+    return 0;
+#else
+    PyTypeObject *type = Py_TYPE(loop);
+    if (type == last.type && type->tp_version_tag == last.tag
+        && handle_type->tp_version_tag == last.handle_tag) {
+        return last.is_asyncios;
+    }
+    return judge_loop(loop);
+#endif
+}
+
+/* Borrowed; NULL, perhaps with an exception. */
+#define own_attribute(attributes, name) PyDict_GetItemWithError(attributes, name)
+
+/* loop._ready, if all that loop.call_soon() would do is to append an asyncio.Handle to it; or None. */
+static PyObject *ready_handles(PyObject *loop)
+{
+    int asyncios = is_asyncios(loop);
+    if (asyncios <= 0) {
+        return asyncios < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    PyObject *attributes = PyObject_GenericGetDict(loop, NULL);
+    if (attributes == NULL) {
+        return NULL;
+    }
+    PyObject *ready = NULL;
+    if (own_attribute(handles_home, names.handle) == (PyObject *)handle_type
+        && own_attribute(attributes, names.call_soon) == NULL
+        && own_attribute(attributes, names.debug) == Py_False
+        && own_attribute(attributes, names.closed) == Py_False) {
+        ready = own_attribute(attributes, names.ready);
+    }
+    if (ready == NULL) {
+        ready = Py_None;
+    }
+    Py_INCREF(ready);
+    Py_DECREF(attributes);
+    return ready;
+}
+
+/* ---- Futures ---- */
+
+static PyTypeObject *future_type = NULL; /* NULL where asyncio has no C part */
+static PyGetSetDef *blocking = NULL;     /* says that a task is about to wait for it */
+static PyGetSetDef *callbacks = NULL;    /* a list of (callback, context), or None */
+static PyGetSetDef *loop_of = NULL;
+static PyObject *set_result_method = NULL;
+static PyObject *remove_done_callback_method = NULL;
+static PyObject *invalid_state_error = NULL;
+static PyObject *no_arguments = NULL;
+static PyTypeObject *deque_type = NULL;
+static PyObject *deque_append = NULL;
+
+/* loop.create_future() */
+static PyObject *new_future(PyObject *loop)
+{
+    int asyncios = future_type != NULL ? is_asyncios(loop) : 0;
+    if (asyncios > 0) {
+        PyObject *attributes = PyObject_GenericGetDict(loop, NULL);
+        if (attributes == NULL) {
+            return NULL;
+        }
+        asyncios = own_attribute(attributes, names.create_future) == NULL;
+        Py_DECREF(attributes);
+    }
+    if (asyncios <= 0) {
+        return asyncios < 0 ? NULL : PyObject_CallMethodNoArgs(loop, names.create_future);
+    }
+    /* future_type(loop=loop), with no tuple made */
+    PyObject *future = NULL, *keywords = PyDict_New();
+    if (keywords != NULL && PyDict_SetItem(keywords, names.loop, loop) == 0) {
+        future = future_type->tp_new(future_type, no_arguments, keywords);
+        if (future != NULL && future_type->tp_init(future, no_arguments, keywords) < 0) {
+            Py_CLEAR(future);
+        }
+    }
+    Py_XDECREF(keywords);
+    return future;
+}
+
+/* future._asyncio_future_blocking = True */
+static inline int set_blocking(PyObject *future)
+{
+    if (Py_IS_TYPE(future, future_type)) {
+        return blocking->set(future, Py_True, blocking->closure);
+    }
+    return PyObject_SetAttr(future, names.blocking, Py_True);
+}
+
+/* future.set_result(result): 1, or 0 if it was done, or -1 with an exception. To ask first whether it
+   is done costs more. */
+static int set_pending(PyObject *future, PyObject *result)
+{
+    PyObject *args[] = {future, result};
+    PyObject *none = Py_IS_TYPE(future, future_type)
+                         ? PyObject_Vectorcall(set_result_method, args, 2, NULL)
+                         : PyObject_VectorcallMethod(names.set_result, args, 2, NULL);
+    if (none != NULL) {
+        Py_DECREF(none);
+        return 1;
+    }
+    if (!PyErr_ExceptionMatches(invalid_state_error)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
+}
+
+/* ---- Handles ----
+
+   A future that is set says loop.call_soon(callback, future, context=context). In asyncio's own loop
+   that is five calls of Python functions, which make a handle and append it to loop._ready; and its
+   _run() is one more: a quarter of a hand-off in all. So a future that has only its task's callback
+   is set when it has none, and its callback goes into loop._ready in a handle of C. The future, the
+   callback, the context and the order are the same. */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *callback;
+    PyObject *future;
+    PyObject *context;
+    PyObject *cancelled;
+} Handle;
+
+static PyTypeObject our_handle_type;
+static PyObject *report = NULL; /* tells the loop's exception handler, in Python */
+
+#define MOST_SPARE_HANDLES 32
+static Handle *spare_handles[MOST_SPARE_HANDLES];
+static int number_of_spare_handles = 0;
+
+/* It counts as cancelled until it is said that it is not. */
+static Handle *new_handle(PyObject *callback, PyObject *future, PyObject *context)
+{
+    Handle *self;
+    if (number_of_spare_handles > 0) {
+        self = spare_handles[--number_of_spare_handles];
+        PyObject_Init((PyObject *)self, &our_handle_type);
+    } else {
+        self = PyObject_GC_New(Handle, &our_handle_type);
+    }
+    if (self != NULL) {
+        self->callback = Py_NewRef(callback);
+        self->future = Py_NewRef(future);
+        self->context = Py_NewRef(context);
+        self->cancelled = Py_NewRef(Py_True);
+        PyObject_GC_Track(self);
+    }
+    return self;
+}
+
+static void handle_dealloc(Handle *self)
+{
+    PyObject_GC_UnTrack(self);
+    Py_DECREF(self->callback);
+    Py_DECREF(self->future);
+    Py_DECREF(self->context);
+    Py_DECREF(self->cancelled);
+    if (number_of_spare_handles < MOST_SPARE_HANDLES) {
+        spare_handles[number_of_spare_handles++] = self;
+    } else {
+        PyObject_GC_Del(self);
+    }
+}
+
+/* No tp_clear: any cycle that a handle is in goes through the loop and a deque. */
+static int handle_traverse(Handle *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->callback);
+    Py_VISIT(self->future);
+    Py_VISIT(self->context);
+    return 0;
+}
+
+/* context.run(callback, future), and what goes wrong is the loop's, as in asyncio.Handle._run() */
+static PyObject *handle_run(Handle *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *result = NULL;
+    if (PyContext_Enter(self->context) == 0) {
+        result = PyObject_CallOneArg(self->callback, self->future);
+        if (PyContext_Exit(self->context) < 0) {
+            Py_CLEAR(result);
+        }
+    }
+    if (result == NULL && !PyErr_ExceptionMatches(PyExc_SystemExit)
+        && !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        PyObject *type, *error, *traceback;
+        PyErr_Fetch(&type, &error, &traceback);
+        PyErr_NormalizeException(&type, &error, &traceback);
+        if (traceback != NULL) {
+            PyException_SetTraceback(error, traceback);
+        }
+        result = PyObject_CallFunctionObjArgs(report, self->callback, self->future, self->context,
+                                              error, NULL);
+        Py_DECREF(type);
+        Py_DECREF(error);
+        Py_XDECREF(traceback);
+    }
+    return result;
+}
+
+static PyObject *handle_args(Handle *self, void *Py_UNUSED(closure))
+{
+    return PyTuple_Pack(1, self->future);
+}
+
+/* What a loop uses, and in debug mode, if that is turned on meanwhile. */
+static PyTypeObject our_handle_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "aiofastlock._lock.Handle",
+    .tp_basicsize = sizeof(Handle),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_dealloc = (destructor)handle_dealloc,
+    .tp_traverse = (traverseproc)handle_traverse,
+    .tp_methods = (PyMethodDef[]){
+        {"_run", (PyCFunction)handle_run, METH_NOARGS, NULL},
+        {NULL},
+    },
+    .tp_members = (PyMemberDef[]){
+        /* of the type that the interpreter reads as fast as a slot of a Python class */
+        {"_cancelled", T_OBJECT_EX, offsetof(Handle, cancelled), READONLY, NULL},
+        {"_callback", T_OBJECT_EX, offsetof(Handle, callback), READONLY, NULL},
+        {"_context", T_OBJECT_EX, offsetof(Handle, context), READONLY, NULL},
+        {NULL},
+    },
+    .tp_getset = (PyGetSetDef[]){
+        {"_args", (getter)handle_args, NULL, NULL, NULL},
+        {NULL},
+    },
+};
+
+/* The one (callback, context) of a future; None if it has none, or several. */
+static PyObject *only_callback(PyObject *future)
+{
+    PyObject *list = callbacks->get(future, callbacks->closure);
+    if (list == NULL) {
+        return NULL;
+    }
+    int one = PyList_CheckExact(list) && PyList_GET_SIZE(list) == 1;
+    PyObject *only = Py_NewRef(one ? PyList_GET_ITEM(list, 0) : Py_None);
+    Py_DECREF(list);
+    return only;
+}
+
+/* Set a future of asyncio's own through a handle: as set_pending(), or 2 if that can't be done. */
+static int set_through_handle(PyObject *future, PyObject *result)
+{
+    PyObject *ready = NULL, *only = NULL, *number = NULL;
+    Handle *handle = NULL;
+    int outcome = -1;
+    PyObject *loop = loop_of->get(future, loop_of->closure);
+    if (loop == NULL || (ready = ready_handles(loop)) == NULL) {
+        goto done;
+    }
+    if (!Py_IS_TYPE(ready, deque_type) || (only = only_callback(future)) == Py_None) {
+        outcome = 2;
+        goto done;
+    }
+    if (only == NULL) {
+        goto done;
+    }
+    handle = new_handle(PyTuple_GET_ITEM(only, 0), future, PyTuple_GET_ITEM(only, 1));
+    if (handle == NULL) {
+        goto done;
+    }
+    PyObject *append[] = {ready, (PyObject *)handle};
+    PyObject *none = PyObject_Vectorcall(deque_append, append, 2, NULL);
+    if (none == NULL) {
+        goto done;
+    }
+    Py_DECREF(none);
+    /* The collector may have run until here, but not from here on. Either the future has its callback
+       still, and is set now; or others have set it, or have taken its callback away. */
+    PyObject *remove[] = {future, handle->callback};
+    number = PyObject_Vectorcall(remove_done_callback_method, remove, 2, NULL);
+    if (number == NULL) {
+        goto done;
+    }
+    outcome = set_pending(future, result);
+    if (outcome == 1 && PyObject_IsTrue(number)) {
+        Py_SETREF(handle->cancelled, Py_NewRef(Py_False));
+    }
+done:
+    Py_XDECREF(loop);
+    Py_XDECREF(ready);
+    Py_XDECREF(only);
+    Py_XDECREF(handle);
+    Py_XDECREF(number);
+    return outcome;
+}
+
+/* future.set_result(result): as set_pending(). */
+static inline int set_result(PyObject *future, PyObject *result)
+{
+    int outcome = Py_IS_TYPE(future, future_type) ? set_through_handle(future, result) : 2;
+    return outcome == 2 ? set_pending(future, result) : outcome;
+}
+
+/* ---- At import ---- */
+
+static PyGetSetDef *getset(PyTypeObject *type, const char *name)
+{
+    PyObject *descriptor = PyDict_GetItemString(type->tp_dict, name);
+    if (descriptor == NULL || !Py_IS_TYPE(descriptor, &PyGetSetDescr_Type)) {
+        return NULL;
+    }
+    return ((PyGetSetDescrObject *)descriptor)->d_getset;
+}
+
+static int learn_asyncio(PyObject *events, PyObject *future, PyObject *deque, PyObject *error,
+                         PyObject *judge_of_loops, PyObject *reporter)
+{
+    names.blocking = PyUnicode_InternFromString("_asyncio_future_blocking");
+    names.call_soon = PyUnicode_InternFromString("call_soon");
+    names.closed = PyUnicode_InternFromString("_closed");
+    names.create_future = PyUnicode_InternFromString("create_future");
+    names.debug = PyUnicode_InternFromString("_debug");
+    names.handle = PyUnicode_InternFromString("Handle");
+    names.loop = PyUnicode_InternFromString("loop");
+    names.ready = PyUnicode_InternFromString("_ready");
+    names.set_result = PyUnicode_InternFromString("set_result");
+    judge = Py_NewRef(judge_of_loops);
+    report = Py_NewRef(reporter);
+    handles_home = Py_NewRef(PyModule_GetDict(events));
+    handle_type = (PyTypeObject *)PyObject_GetAttr(events, names.handle);
+    invalid_state_error = Py_NewRef(error);
+    deque_type = (PyTypeObject *)Py_NewRef(deque);
+    deque_append = PyObject_GetAttrString(deque, "append");
+    no_arguments = PyTuple_New(0);
+    set_result_method = PyObject_GetAttr(future, names.set_result);
+    remove_done_callback_method = PyObject_GetAttrString(future, "remove_done_callback");
+    blocking = getset((PyTypeObject *)future, "_asyncio_future_blocking");
+    callbacks = getset((PyTypeObject *)future, "_callbacks");
+    loop_of = getset((PyTypeObject *)future, "_loop");
+    if (blocking != NULL && callbacks != NULL && loop_of != NULL) {
+        future_type = (PyTypeObject *)Py_NewRef(future);
+    }
+    return PyErr_Occurred() ? -1 : PyType_Ready(&our_handle_type);
+}
+
+#endif

@@ -1,0 +1,443 @@
+"""A woken waiter's future calls its task through a handle of ours: only where nobody can tell."""
+
+import asyncio
+import contextvars
+import gc
+import weakref
+
+import pytest
+
+import aiofastlock
+
+pytestmark = pytest.mark.skipif(
+    aiofastlock.IMPLEMENTATION != "compiled", reason="the compiled half's own"
+)
+
+
+class Watched(asyncio.SelectorEventLoop):
+    """A loop that shows what is put into it, and is otherwise asyncio's."""
+
+    @property
+    def last_handle(self):
+        return self._ready[-1] if self._ready else None
+
+
+def run(main, loop_class=Watched, debug=False):
+    with asyncio.Runner(loop_factory=loop_class, debug=debug) as runner:
+        return runner.run(main)
+
+
+def is_ours(handle):
+    return type(handle).__module__ == "aiofastlock._lock"
+
+
+async def park(waiting):
+    task = asyncio.ensure_future(waiting)
+    await asyncio.sleep(0)
+    return task
+
+
+async def wakes_with_ours():
+    """Wake a task that waits for an event; return whether that took a handle of ours."""
+    event = aiofastlock.Event()
+    task = await park(event.wait())
+    loop = asyncio.get_running_loop()
+    event.set()
+    ours = is_ours(loop._ready[-1])
+    assert await task is True
+    return ours
+
+
+def test_a_wake_up_on_asyncios_loop_takes_a_handle_of_ours():
+    assert run(wakes_with_ours()) is True
+    assert run(wakes_with_ours(), asyncio.new_event_loop) is True
+
+
+def test_every_primitives_wake_up_does():
+    async def main():
+        loop = asyncio.get_running_loop()
+        lock = aiofastlock.Lock()
+        await lock.acquire()
+        task = await park(lock.acquire())
+        lock.release()
+        assert is_ours(loop.last_handle)
+        await task
+
+        semaphore = aiofastlock.Semaphore(0)
+        task = await park(semaphore.acquire())
+        semaphore.release()
+        assert is_ours(loop.last_handle)
+        await task
+
+        condition = aiofastlock.Condition()
+        await condition.acquire()
+
+        async def wait():
+            async with condition:
+                await condition.wait()
+
+        task = await park(wait())
+        condition.release()
+        await asyncio.sleep(0)
+        async with condition:
+            condition.notify()
+            assert is_ours(loop.last_handle)
+        await task
+
+        barrier = aiofastlock.Barrier(2)
+        task = await park(barrier.wait())
+        await barrier.wait()
+        assert is_ours(loop.last_handle)
+        await task
+
+    run(main())
+
+
+def test_debug_mode_has_asyncios_own():
+    assert run(wakes_with_ours(), debug=True) is False
+
+
+def test_debug_mode_turned_on_and_off():
+    async def main():
+        loop = asyncio.get_running_loop()
+        found = [await wakes_with_ours()]
+        loop.set_debug(True)
+        found.append(await wakes_with_ours())
+        loop.set_debug(False)
+        found.append(await wakes_with_ours())
+        return found
+
+    assert run(main()) == [True, False, True]
+
+
+def test_debug_mode_turned_on_between_wake_up_and_run(caplog):
+    async def main():
+        loop = asyncio.get_running_loop()
+        event = aiofastlock.Event()
+        task = await park(event.wait())
+        event.set()
+        loop.slow_callback_duration = 0
+        loop.set_debug(True)
+        await task
+        loop.set_debug(False)
+
+    run(main())
+    assert "Executing <Task" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name", ["call_soon", "_call_soon", "_check_closed", "_run_once", "create_future", "get_debug"]
+)
+def test_a_loop_with_a_method_of_its_own(name):
+    original = getattr(asyncio.SelectorEventLoop, name)
+    called = []
+
+    def own(self, *args, **kwargs):
+        called.append(name)
+        return original(self, *args, **kwargs)
+
+    assert run(wakes_with_ours(), type("Loop", (Watched,), {name: own})) is False
+    assert called
+
+
+@pytest.mark.parametrize("hook", ["__getattribute__", "__getattr__"])
+def test_a_loop_that_looks_its_attributes_up_itself(hook):
+    def look_up(self, name):
+        return object.__getattribute__(self, name)
+
+    assert run(wakes_with_ours(), type("Loop", (Watched,), {hook: look_up})) is False
+
+
+def test_call_soon_patched_on_one_loop_while_a_task_waits():
+    async def main():
+        loop = asyncio.get_running_loop()
+        event = aiofastlock.Event()
+        task = await park(event.wait())
+        calls = []
+
+        def call_soon(callback, *args, context=None):
+            calls.append(callback)
+            return Watched.call_soon(loop, callback, *args, context=context)
+
+        loop.call_soon = call_soon
+        event.set()
+        assert len(calls) == 1
+        assert not is_ours(loop.last_handle)
+        del loop.call_soon
+        assert await task is True
+        assert await wakes_with_ours() is True
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [(asyncio.BaseEventLoop, "call_soon"), (asyncio.Handle, "_run"), (asyncio.Handle, "__init__")],
+)
+def test_asyncio_patched_and_mended_again(monkeypatch, owner, name):
+    original = getattr(owner, name)
+    called = []
+
+    def patched(self, *args, **kwargs):
+        called.append(self)
+        return original(self, *args, **kwargs)
+
+    async def main():
+        found = [await wakes_with_ours()]
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, patched)
+            found.append(await wakes_with_ours())
+        found.append(await wakes_with_ours())
+        return found
+
+    assert run(main()) == [True, False, True]
+    assert called
+
+
+def test_another_class_of_handles(monkeypatch):
+    class Handle(asyncio.Handle):
+        __slots__ = ()
+
+    async def main():
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.events, "Handle", Handle)
+            event = aiofastlock.Event()
+            task = await park(event.wait())
+            event.set()
+            handle = asyncio.get_running_loop().last_handle
+            assert type(handle) is Handle
+            assert await task is True
+        return await wakes_with_ours()
+
+    assert run(main()) is True
+
+
+def test_two_kinds_of_loops_in_turn():
+    class Loop(Watched):
+        def call_soon(self, *args, **kwargs):
+            return super().call_soon(*args, **kwargs)
+
+    for _ in range(3):
+        assert run(wakes_with_ours()) is True
+        assert run(wakes_with_ours(), Loop) is False
+
+
+def test_a_future_with_more_callbacks_calls_them_all_in_order(Event):
+    async def main():
+        event = Event()
+        calls = []
+
+        async def wait():
+            await event.wait()
+            calls.append("task")
+
+        task = await park(wait())
+        (future,) = event._waiters
+        future.add_done_callback(lambda future: calls.append(future.result()))
+        event.set()
+        await task
+        return calls
+
+    assert run(main()) == ["task", True]
+
+
+def test_a_callback_added_after_the_wake_up(Event):
+    async def main():
+        event = Event()
+        calls = []
+
+        async def wait():
+            await event.wait()
+            calls.append("task")
+
+        task = await park(wait())
+        (future,) = event._waiters
+        event.set()
+        future.add_done_callback(lambda _future: calls.append("later"))
+        await task
+        await asyncio.sleep(0)
+        return calls
+
+    assert run(main()) == ["task", "later"]
+
+
+def test_a_callback_taken_away(Event):
+    async def main():
+        event = Event()
+        task = await park(event.wait())
+        (future,) = event._waiters
+        ((callback, _context),) = future._callbacks
+        assert future.remove_done_callback(callback) == 1
+        event.set()
+        await asyncio.sleep(0)
+        assert future.result() is True
+        assert not task.done()
+        asyncio.get_running_loop().call_soon(callback, future)
+        assert await task is True
+
+    run(main())
+
+
+def test_order_among_other_callbacks(Semaphore):
+    async def main():
+        loop = asyncio.get_running_loop()
+        semaphore = Semaphore(0)
+        order = []
+
+        async def wait(number):
+            await semaphore.acquire()
+            order.append(number)
+
+        tasks = [await park(wait(number)) for number in range(3)]
+        for number in range(3):
+            loop.call_soon(order.append, f"before {number}")
+            semaphore.release()
+        loop.call_soon(order.append, "after")
+        await asyncio.gather(*tasks)
+        return order
+
+    assert run(main()) == ["before 0", 0, "before 1", 1, "before 2", 2, "after"]
+
+
+def test_the_tasks_context(Event):
+    variable = contextvars.ContextVar("variable", default="the loop's")
+
+    async def main():
+        event = Event()
+        seen = []
+
+        async def wait(value):
+            variable.set(value)
+            await event.wait()
+            seen.append(variable.get())
+            variable.set("changed")
+
+        tasks = [await park(wait(value)) for value in ("one", "two")]
+        event.set()
+        seen.append(variable.get())
+        await asyncio.gather(*tasks)
+        return [*seen, variable.get()]
+
+    assert run(main()) == ["the loop's", "one", "two", "the loop's"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_loop_goes_through(Event, error):
+    async def main():
+        event = Event()
+
+        async def wait():
+            await event.wait()
+            raise error("from the task")
+
+        task = await park(wait())
+        event.set()
+        await task
+
+    with pytest.raises(error, match="from the task"):
+        run(main())
+
+
+def test_what_a_callback_raises_is_the_loops(Event):
+    def fail(_future):
+        raise ZeroDivisionError("from the callback")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        reports = []
+        loop.set_exception_handler(lambda _loop, report: reports.append(report))
+        event = Event()
+        task = await park(event.wait())
+        (future,) = event._waiters
+        ((callback, context),) = future._callbacks
+        future.remove_done_callback(callback)
+        future.add_done_callback(fail, context=context)
+        event.set()
+        loop.call_soon(callback, future)
+        assert await task is True
+        return reports
+
+    (report,) = run(main())
+    assert report["message"].startswith("Exception in callback ")
+    assert "fail" in report["message"]
+    assert isinstance(report["exception"], ZeroDivisionError)
+    assert report["exception"].__traceback__ is not None
+    assert isinstance(report["handle"], asyncio.Handle)
+    assert set(report) == {"message", "exception", "handle"}
+
+
+def test_a_context_that_is_entered_already(Event, caplog):
+    here = contextvars.copy_context()
+
+    async def main():
+        event = Event()
+        task = await park(event.wait())
+        (future,) = event._waiters
+        ((callback, _context),) = future._callbacks
+        future.remove_done_callback(callback)
+        future.add_done_callback(callback, context=here)
+        event.set()
+        asyncio.get_running_loop().call_soon(callback, future)
+        assert await task is True
+
+    here.run(run, main())
+    assert "cannot enter context" in caplog.text
+    assert "Exception in callback" in caplog.text
+
+
+def test_a_closed_loop(Event):
+    """Nobody can be woken on it; that is said, and the event can still be used elsewhere."""
+    loop = asyncio.new_event_loop()
+    event = Event()
+
+    async def wait():
+        await event.wait()
+
+    waiting = wait()
+    task = loop.create_task(waiting)
+    loop.run_until_complete(asyncio.sleep(0))
+    (future,) = event._waiters
+    loop.close()
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        future.set_result(True) if event.is_set() else event.set()
+    task._log_destroy_pending = False
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        waiting.throw(RuntimeError("Event loop is closed"))
+
+
+def test_a_loop_that_is_dropped_with_a_wake_up_in_it():
+    """The handle, the task and the loop are a cycle, which the collector finds."""
+    loop = asyncio.new_event_loop()
+    loop.set_debug(False)
+    event = aiofastlock.Event()
+    task = loop.create_task(event.wait())
+    loop.run_until_complete(asyncio.sleep(0))
+    event.set()
+    assert is_ours(loop._ready[-1])
+    task._log_destroy_pending = False
+    gone = weakref.ref(task)
+    loop._selector.close()
+    loop._ssock.close()
+    loop._csock.close()
+    loop._closed = True  # so that the loop does not warn of it
+    del task, event, loop
+    gc.collect()
+    assert gone() is None
+
+
+def test_no_more_of_the_task_is_kept_than_asyncio_keeps(Event):
+    async def main():
+        event = Event()
+
+        async def wait():
+            await event.wait()
+
+        task = await park(wait())
+        event.set()
+        await task
+        gone = weakref.ref(task)
+        del task
+        await asyncio.sleep(0)
+        return gone()
+
+    assert run(main()) is None
