@@ -51,15 +51,6 @@ def cost(nanoseconds: float | None) -> str:
     return f"{nanoseconds:,.1f}" if nanoseconds < 100 else f"{nanoseconds:,.0f}"
 
 
-def plain(value: Any) -> str:
-    """Return a cell for a value of whatever type a row has."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {plain(inner)}" for name, inner in value.items())
-    if isinstance(value, list):
-        return " to ".join(map(plain, value))
-    return f"{value:,.4g}" if isinstance(value, float) else str(value)
-
-
 def unique(rows: Iterable[dict[str, Any]], key: str) -> list[Any]:
     """Return the values that rows have for a key, in their order."""
     return list(dict.fromkeys(row[key] for row in rows))
@@ -210,8 +201,25 @@ def memory(found: dict[str, Any]) -> str:
 
 
 def programs(found: dict[str, Any]) -> str:
-    keys = list(dict.fromkeys(key for row in found["rows"] for key in row))
-    return table(keys, [[plain(row.get(key, "-")) for key in keys] for row in found["rows"]])
+    cells = [
+        [
+            row["program"],
+            cost(row["asyncio"]),
+            cost(row["aiofastlock"]),
+            change(row),
+            change(row["itself"]),
+            ", ".join(f"{number:g} {use}" for use, number in row["uses"].items()),
+        ]
+        for row in found["rows"]
+    ]
+    units = unique(found["rows"], "unit")
+    head = [f"{', '.join(units)}", "asyncio", "aiofastlock", "change", "asyncio itself", "uses"]
+    return table(head, cells)
+
+
+def change(row: dict[str, Any]) -> str:
+    low, high = row["spread"]
+    return f"{row['change']:.3f} ({low:.3f} to {high:.3f})"
 
 
 TABLES: dict[str, Callable[[], str]] = {

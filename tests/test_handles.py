@@ -441,3 +441,27 @@ def test_no_more_of_the_task_is_kept_than_asyncio_keeps(Event):
         return gone()
 
     assert run(main()) is None
+
+
+def test_what_a_barrier_calls_soon_is_called_in_its_turn(OurBarrier):
+    """When the last has left, those that were blocked are let in by a callback."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        barrier = OurBarrier(2)
+        order = []
+
+        async def wait(name):
+            index = await barrier.wait()
+            order.append((name, index))
+            loop.call_soon(order.append, f"after {name}")
+
+        tasks = [asyncio.create_task(wait(name)) for name in "abcd"]
+        await asyncio.gather(*tasks)
+        await asyncio.sleep(0)
+        return order
+
+    # b comes last and leaves at once; c and d come before a has left.
+    assert run(main()) == [
+        ("b", 1), ("a", 0), "after b", "after a", ("c", 0), ("d", 1), "after c", "after d",
+    ]  # fmt: skip

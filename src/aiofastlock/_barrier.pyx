@@ -19,6 +19,7 @@ from aiofastlock._lock cimport (
     PASSED,
     ParkingLot,
     Waiter,
+    call_later,
     finish_public_class,
     is_closed,
     is_own,
@@ -147,7 +148,7 @@ leave; a barrier whose loop is closed binds itself to the next.
         if not self.woken and (self.state == DRAINING or self.state == RESETTING):
             self.state = FILLING
             if self.parked is not NULL and not is_closed(self._loop):
-                self._loop.call_soon(self._refill)
+                call_later(self, refill)
                 self.refilling = True
         return 0
 
@@ -268,3 +269,4 @@ leave; a barrier whose loop is closed binds itself to the next.
 
 
 finish_public_class(<PyTypeObject*> Barrier, "aiofastlock.Barrier")
+cdef object refill = Barrier._refill

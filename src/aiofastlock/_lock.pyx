@@ -56,6 +56,7 @@ cdef extern from "_loop.h":
     object new_future(object loop)
     int set_blocking(object future) except -1
     bint set_result(object future, object result) except -1
+    int call_soon(object loop, object callback, object argument) except -1
 
 cdef extern from *:
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*, PyObject*) except -1
@@ -258,6 +259,11 @@ cdef int bind(ParkingLot lot, object loop) except -1:
     if closed:
         let_go(lot)
     return 0
+
+
+cdef int call_later(ParkingLot lot, object callback) except -1:
+    """Have the loop call callback(lot) in its next iteration."""
+    return call_soon(lot._loop, callback, lot)
 
 
 cdef int let_go(ParkingLot lot) except -1:

@@ -44,6 +44,7 @@ static int judge_loop(PyObject *loop)
     return last.is_asyncios;
 }
 
+/* 1 or 0, or -1 with an exception. */
 static inline int is_asyncios(PyObject *loop)
 {
 #ifdef Py_GIL_DISABLED /* other threads have other loops */
@@ -166,7 +167,7 @@ static int set_pending(PyObject *future, PyObject *result)
 typedef struct {
     PyObject_HEAD
     PyObject *callback;
-    PyObject *future;
+    PyObject *argument; /* the future */
     PyObject *context;
     PyObject *cancelled;
 } Handle;
@@ -179,7 +180,7 @@ static Handle *spare_handles[MOST_SPARE_HANDLES];
 static int number_of_spare_handles = 0;
 
 /* It counts as cancelled until it is said that it is not. */
-static Handle *new_handle(PyObject *callback, PyObject *future, PyObject *context)
+static Handle *new_handle(PyObject *callback, PyObject *argument, PyObject *context)
 {
     Handle *self;
     if (number_of_spare_handles > 0) {
@@ -190,7 +191,7 @@ static Handle *new_handle(PyObject *callback, PyObject *future, PyObject *contex
     }
     if (self != NULL) {
         self->callback = Py_NewRef(callback);
-        self->future = Py_NewRef(future);
+        self->argument = Py_NewRef(argument);
         self->context = Py_NewRef(context);
         self->cancelled = Py_NewRef(Py_True);
         PyObject_GC_Track(self);
@@ -202,7 +203,7 @@ static void handle_dealloc(Handle *self)
 {
     PyObject_GC_UnTrack(self);
     Py_DECREF(self->callback);
-    Py_DECREF(self->future);
+    Py_DECREF(self->argument);
     Py_DECREF(self->context);
     Py_DECREF(self->cancelled);
     if (number_of_spare_handles < MOST_SPARE_HANDLES) {
@@ -216,17 +217,17 @@ static void handle_dealloc(Handle *self)
 static int handle_traverse(Handle *self, visitproc visit, void *arg)
 {
     Py_VISIT(self->callback);
-    Py_VISIT(self->future);
+    Py_VISIT(self->argument);
     Py_VISIT(self->context);
     return 0;
 }
 
-/* context.run(callback, future), and what goes wrong is the loop's, as in asyncio.Handle._run() */
+/* context.run(callback, argument), and what goes wrong is the loop's, as in asyncio.Handle._run() */
 static PyObject *handle_run(Handle *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *result = NULL;
     if (PyContext_Enter(self->context) == 0) {
-        result = PyObject_CallOneArg(self->callback, self->future);
+        result = PyObject_CallOneArg(self->callback, self->argument);
         if (PyContext_Exit(self->context) < 0) {
             Py_CLEAR(result);
         }
@@ -239,7 +240,7 @@ static PyObject *handle_run(Handle *self, PyObject *Py_UNUSED(ignored))
         if (traceback != NULL) {
             PyException_SetTraceback(error, traceback);
         }
-        result = PyObject_CallFunctionObjArgs(report, self->callback, self->future, self->context,
+        result = PyObject_CallFunctionObjArgs(report, self->callback, self->argument, self->context,
                                               error, NULL);
         Py_DECREF(type);
         Py_DECREF(error);
@@ -250,7 +251,7 @@ static PyObject *handle_run(Handle *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *handle_args(Handle *self, void *Py_UNUSED(closure))
 {
-    return PyTuple_Pack(1, self->future);
+    return PyTuple_Pack(1, self->argument);
 }
 
 /* What a loop uses, and in debug mode, if that is turned on meanwhile. */
@@ -277,6 +278,49 @@ static PyTypeObject our_handle_type = {
         {NULL},
     },
 };
+
+static Handle *append_handle(PyObject *ready, PyObject *callback, PyObject *argument,
+                             PyObject *context)
+{
+    Handle *handle = new_handle(callback, argument, context);
+    if (handle != NULL) {
+        PyObject *args[] = {ready, (PyObject *)handle};
+        PyObject *none = PyObject_Vectorcall(deque_append, args, 2, NULL);
+        if (none == NULL) {
+            Py_CLEAR(handle);
+        } else {
+            Py_DECREF(none);
+        }
+    }
+    return handle;
+}
+
+static inline void let_run(Handle *handle)
+{
+    Py_SETREF(handle->cancelled, Py_NewRef(Py_False));
+}
+
+/* loop.call_soon(callback, argument) */
+static inline int call_soon(PyObject *loop, PyObject *callback, PyObject *argument)
+{
+    PyObject *ready = ready_handles(loop), *done = NULL;
+    if (ready != NULL && Py_IS_TYPE(ready, deque_type)) {
+        PyObject *context = PyContext_CopyCurrent();
+        if (context != NULL) {
+            Handle *handle = append_handle(ready, callback, argument, context);
+            Py_DECREF(context);
+            if (handle != NULL) {
+                let_run(handle);
+                done = (PyObject *)handle;
+            }
+        }
+    } else if (ready != NULL) {
+        done = PyObject_CallMethodObjArgs(loop, names.call_soon, callback, argument, NULL);
+    }
+    Py_XDECREF(ready);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
 
 /* The one (callback, context) of a future; None if it has none, or several. */
 static PyObject *only_callback(PyObject *future)
@@ -308,16 +352,10 @@ static int set_through_handle(PyObject *future, PyObject *result)
     if (only == NULL) {
         goto done;
     }
-    handle = new_handle(PyTuple_GET_ITEM(only, 0), future, PyTuple_GET_ITEM(only, 1));
+    handle = append_handle(ready, PyTuple_GET_ITEM(only, 0), future, PyTuple_GET_ITEM(only, 1));
     if (handle == NULL) {
         goto done;
     }
-    PyObject *append[] = {ready, (PyObject *)handle};
-    PyObject *none = PyObject_Vectorcall(deque_append, append, 2, NULL);
-    if (none == NULL) {
-        goto done;
-    }
-    Py_DECREF(none);
     /* The collector may have run until here, but not from here on. Either the future has its callback
        still, and is set now; or others have set it, or have taken its callback away. */
     PyObject *remove[] = {future, handle->callback};
@@ -327,7 +365,7 @@ static int set_through_handle(PyObject *future, PyObject *result)
     }
     outcome = set_pending(future, result);
     if (outcome == 1 && PyObject_IsTrue(number)) {
-        Py_SETREF(handle->cancelled, Py_NewRef(Py_False));
+        let_run(handle);
     }
 done:
     Py_XDECREF(loop);

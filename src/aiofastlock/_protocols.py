@@ -216,14 +216,11 @@ def is_written_in(module: ModuleType, owner: type, names: Iterable[str]) -> bool
 
 
 def report(
-    callback: Callable[[Future[Any]], object],
-    future: Future[Any],
-    context: Context,
-    error: BaseException,
+    callback: Callable[[Any], object], argument: Any, context: Context, error: BaseException
 ) -> None:
     """Tell a loop's exception handler what a callback raised, as an asyncio.Handle does."""
-    loop = future.get_loop()
-    handle = Handle(callback, (future,), loop, context)
-    source = format_helpers._format_callback_source(callback, (future,))
+    loop = argument._loop
+    handle = Handle(callback, (argument,), loop, context)
+    source = format_helpers._format_callback_source(callback, (argument,))
     message = f"Exception in callback {source}"
     loop.call_exception_handler({"message": message, "exception": error, "handle": handle})
