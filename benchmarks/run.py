@@ -32,7 +32,7 @@ QUICK = {
     "growth": ["--rounds", "1", "--most", "10000"],
     "programs": ["--quick"],
 }
-PYPERF = ["--processes", "4"]
+PYPERF = ["--processes", "2", "--values", "5"]
 QUICK_PYPERF = ["--debug-single-value", "--primitive", "Lock"]
 
 

@@ -149,14 +149,6 @@ class Model:
         return extra, waiting, self.state == "broken", count
 
 
-class CountingLoop(Clockwork):
-    iteration = 0
-
-    def _run_once(self):
-        self.iteration += 1
-        super()._run_once()
-
-
 def is_cancelled(futures):
     return any(future.cancelled() for future in futures)
 
@@ -406,7 +398,7 @@ def trace(barrier_class, parties, program):
                 hand.coroutine.close()
         return driver.trace
 
-    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+    with asyncio.Runner(loop_factory=Clockwork) as runner:
         return runner.run(main())
 
 

@@ -3,9 +3,12 @@
 import asyncio
 import contextvars
 import gc
+import subprocess
+import sys
 import weakref
 
 import pytest
+from test_schedules import Clockwork
 
 import aiofastlock
 
@@ -465,3 +468,136 @@ def test_what_a_barrier_calls_soon_is_called_in_its_turn(OurBarrier):
     assert run(main()) == [
         ("b", 1), ("a", 0), "after b", "after a", ("c", 0), ("d", 1), "after c", "after d",
     ]  # fmt: skip
+
+
+def test_the_loop_of_the_random_schedules_takes_handles_of_ours():
+    assert run(wakes_with_ours(), Clockwork) is True
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 15), reason="3.15 wants a true context")
+def test_a_context_that_is_none_of_pythons(Event):
+    class Context:
+        def run(self, function, *args):
+            return function(*args)
+
+    async def main():
+        event = Event()
+        task = asyncio.get_running_loop().create_task(event.wait(), context=Context())
+        await asyncio.sleep(0)
+        event.set()
+        assert await asyncio.wait_for(task, 5) is True
+
+    run(main())
+
+
+def test_a_callback_with_no_context(Event):
+    async def main():
+        event = Event()
+        awaitable = event.wait()
+        future = awaitable.send(None)
+        future._asyncio_future_blocking = False
+        ended = []
+
+        def wake(_future):
+            try:
+                awaitable.send(None)
+            except StopIteration as stop:
+                ended.append(stop.value)
+
+        future.add_done_callback(wake, context=None)
+        event.set()
+        await asyncio.sleep(0)
+        assert ended == [True]
+
+    run(main())
+
+
+def test_what_is_reported_while_debug_mode_is_turned_on(Event, caplog):
+    """The loop's own report looks at the handle that is running."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        event = Event()
+
+        async def wait():
+            await event.wait()
+            loop.call_exception_handler({"message": "something went wrong"})
+
+        task = await park(wait())
+        event.set()
+        loop.set_debug(True)
+        await task
+        loop.set_debug(False)
+
+    run(main())
+    assert "something went wrong" in caplog.text
+    assert "Exception in default exception handler" not in caplog.text
+
+
+def test_the_exception_is_being_handled_while_it_is_reported(Event):
+    def fail(_future):
+        raise ZeroDivisionError
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        handled = []
+        loop.set_exception_handler(lambda _loop, _report: handled.append(sys.exc_info()[0]))
+        event = Event()
+        awaitable = event.wait()
+        future = awaitable.send(None)
+        future._asyncio_future_blocking = False
+        future.add_done_callback(fail)
+        event.set()
+        await asyncio.sleep(0)
+        awaitable.close()
+        assert handled == [ZeroDivisionError]
+        assert sys.exc_info() == (None, None, None)
+
+    run(main())
+
+
+def test_a_class_of_handles_that_is_there_before_ours_is_imported():
+    code = """if True:
+        import asyncio
+        ran = []
+        class Handle(asyncio.Handle):
+            def _run(self):
+                ran.append(self._callback)
+                super()._run()
+        asyncio.events.Handle = Handle
+        import aiofastlock
+        async def main():
+            event = aiofastlock.Event()
+            task = asyncio.create_task(event.wait())
+            await asyncio.sleep(0)
+            event.set()
+            del ran[:]
+            await task
+            assert any(getattr(callback, "__self__", None) is task for callback in ran), ran
+        asyncio.run(main())
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=50)
+
+
+def test_a_wake_up_at_the_end_of_the_stack_is_not_lost():
+    """Wherever the recursion limit stops set(), a later set() wakes those that wait."""
+
+    def at_depth(depth, function):
+        return function() if depth == 0 else at_depth(depth - 1, function)
+
+    async def main():
+        failed = 0
+        limit = sys.getrecursionlimit()
+        for depth in range(limit - 150, limit):
+            event = aiofastlock.Event()
+            task = await park(event.wait())
+            try:
+                at_depth(depth, event.set)
+            except RecursionError:
+                failed += 1
+                event.clear()
+                event.set()
+            assert await asyncio.wait_for(task, 5) is True
+        assert 0 < failed < 150
+
+    run(main())

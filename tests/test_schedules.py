@@ -10,6 +10,7 @@ a trace repeats exactly.
 
 import asyncio
 import contextlib
+import selectors
 import sys
 from types import SimpleNamespace
 
@@ -27,12 +28,16 @@ class Stuck(BaseException):
 
 
 class Clockwork(asyncio.SelectorEventLoop):
-    """A loop whose time stands still while anything can run, and then jumps to the next timer."""
+    """A loop whose time stands still while anything can run, and then jumps to the next timer.
+
+    Its methods that wake tasks are asyncio's, so that ours do there as in any other loop.
+    """
 
     now = 0.0
+    iteration = 0
 
     def __init__(self):
-        super().__init__()
+        super().__init__(Standstill(self))
         self.made = []
 
     def time(self):
@@ -42,13 +47,20 @@ class Clockwork(asyncio.SelectorEventLoop):
         self.made.append(super().create_task(*arguments, **keywords))
         return self.made[-1]
 
-    def _run_once(self):
-        if not self._ready:
-            timers = [handle.when() for handle in self._scheduled if not handle.cancelled()]
-            if not timers:
-                raise Stuck
-            self.now = max(self.now, min(timers))
-        super()._run_once()
+
+class Standstill(selectors.DefaultSelector):
+    """What a loop asks in each iteration, and what jumps instead of waiting."""
+
+    def __init__(self, loop):
+        super().__init__()
+        self.loop = loop
+
+    def select(self, timeout=None):
+        if timeout is None:
+            raise Stuck
+        self.loop.iteration += 1
+        self.loop.now += timeout
+        return super().select(0)
 
 
 # ---- Carrying out a program ----

@@ -51,8 +51,8 @@ cdef extern from "_lock.h":
     void set_am_send(PyTypeObject*, sendfunc)
 
 cdef extern from "_loop.h":
-    int learn_asyncio(object events, object future, object deque, object error, object judge,
-                      object report) except -1
+    int learn_asyncio(object events, object handle, object future, object deque, object error,
+                      object judge, object report) except -1
     object new_future(object loop)
     int set_blocking(object future) except -1
     bint set_result(object future, object result) except -1
@@ -65,7 +65,7 @@ cdef extern from *:
 
 cdef object get_running_loop = asyncio._get_running_loop  # typed: using it looks nothing up
 make_spare_stop()
-learn_asyncio(asyncio.events, asyncio.Future, deque, asyncio.InvalidStateError,
+learn_asyncio(asyncio.events, asyncio.Handle, asyncio.Future, deque, asyncio.InvalidStateError,
               _protocols.is_asyncios_loop, _protocols.report)
 
 # What an awaitable is called, by Call: it can outlive its lot.
@@ -212,12 +212,14 @@ cdef inline void settle(ParkingLot lot, Waiter waiter, State state) noexcept:
 
 
 cdef int unwake(ParkingLot lot, Waiter waiter, object future) except -1:
-    """set_result() raised: if the future is not done, it is as if it had never been tried."""
-    cdef bint done = future.done()
-    if not done and waiter.state == WOKEN:
+    """set_result() raised: unless the future is done, it is as if it had never been tried."""
+    if waiter.state == WOKEN:
         waiter.state = PARKED
         lot.woken -= 1
         lot.parked = <PyObject*> waiter
+    cdef bint done = future.done()  # may raise as well, where the stack is at its end
+    if done:
+        settle(lot, waiter, WOKEN)
     return 0
 
 

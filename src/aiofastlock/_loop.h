@@ -16,7 +16,8 @@ static struct { /* interned */
 
    Whether the methods of a loop's class are asyncio's, `judge` says, in Python. It is asked again
    when the class or asyncio.Handle has changed, and so has another version tag (or 0, until an
-   attribute is looked up). What a loop has for itself is looked at each time. */
+   attribute is looked up). A loop's own attributes are looked at each time: whether it has another
+   call_soon() or create_future(), and is in debug mode, or closed. */
 
 static PyObject *judge = NULL;
 static PyTypeObject *handle_type = NULL; /* asyncio.Handle */
@@ -32,14 +33,16 @@ static struct { /* the class that was looked at last */
 static int judge_loop(PyObject *loop)
 {
     PyTypeObject *type = Py_TYPE(loop);
+    /* As they are before it is looked at: what changes meanwhile is looked at again next time. */
+    unsigned int tag = type->tp_version_tag, handle_tag = handle_type->tp_version_tag;
     PyObject *verdict = PyObject_CallOneArg(judge, (PyObject *)type);
     if (verdict == NULL) {
         return -1;
     }
     last.type = type;
-    last.tag = type->tp_version_tag;
-    last.handle_tag = handle_type->tp_version_tag;
-    last.is_asyncios = verdict == Py_True && last.tag != 0 && last.handle_tag != 0;
+    last.tag = tag;
+    last.handle_tag = handle_tag;
+    last.is_asyncios = verdict == Py_True && tag != 0 && handle_tag != 0;
     Py_DECREF(verdict);
     return last.is_asyncios;
 }
@@ -48,6 +51,8 @@ static int judge_loop(PyObject *loop)
 static inline int is_asyncios(PyObject *loop)
 {
 #ifdef Py_GIL_DISABLED /* other threads have other loops */
+    (void)loop;
+    (void)judge_loop;
     return 0;
 #else
     PyTypeObject *type = Py_TYPE(loop);
@@ -80,10 +85,10 @@ static PyObject *ready_handles(PyObject *loop)
         && own_attribute(attributes, names.closed) == Py_False) {
         ready = own_attribute(attributes, names.ready);
     }
-    if (ready == NULL) {
+    if (ready == NULL && !PyErr_Occurred()) {
         ready = Py_None;
     }
-    Py_INCREF(ready);
+    Py_XINCREF(ready);
     Py_DECREF(attributes);
     return ready;
 }
@@ -112,6 +117,9 @@ static PyObject *new_future(PyObject *loop)
         }
         asyncios = own_attribute(attributes, names.create_future) == NULL;
         Py_DECREF(attributes);
+        if (PyErr_Occurred()) {
+            return NULL;
+        }
     }
     if (asyncios <= 0) {
         return asyncios < 0 ? NULL : PyObject_CallMethodNoArgs(loop, names.create_future);
@@ -158,11 +166,11 @@ static int set_pending(PyObject *future, PyObject *result)
 
 /* ---- Handles ----
 
-   A future that is set says loop.call_soon(callback, future, context=context). In asyncio's own loop
+   A future that is set calls loop.call_soon(callback, future, context=context). In asyncio's own loop
    that is five calls of Python functions, which make a handle and append it to loop._ready; and its
-   _run() is one more: a quarter of a hand-off in all. So a future that has only its task's callback
-   is set when it has none, and its callback goes into loop._ready in a handle of C. The future, the
-   callback, the context and the order are the same. */
+   _run() is one more: a quarter of a hand-off in all. So a future that has one callback, its task's as
+   a rule, is set when it has none, and the callback goes into loop._ready in a handle of C. The
+   future, the callback, the context and the order are the same. */
 
 typedef struct {
     PyObject_HEAD
@@ -199,9 +207,10 @@ static Handle *new_handle(PyObject *callback, PyObject *argument, PyObject *cont
     return self;
 }
 
-static void handle_dealloc(Handle *self)
+static void handle_dealloc(PyObject *op)
 {
-    PyObject_GC_UnTrack(self);
+    Handle *self = (Handle *)op;
+    PyObject_GC_UnTrack(op);
     Py_DECREF(self->callback);
     Py_DECREF(self->argument);
     Py_DECREF(self->context);
@@ -214,17 +223,20 @@ static void handle_dealloc(Handle *self)
 }
 
 /* No tp_clear: any cycle that a handle is in goes through the loop and a deque. */
-static int handle_traverse(Handle *self, visitproc visit, void *arg)
+static int handle_traverse(PyObject *op, visitproc visit, void *arg)
 {
+    Handle *self = (Handle *)op;
     Py_VISIT(self->callback);
     Py_VISIT(self->argument);
     Py_VISIT(self->context);
     return 0;
 }
 
-/* context.run(callback, argument), and what goes wrong is the loop's, as in asyncio.Handle._run() */
-static PyObject *handle_run(Handle *self, PyObject *Py_UNUSED(ignored))
+/* context.run(callback, argument); what goes wrong is told to the loop's exception handler, which finds
+   it as the exception that is being handled, too. */
+static PyObject *handle_run(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
+    Handle *self = (Handle *)op;
     PyObject *result = NULL;
     if (PyContext_Enter(self->context) == 0) {
         result = PyObject_CallOneArg(self->callback, self->argument);
@@ -234,49 +246,67 @@ static PyObject *handle_run(Handle *self, PyObject *Py_UNUSED(ignored))
     }
     if (result == NULL && !PyErr_ExceptionMatches(PyExc_SystemExit)
         && !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
-        PyObject *type, *error, *traceback;
+        PyObject *type, *error, *traceback, *handled = PyErr_GetHandledException();
         PyErr_Fetch(&type, &error, &traceback);
         PyErr_NormalizeException(&type, &error, &traceback);
         if (traceback != NULL) {
             PyException_SetTraceback(error, traceback);
         }
+        PyErr_SetHandledException(error);
         result = PyObject_CallFunctionObjArgs(report, self->callback, self->argument, self->context,
                                               error, NULL);
+        PyErr_SetHandledException(handled);
+        Py_XDECREF(handled);
         Py_DECREF(type);
         Py_DECREF(error);
         Py_XDECREF(traceback);
     }
-    return result;
+    if (result == NULL) {
+        return NULL;
+    }
+    Py_DECREF(result);
+    Py_RETURN_NONE;
 }
 
-static PyObject *handle_args(Handle *self, void *Py_UNUSED(closure))
+static PyObject *handle_args(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyTuple_Pack(1, self->argument);
+    return PyTuple_Pack(1, ((Handle *)self)->argument);
 }
 
-/* What a loop uses, and in debug mode, if that is turned on meanwhile. */
+static PyObject *handle_source_traceback(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    Py_RETURN_NONE;
+}
+
+/* What a loop uses, also in debug mode, if that is turned on before the handle is run. */
+static PyMethodDef handle_methods[] = {
+    {"_run", handle_run, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef handle_members[] = { /* which the interpreter reads as fast as __slots__ */
+    {"_cancelled", T_OBJECT_EX, offsetof(Handle, cancelled), READONLY, NULL},
+    {"_callback", T_OBJECT_EX, offsetof(Handle, callback), READONLY, NULL},
+    {"_context", T_OBJECT_EX, offsetof(Handle, context), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef handle_getsets[] = {
+    {"_args", handle_args, NULL, NULL, NULL},
+    {"_source_traceback", handle_source_traceback, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyTypeObject our_handle_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "aiofastlock._lock.Handle",
     .tp_basicsize = sizeof(Handle),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_dealloc = (destructor)handle_dealloc,
-    .tp_traverse = (traverseproc)handle_traverse,
-    .tp_methods = (PyMethodDef[]){
-        {"_run", (PyCFunction)handle_run, METH_NOARGS, NULL},
-        {NULL},
-    },
-    .tp_members = (PyMemberDef[]){
-        /* of the type that the interpreter reads as fast as a slot of a Python class */
-        {"_cancelled", T_OBJECT_EX, offsetof(Handle, cancelled), READONLY, NULL},
-        {"_callback", T_OBJECT_EX, offsetof(Handle, callback), READONLY, NULL},
-        {"_context", T_OBJECT_EX, offsetof(Handle, context), READONLY, NULL},
-        {NULL},
-    },
-    .tp_getset = (PyGetSetDef[]){
-        {"_args", (getter)handle_args, NULL, NULL, NULL},
-        {NULL},
-    },
+    .tp_dealloc = handle_dealloc,
+    .tp_traverse = handle_traverse,
+    .tp_methods = handle_methods,
+    .tp_members = handle_members,
+    .tp_getset = handle_getsets,
 };
 
 static Handle *append_handle(PyObject *ready, PyObject *callback, PyObject *argument,
@@ -322,15 +352,20 @@ static inline int call_soon(PyObject *loop, PyObject *callback, PyObject *argume
     return done == NULL ? -1 : 0;
 }
 
-/* The one (callback, context) of a future; None if it has none, or several. */
+/* The one (callback, context) of a future; None if it has none, or several, or a context that only an
+   asyncio.Handle knows what to do with. */
 static PyObject *only_callback(PyObject *future)
 {
     PyObject *list = callbacks->get(future, callbacks->closure);
     if (list == NULL) {
         return NULL;
     }
-    int one = PyList_CheckExact(list) && PyList_GET_SIZE(list) == 1;
-    PyObject *only = Py_NewRef(one ? PyList_GET_ITEM(list, 0) : Py_None);
+    PyObject *only = Py_None;
+    if (PyList_CheckExact(list) && PyList_GET_SIZE(list) == 1
+        && PyContext_CheckExact(PyTuple_GET_ITEM(PyList_GET_ITEM(list, 0), 1))) {
+        only = PyList_GET_ITEM(list, 0);
+    }
+    Py_INCREF(only);
     Py_DECREF(list);
     return only;
 }
@@ -356,10 +391,11 @@ static int set_through_handle(PyObject *future, PyObject *result)
     if (handle == NULL) {
         goto done;
     }
-    /* The collector may have run until here, but not from here on. Either the future has its callback
-       still, and is set now; or others have set it, or have taken its callback away. */
-    PyObject *remove[] = {future, handle->callback};
-    number = PyObject_Vectorcall(remove_done_callback_method, remove, 2, NULL);
+    /* Until here the collector may have run, and any code. From here on none does while the future is
+       pending: it has its callback still, and is set now; or others have set it, or have taken its
+       callback away, and then the handle stays cancelled. */
+    PyObject *arguments[2] = {future, handle->callback};
+    number = PyObject_Vectorcall(remove_done_callback_method, arguments, 2, NULL);
     if (number == NULL) {
         goto done;
     }
@@ -394,8 +430,8 @@ static PyGetSetDef *getset(PyTypeObject *type, const char *name)
     return ((PyGetSetDescrObject *)descriptor)->d_getset;
 }
 
-static int learn_asyncio(PyObject *events, PyObject *future, PyObject *deque, PyObject *error,
-                         PyObject *judge_of_loops, PyObject *reporter)
+static int learn_asyncio(PyObject *events, PyObject *handle, PyObject *future, PyObject *deque,
+                         PyObject *error, PyObject *judge_of_loops, PyObject *reporter)
 {
     names.blocking = PyUnicode_InternFromString("_asyncio_future_blocking");
     names.call_soon = PyUnicode_InternFromString("call_soon");
@@ -409,7 +445,7 @@ static int learn_asyncio(PyObject *events, PyObject *future, PyObject *deque, Py
     judge = Py_NewRef(judge_of_loops);
     report = Py_NewRef(reporter);
     handles_home = Py_NewRef(PyModule_GetDict(events));
-    handle_type = (PyTypeObject *)PyObject_GetAttr(events, names.handle);
+    handle_type = (PyTypeObject *)Py_NewRef(handle);
     invalid_state_error = Py_NewRef(error);
     deque_type = (PyTypeObject *)Py_NewRef(deque);
     deque_append = PyObject_GetAttrString(deque, "append");

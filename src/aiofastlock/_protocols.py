@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from asyncio import CancelledError, Handle, base_events, events, format_helpers
+from asyncio import CancelledError, Future, Handle, base_events, events, format_helpers, futures
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, overload
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future
+    from asyncio import AbstractEventLoop
     from contextvars import Context
 
 
@@ -206,6 +206,7 @@ def is_asyncios_loop(loop: Any) -> bool:
         and not any(hasattr(loop, name) for name in attributes)
         and loop.__getattribute__ is object.__getattribute__
         and is_written_in(events, Handle, ("__init__", "_run"))
+        and futures.Future is Future
     )
 
 
