@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyperf
-from implementations import IMPLEMENTATIONS, LacksError
+from implementations import IMPLEMENTATIONS, UNCONTENDED, LacksError
 
-from aiofastlock._benchmark import ROWS, Row, broadcast, hand_off, meet, notify, watched
+from aiofastlock._benchmark import ROWS, Row, broadcast, create, hand_off, meet, notify, watched
 
 LOOPS = ("asyncio", "uvloop")
 OF_THE_LOOP = (hand_off, notify, broadcast, meet)
+LASTING = (*UNCONTENDED, *OF_THE_LOOP, create)  # of which passes are only how long they go on
 PRIMITIVES = sorted({row.primitive for row in ROWS})
 
 
@@ -41,12 +42,16 @@ def new_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 def time_passes(times: int, row: Row, contestant: tuple[Any, Any], loop: str) -> float:
     """Return the seconds that so many times the row's passes take."""
     workload, primitive = contestant
+    sizes = dict(row.sizes)
+    if row.workload in LASTING:
+        sizes["passes"] *= times
+        times = 1
     total = 0
     gc.disable()
     with asyncio.Runner(debug=False, loop_factory=new_loop(loop)) as runner:
         for _ in range(times):
             gc.collect()
-            total += runner.run(watched(workload(primitive, **row.sizes)))
+            total += runner.run(watched(workload(primitive, **sizes)))
     return total / 1e9
 
 
