@@ -1,6 +1,6 @@
 """Make everything: figures of all parts on this Python, then the tables and the plots.
 
-    run.py               about 35 minutes
+    run.py               about 25 minutes
     run.py --quick       a smoke run of two minutes, whose results go to build/benchmarks
     run.py PART...       some of: counts memory ratios growth timed programs report
 
