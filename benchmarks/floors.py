@@ -12,7 +12,7 @@ from time import perf_counter_ns
 from types import ModuleType
 from typing import Any
 
-from aiofastlock._benchmark import rearrange
+from aiofastlock._benchmark import cancel_all
 
 
 def load_floor() -> ModuleType:
@@ -69,10 +69,4 @@ async def cancel_bare(_primitive: Any, passes: int, order: str = "random") -> in
 
     tasks = [asyncio.create_task(wait()) for _ in range(passes)]
     await asyncio.sleep(0)
-    rearrange(tasks, order)
-    start = perf_counter_ns()
-    for task in tasks:
-        task.cancel()
-    while not task.done():  # they end in the order in which they were cancelled
-        await asyncio.sleep(0)
-    return perf_counter_ns() - start
+    return await cancel_all(tasks, order)

@@ -225,7 +225,10 @@ def test_two_kinds_of_loops_in_turn():
         assert run(wakes_with_ours(), Loop) is False
 
 
-def test_a_future_with_more_callbacks_calls_them_all_in_order(Event):
+@pytest.mark.parametrize("late", [False, True])
+def test_a_callback_of_others_is_called_after_the_task(Event, late):
+    """Added before the wake-up, or after it."""
+
     async def main():
         event = Event()
         calls = []
@@ -236,32 +239,17 @@ def test_a_future_with_more_callbacks_calls_them_all_in_order(Event):
 
         task = await park(wait())
         (future,) = event._waiters
+        if late:
+            event.set()
         future.add_done_callback(lambda future: calls.append(future.result()))
-        event.set()
+        if not late:
+            event.set()
         await task
+        if late:
+            await asyncio.sleep(0)
         return calls
 
     assert run(main()) == ["task", True]
-
-
-def test_a_callback_added_after_the_wake_up(Event):
-    async def main():
-        event = Event()
-        calls = []
-
-        async def wait():
-            await event.wait()
-            calls.append("task")
-
-        task = await park(wait())
-        (future,) = event._waiters
-        event.set()
-        future.add_done_callback(lambda _future: calls.append("later"))
-        await task
-        await asyncio.sleep(0)
-        return calls
-
-    assert run(main()) == ["task", "later"]
 
 
 def test_a_callback_taken_away(Event):

@@ -19,7 +19,7 @@ from aiofastlock._lock cimport (
     PASSED,
     ParkingLot,
     Waiter,
-    call_later,
+    call_with_lot,
     finish_public_class,
     is_closed,
     is_own,
@@ -148,7 +148,7 @@ leave; a barrier whose loop is closed binds itself to the next.
         if not self.woken and (self.state == DRAINING or self.state == RESETTING):
             self.state = FILLING
             if self.parked is not NULL and not is_closed(self._loop):
-                call_later(self, refill)
+                call_with_lot(self, refill)
                 self.refilling = True
         return 0
 

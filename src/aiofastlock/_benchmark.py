@@ -338,6 +338,17 @@ def rearrange(tasks: list[asyncio.Task[None]], order: str) -> None:
         require(order == "FIFO", f"no such order: {order}")
 
 
+async def cancel_all(tasks: list[asyncio.Task[None]], order: str) -> int:
+    """Cancel tasks in an order, and return the nanoseconds until the last one has ended."""
+    rearrange(tasks, order)
+    start = perf_counter_ns()
+    for task in tasks:
+        task.cancel()
+    while not task.done():  # they end in the order in which they were cancelled
+        await asyncio.sleep(0)
+    return perf_counter_ns() - start
+
+
 @row("lock: cancelling one of 5,000 waiters", "Lock", seconds=1.5, passes=5_000)
 async def cancel(primitive: Any, passes: int, order: str = "random") -> int:
     lock = primitive()
@@ -351,13 +362,7 @@ async def cancel(primitive: Any, passes: int, order: str = "random") -> int:
     await lock.acquire()
     tasks = [asyncio.create_task(enter()) for _ in range(passes)]
     await asyncio.sleep(0)
-    rearrange(tasks, order)
-    start = perf_counter_ns()
-    for task in tasks:
-        task.cancel()
-    while not task.done():  # they end in the order in which they were cancelled
-        await asyncio.sleep(0)
-    elapsed = perf_counter_ns() - start
+    elapsed = await cancel_all(tasks, order)
     require(all(task.cancelled() for task in tasks), "a waiter was not cancelled")
     require(not entered, "a task entered a lock that another holds")
     lock.release()

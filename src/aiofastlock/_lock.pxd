@@ -78,7 +78,7 @@ cdef int abandon(Waiter waiter) except -1
 cdef void leave(Waiter waiter) noexcept
 cdef bint is_own(ParkingLot lot, str name) except -1
 cdef bint is_closed(object loop) except -1
-cdef int call_later(ParkingLot lot, object callback) except -1
+cdef int call_with_lot(ParkingLot lot, object callback) except -1
 cdef int let_go(ParkingLot lot) except -1
 
 

@@ -263,7 +263,7 @@ cdef int bind(ParkingLot lot, object loop) except -1:
     return 0
 
 
-cdef int call_later(ParkingLot lot, object callback) except -1:
+cdef int call_with_lot(ParkingLot lot, object callback) except -1:
     """Have the loop call callback(lot) in its next iteration."""
     return call_soon(lot._loop, callback, lot)
 

@@ -268,11 +268,6 @@ static PyObject *handle_run(PyObject *op, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-static PyObject *handle_args(PyObject *self, void *Py_UNUSED(closure))
-{
-    return PyTuple_Pack(1, ((Handle *)self)->argument);
-}
-
 static PyObject *handle_source_traceback(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
 {
     Py_RETURN_NONE;
@@ -287,12 +282,10 @@ static PyMethodDef handle_methods[] = {
 static PyMemberDef handle_members[] = { /* which the interpreter reads as fast as __slots__ */
     {"_cancelled", T_OBJECT_EX, offsetof(Handle, cancelled), READONLY, NULL},
     {"_callback", T_OBJECT_EX, offsetof(Handle, callback), READONLY, NULL},
-    {"_context", T_OBJECT_EX, offsetof(Handle, context), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyGetSetDef handle_getsets[] = {
-    {"_args", handle_args, NULL, NULL, NULL},
     {"_source_traceback", handle_source_traceback, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
