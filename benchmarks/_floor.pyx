@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=False, auto_pickle=False
+# cython: language_level=3, binding=False, auto_pickle=False, always_allow_keywords=False
 """Floors: what an `async with` or an `await` costs when under it is C that does nothing."""
 
 cimport cython

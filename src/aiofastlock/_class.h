@@ -14,6 +14,20 @@
 #define is_plain(lot) \
     (!PyType_HasFeature(Py_TYPE(lot), Py_TPFLAGS_HEAPTYPE) && !has_attributes(lot))
 
+/* Put an entry of our own in front of Cython's, which is returned. */
+typedef PyObject *(*fastcall)(PyObject *, PyObject **, Py_ssize_t, PyObject *);
+
+static inline fastcall replace_method(PyTypeObject *type, const char *name, fastcall entry)
+{
+    PyMethodDef *method = type->tp_methods;
+    while (strcmp(method->ml_name, name) != 0) {
+        method++;
+    }
+    fastcall replaced = (fastcall)(void (*)(void))method->ml_meth;
+    method->ml_meth = (PyCFunction)(void (*)(void))entry;
+    return replaced;
+}
+
 /* ---- C() with no arguments ----
 
    Made without a call of __init__, which has nothing to do then. And made of an earlier one that

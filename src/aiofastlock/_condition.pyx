@@ -157,6 +157,7 @@ itself to the next.
             return new_wait(self)
         return _protocols.wait_with_any_lock(self)
 
+    @cython.always_allow_keywords(True)
     def wait_for(self, predicate):
         """Wait until predicate() is true, and return what it gave. (asyncio's.)
 
@@ -316,7 +317,7 @@ cdef int run(Wait self, object exception) except -1:
         self.running = False
 
 
-cdef int go_on(Wait self) except -1:
+cdef inline int go_on(Wait self) except -1:
     """Go on until there is something to wait for (self.waiter.future) or nothing left to do."""
     if self.phase == UNSTARTED:
         return begin(self)
@@ -331,7 +332,7 @@ cdef int go_on(Wait self) except -1:
     return finish(self)
 
 
-cdef int begin(Wait self) except -1:
+cdef inline int begin(Wait self) except -1:
     cdef Condition condition = self.condition
     cdef Lock lock = self.lock
     self.phase = DONE

@@ -17,7 +17,7 @@
 
 static PyObject *spare_waiter = NULL;
 
-static inline PyObject *spare_or_new_waiter(PyTypeObject *type, PyObject *no_args)
+static inline PyObject *take_spare_waiter(void)
 {
 #ifndef Py_GIL_DISABLED
     PyObject *waiter = spare_waiter;
@@ -26,7 +26,7 @@ static inline PyObject *spare_or_new_waiter(PyTypeObject *type, PyObject *no_arg
         return waiter;
     }
 #endif
-    return type->tp_new(type, no_args, NULL);
+    return NULL;
 }
 
 static inline void keep_spare_waiter(PyObject *waiter)
@@ -37,6 +37,30 @@ static inline void keep_spare_waiter(PyObject *waiter)
     }
 #endif
 }
+
+/* The lot of a waiter that is new or spare is None, which needs no counting where it is immortal. */
+#if PY_VERSION_HEX >= 0x030C0000
+#define INCREF_NONE() ((void)0)
+#define DECREF_NONE() ((void)0)
+#else
+#define INCREF_NONE() Py_INCREF(Py_None)
+#define DECREF_NONE() Py_DECREF(Py_None)
+#endif
+
+#define set_lot(waiter, owner) \
+    do { \
+        Py_INCREF(owner); \
+        (waiter)->lot = (owner); \
+        DECREF_NONE(); \
+    } while (0)
+
+#define drop_lot(waiter) \
+    do { \
+        PyObject *owner_ = (PyObject *)(waiter)->lot; \
+        (waiter)->lot = (void *)Py_None; \
+        INCREF_NONE(); \
+        Py_DECREF(owner_); \
+    } while (0)
 
 /* ---- StopIteration(True), the way an await gives True through tp_iternext ----
 
@@ -75,7 +99,14 @@ static inline void set_stop_iteration_true(void)
 #endif
 }
 
-#define set_stop_iteration(value) PyErr_SetObject(PyExc_StopIteration, value)
+static void set_stop_iteration_index(Py_ssize_t index)
+{
+    PyObject *value = PyLong_FromSsize_t(index);
+    if (value != NULL) {
+        PyErr_SetObject(PyExc_StopIteration, value);
+        Py_DECREF(value);
+    }
+}
 
 /* Made at import, so that no acquire fails for want of it. */
 static inline int make_spare_stop(void)

@@ -32,7 +32,6 @@ future (costs every wait what only a cancelled one needs).
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_INCREF
 
 import asyncio
 from collections import deque
@@ -42,13 +41,19 @@ from aiofastlock._pure import lock as pure
 
 cdef extern from "_lock.h":
     ctypedef int (*sendfunc)(object, object, PyObject**) except -1
-    PyObject* spare_or_new_waiter(PyTypeObject*, object no_args) except NULL
+    PyObject* take_spare_waiter() noexcept
     object owned(PyObject*)
+    void set_lot(Waiter, ParkingLot) noexcept
+    void drop_lot(Waiter) noexcept
     void keep_spare_waiter(object)
     void set_stop_iteration_true() noexcept
-    void set_stop_iteration(object) noexcept
+    void set_stop_iteration_index(Py_ssize_t) noexcept
     int make_spare_stop() except -1
     void set_am_send(PyTypeObject*, sendfunc)
+
+cdef extern from "_class.h":
+    ctypedef object (*fastcall)(object, PyObject**, Py_ssize_t, PyObject*)
+    fastcall replace_method(PyTypeObject*, const char* name, fastcall)
 
 cdef extern from "_loop.h":
     int learn_asyncio(object events, object handle, object future, object deque, object error,
@@ -59,6 +64,10 @@ cdef extern from "_loop.h":
     int call_soon(object loop, object callback, object argument) except -1
 
 cdef extern from *:
+    PyObject* Py_True
+    PyObject* Py_None
+    PyObject* Py_NewRef(PyObject*)
+    PyObject* PyLong_FromSsize_t(Py_ssize_t) except NULL
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*, PyObject*) except -1
     bint PyCFunction_Check(object)
     PyObject* PyCFunction_GetSelf(object) except? NULL
@@ -83,12 +92,26 @@ cdef tuple QUALNAMES = (
 )
 
 
-cdef object new_waiter(ParkingLot lot, Call call):
-    cdef PyObject* waiter = spare_or_new_waiter(<PyTypeObject*> Waiter, ())
-    (<Waiter> waiter).lot = lot
+cdef inline object inline_new_waiter(ParkingLot lot, Call call):
+    cdef PyObject* waiter = take_spare_waiter()
+    if waiter is NULL:
+        return allocate_waiter(lot, call)
+    set_lot(<Waiter> waiter, lot)
     (<Waiter> waiter).state = CREATED
     (<Waiter> waiter).call = call
     return owned(waiter)
+
+
+cdef object allocate_waiter(ParkingLot lot, Call call):
+    cdef Waiter waiter = Waiter.__new__(Waiter)
+    set_lot(waiter, lot)
+    waiter.state = CREATED
+    waiter.call = call
+    return waiter
+
+
+cdef object new_waiter(ParkingLot lot, Call call):  # for the other modules
+    return inline_new_waiter(lot, call)
 
 
 # ---- The queue ----
@@ -306,12 +329,13 @@ cdef class Waiter:
     # To end an await with None costs least: NULL is returned with no exception set. Cython makes
     # that of this raise as long as it stands in __next__, outside of any try or with.
     def __next__(self):
-        if step(self) == NEXT:
+        if inline_step(self) == NEXT:
             return self.future
-        if self.call < FIRST_TO_GIVE_INDEX:
-            set_stop_iteration_true()
-        elif self.call < FIRST_TO_GIVE_NONE:
-            set_stop_iteration(self.index)
+        if self.call < FIRST_TO_GIVE_NONE:
+            if self.call < FIRST_TO_GIVE_INDEX:
+                set_stop_iteration_true()
+            else:
+                set_stop_iteration_index(self.index)
         raise StopIteration
 
     # Not by way of __next__: an exception that goes to Python code is none to use again.
@@ -358,7 +382,7 @@ cdef class Waiter:
             abandon(self)
 
 
-cdef int step(Waiter self) except -1:
+cdef inline int inline_step(Waiter self) except -1:
     """Go on until there is something to wait for (self.future) or nothing left to do."""
     if self.state != CREATED:
         return resume(self)
@@ -367,9 +391,13 @@ cdef int step(Waiter self) except -1:
         self.lot.give(self)
     elif not self.lot.take(self):
         return park(self)
-    self.lot = None
+    drop_lot(self)
     keep_spare_waiter(self)
     return RETURN
+
+
+cdef int step(Waiter self) except -1:  # for the other modules, and where it need not be fast
+    return inline_step(self)
 
 
 cdef int park(Waiter self) except -1:
@@ -456,19 +484,16 @@ cdef int waiter_send(Waiter self, object value, PyObject** result) except -1:
     """am_send: what tasks call, and the interpreter of 3.11 and 3.15."""
     if value is not None and self.state == CREATED:
         raise TypeError("can't send non-None value to a just-started coroutine")
-    cdef int outcome = step(self)
-    cdef object given
-    if outcome == NEXT:
-        given = self.future
+    if inline_step(self) == NEXT:
+        result[0] = Py_NewRef(<PyObject*> self.future)
+        return NEXT
+    if self.call >= FIRST_TO_GIVE_NONE:
+        result[0] = Py_NewRef(Py_None)
     elif self.call < FIRST_TO_GIVE_INDEX:
-        given = True
-    elif self.call < FIRST_TO_GIVE_NONE:
-        given = self.index
+        result[0] = Py_NewRef(Py_True)
     else:
-        given = None
-    Py_INCREF(given)
-    result[0] = <PyObject*> given
-    return outcome
+        result[0] = PyLong_FromSsize_t(self.index)
+    return RETURN
 
 
 set_am_send(<PyTypeObject*> Waiter, <sendfunc> waiter_send)
@@ -480,20 +505,40 @@ cdef class ContextManager(ParkingLot):
     """`async with`, by take() and give(), or by whatever acquire() and release() there are."""
 
     def __aenter__(self):
-        if is_plain(self) or is_own(self, "acquire"):
-            return new_waiter(self, ENTER)
-        return pure.ContextManager.__aenter__(self)
+        return inline_new_waiter(self, ENTER) if is_plain(self) else enter_any(self)
 
-    def __aexit__(self, exc_type, exc, tb, /):  # by position: cheaper to parse
-        if is_plain(self) or is_own(self, "release"):
-            return new_waiter(self, EXIT)
-        return pure.ContextManager.__aexit__(self, exc_type, exc, tb)
+    def __aexit__(self, exc_type, exc, tb, /):  # by position; see exit_if_plain()
+        return exit_any(self, exc_type, exc, tb)
+
+
+cdef object enter_any(ContextManager self):
+    if is_own(self, "acquire"):
+        return new_waiter(self, ENTER)
+    return pure.ContextManager.__aenter__(self)
+
+
+cdef object exit_any(ContextManager self, exc_type, exc, tb):
+    if is_own(self, "release"):
+        return new_waiter(self, EXIT)
+    return pure.ContextManager.__aexit__(self, exc_type, exc, tb)
 
 
 cdef bint is_own(ParkingLot lot, str name) except -1:
     """Whether a method is in C, and neither a subclass nor an instance attribute overrides it."""
     method = getattr(lot, name)
     return PyCFunction_Check(method) and PyCFunction_GetSelf(method) is <PyObject*> lot
+
+
+# In front of Cython's entry, which takes references to the three arguments and gives them back.
+cdef object exit_if_plain(ContextManager self, PyObject** args, Py_ssize_t count, PyObject* names):
+    if count == 3 and names is NULL and is_plain(self):
+        return inline_new_waiter(self, EXIT)
+    return cython_exit(self, args, count, names)
+
+
+cdef fastcall cython_exit = replace_method(
+    <PyTypeObject*> ContextManager, "__aexit__", <fastcall> exit_if_plain
+)
 
 
 @cython.no_gc_clear
@@ -519,17 +564,18 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
     # has to look at the head.
 
     cdef bint take(self, Waiter waiter) except -1:
-        if self.held or self.head is not NULL and (self.any_live() or self.held):
+        if self.held:
             return False
+        if self.head is not NULL:
+            return take_if_nobody_lives(self)
         self.held = True
         return True
 
     cdef int give(self, Waiter waiter) except -1:
         if not self.held:
-            raise RuntimeError("Lock is not acquired.")
+            return refuse_release()
         self.held = False
-        wake_head(self)
-        return 0
+        return 0 if self.head is NULL else wake_head(self)
 
     cdef int admit(self, Waiter waiter) except -1:
         self.held = True
@@ -563,7 +609,7 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
         raises CancelledError and leaves the lock as it was. RuntimeError, where it has to wait: the
         lock is bound to another loop, which is not closed.
         """
-        return new_waiter(self, LOCK_ACQUIRE)
+        return inline_new_waiter(self, LOCK_ACQUIRE)
 
     def release(self):
         """Unlock the lock, and let the first that waits for it have it. (asyncio's.)
@@ -579,7 +625,17 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
         return _protocols.represent(self, "locked" if self.held else "unlocked")
 
 
-cdef inline int wake_head(Lock self) except -1:
+cdef bint take_if_nobody_lives(Lock self) except -1:
+    cdef bint taken = not self.any_live() and not self.held
+    self.held |= taken
+    return taken
+
+
+cdef int refuse_release() except -1:
+    raise RuntimeError("Lock is not acquired.")
+
+
+cdef int wake_head(Lock self) except -1:
     if self.head is not NULL and self.head is self.parked:
         self.wake(<Waiter> self.head, True)
     return 0
