@@ -1,7 +1,8 @@
 """asyncio's locks, in C.
 
 `from aiofastlock import Lock` in place of `from asyncio import Lock`, and nothing else changes. So
-with Event, Condition, Semaphore, BoundedSemaphore and Barrier.
+with Event, Condition, Semaphore, BoundedSemaphore and Barrier. install() puts them into asyncio,
+uninstall() puts back what was there, and `with installed():` does both.
 
 IMPLEMENTATION says which half is in use, "compiled" or "pure". The environment variable
 AIOFASTLOCK_EXTENSIONS chooses when this is imported: unset, the compiled half if there is one; 0,
@@ -9,6 +10,8 @@ the pure half; 1, the compiled half or an ImportError that says why not.
 """
 
 import os
+
+from aiofastlock._install import install, installed, uninstall
 
 __version__ = "0.1.0"
 __all__ = [
@@ -19,6 +22,9 @@ __all__ = [
     "Event",
     "Lock",
     "Semaphore",
+    "install",
+    "installed",
+    "uninstall",
 ]
 
 _switch = os.environ.get("AIOFASTLOCK_EXTENSIONS", "")

@@ -1,5 +1,6 @@
 import asyncio
-from typing import Final, Literal
+from contextlib import AbstractContextManager
+from typing import Any, Final, Literal
 
 __all__ = [
     "IMPLEMENTATION",
@@ -9,6 +10,9 @@ __all__ = [
     "Event",
     "Lock",
     "Semaphore",
+    "install",
+    "installed",
+    "uninstall",
 ]
 
 __version__: Final[str]
@@ -23,3 +27,7 @@ class Condition(asyncio.Condition): ...
 class Semaphore(asyncio.Semaphore): ...
 class BoundedSemaphore(asyncio.BoundedSemaphore, Semaphore): ...
 class Barrier(asyncio.Barrier): ...
+
+def install() -> dict[str, Any]: ...
+def uninstall() -> None: ...
+def installed() -> AbstractContextManager[None]: ...

@@ -1,0 +1,5 @@
+"""Importing this installs: `import aiofastlock.auto`, or `pytest -p aiofastlock.auto`."""
+
+from aiofastlock import install
+
+install()
