@@ -1,6 +1,11 @@
-"""Checked by mypy --strict: ours go wherever asyncio's are annotated."""
+"""Checked by mypy --strict and pyright: ours go wherever asyncio's are annotated.
+
+Where a line must be refused, it is told to ignore the error: both say so if there is none.
+"""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Literal, assert_type
 
 import aiofastlock
@@ -20,6 +25,9 @@ class Named(Lock):
         super().__init__()
         self.name = name
 
+    async def acquire(self) -> Literal[True]:
+        return await super().acquire()
+
 
 async def main() -> None:
     lock = Lock()
@@ -33,6 +41,9 @@ async def main() -> None:
         condition.notify_all()
     task = asyncio.create_task(lock.acquire())
     assert_type(await task, Literal[True])
+    assert_type(await asyncio.wait_for(lock.acquire(), 1), Literal[True])
+    async with asyncio.TaskGroup() as group:
+        group.create_task(Event().wait())
 
 
 async def takes_all_of_asyncios(
@@ -56,3 +67,44 @@ async def others() -> None:
     await takes_all_of_asyncios(Event(), Condition(), bounded, bounded, Barrier(parties=3))
     ours: Semaphore = bounded
     assert_type(await ours.acquire(), Literal[True])
+    unlimited: list[Semaphore] = [Semaphore(float("inf")), BoundedSemaphore(value=float("inf"))]
+    assert_type([semaphore.locked() for semaphore in unlimited], list[bool])
+    async with Condition(asyncio.Lock()) as nothing:
+        assert_type(nothing, None)
+    barrier = Barrier(3)
+    async with barrier as index:
+        assert_type(index, int)
+    await barrier.reset()
+    await barrier.abort()
+    assert_type((barrier.parties, barrier.n_waiting, barrier.broken), tuple[int, int, bool])
+
+
+async def as_context_managers(managers: list[AbstractAsyncContextManager[object]]) -> None:
+    async with AsyncExitStack() as stack:
+        for manager in [*managers, Lock(), Semaphore(), Condition()]:
+            await stack.enter_async_context(manager)
+        assert_type(await stack.enter_async_context(Barrier(1)), int)
+
+
+class Pool:
+    def __init__(self, make: type[asyncio.Lock] = Lock) -> None:
+        self.lock = make()
+        self.ready: Callable[[], Awaitable[bool]] = Event().wait
+
+
+def narrowed(lock: asyncio.Lock) -> None:
+    if isinstance(lock, Lock):
+        assert_type(lock, Lock)
+    else:
+        assert_type(lock, asyncio.Lock)
+
+
+# Ours are asyncio's, as subclasses are; asyncio's are not ours.
+asyncios: list[asyncio.Lock] = [Lock(), asyncio.Lock()]
+ours: Lock = asyncio.Lock()  # type: ignore[assignment]
+other: asyncio.Lock = Semaphore()  # type: ignore[assignment]
+
+Condition(Semaphore())  # type: ignore[arg-type]
+Semaphore("2")  # type: ignore[arg-type]
+Barrier()  # type: ignore[call-arg]
+Lock(loop=None)  # type: ignore[call-arg]

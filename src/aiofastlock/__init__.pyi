@@ -1,6 +1,10 @@
 import asyncio
-from contextlib import AbstractContextManager
-from typing import Any, Final, Literal
+from types import TracebackType
+from typing import Final, Literal, type_check_only
+
+from typing_extensions import disjoint_base
+
+from aiofastlock._install import install, installed, uninstall
 
 __all__ = [
     "IMPLEMENTATION",
@@ -18,16 +22,37 @@ __all__ = [
 __version__: Final[str]
 IMPLEMENTATION: Final[Literal["compiled", "pure"]]
 
-# Not asyncio's subclasses when they run: to type checkers they are, so that code annotated with
-# asyncio's takes ours.
+# To type checkers, and to them alone, these are asyncio's subclasses: code annotated with asyncio's
+# takes ours, and asyncio's are not mistaken for ours. The price: isinstance(lock, asyncio.Lock) is
+# False when it runs, and they believe that it is True. Written out is what differs from typeshed.
 
-class Lock(asyncio.Lock): ...
+@type_check_only
+class _ContextManager:
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+        /,
+    ) -> None: ...
+
+@disjoint_base
+class Lock(_ContextManager, asyncio.Lock): ...
+
+@disjoint_base
 class Event(asyncio.Event): ...
-class Condition(asyncio.Condition): ...
-class Semaphore(asyncio.Semaphore): ...
-class BoundedSemaphore(asyncio.BoundedSemaphore, Semaphore): ...
-class Barrier(asyncio.Barrier): ...
 
-def install() -> dict[str, Any]: ...
-def uninstall() -> None: ...
-def installed() -> AbstractContextManager[None]: ...
+@disjoint_base
+class Condition(_ContextManager, asyncio.Condition): ...
+
+@disjoint_base
+class Semaphore(_ContextManager, asyncio.Semaphore):
+    def __init__(self, value: float = 1) -> None: ...
+
+@disjoint_base
+class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore): ...
+
+@disjoint_base
+class Barrier(_ContextManager, asyncio.Barrier):  # type: ignore[misc]
+    # The index, as asyncio's: typeshed has the barrier.
+    async def __aenter__(self) -> int: ...  # type: ignore[override]
