@@ -6,7 +6,7 @@ Where a line must be refused, it is told to ignore the error: both say so if the
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
 import aiofastlock
 from aiofastlock import Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore
@@ -97,6 +97,14 @@ def narrowed(lock: asyncio.Lock) -> None:
         assert_type(lock, Lock)
     else:
         assert_type(lock, asyncio.Lock)
+
+
+def in_asyncios_place() -> int:
+    assert_type(aiofastlock.install(), dict[str, Any])
+    aiofastlock.uninstall()
+    with aiofastlock.installed() as nothing:
+        assert_type(nothing, None)
+        return 5
 
 
 # Ours are asyncio's, as subclasses are; asyncio's are not ours.
