@@ -60,7 +60,9 @@ cdef extern from "_loop.h":
                       object judge, object report) except -1
     object new_future(object loop)
     int set_blocking(object future) except -1
-    bint set_result(object future, object result) except -1
+    enum: SET
+    int set_result(object future, object result) noexcept
+    int check(int outcome) except -1
     int call_soon(object loop, object callback, object argument) except -1
 
 cdef extern from *:
@@ -160,16 +162,11 @@ cdef class ParkingLot:
     cdef bint wake(self, Waiter waiter, object result) except -1:
         """Give a parked waiter its turn, unless it is cancelled; say whether it was given."""
         future = waiter.future
-        cdef bint given
         settle(self, waiter, WOKEN)
-        try:
-            given = set_result(future, result)
-        except BaseException:
-            unwake(self, waiter, future)
-            raise
-        if not given:
-            pass_if_cancelled(self, waiter, future)
-        return given
+        cdef int outcome = set_result(future, result)
+        if outcome == SET:
+            return True
+        return not_set(self, waiter, future, outcome)
 
     _waiters = property(_protocols.waiters_or_none, _protocols.set_waiters)
 
@@ -232,6 +229,17 @@ cdef inline void settle(ParkingLot lot, Waiter waiter, State state) noexcept:
         pass_over(lot, waiter)
         waiter.state = state
         lot.woken += state == WOKEN
+
+
+cdef bint not_set(ParkingLot lot, Waiter waiter, object future, int outcome) except -1:
+    """set_result() raised, or the future was done already."""
+    try:
+        check(outcome)
+    except BaseException:  # not `try` in wake(): that costs every wake-up
+        unwake(lot, waiter, future)
+        raise
+    pass_if_cancelled(lot, waiter, future)
+    return False
 
 
 cdef int unwake(ParkingLot lot, Waiter waiter, object future) except -1:
@@ -403,7 +411,8 @@ cdef int step(Waiter self) except -1:  # for the other modules, and where it nee
 cdef int park(Waiter self) except -1:
     cdef ParkingLot lot = self.lot
     self.lot = None
-    future = future_to_yield(lot)
+    future = future_of(lot)
+    set_blocking(future)
     # Once more: what stood in the way may have gone with a closed loop, or while code ran to make
     # the future (the collector can run any), and then nobody would come to wake this waiter.
     if lot.take(self):
@@ -420,7 +429,7 @@ cdef int stand(Waiter self, ParkingLot lot, object future) noexcept:
     return NEXT
 
 
-cdef object future_of(ParkingLot lot):
+cdef inline object future_of(ParkingLot lot):
     """A future of the loop that a lot's waiters wait on; the first one binds it."""
     loop = get_running_loop()
     if lot._loop is not loop or loop is None:

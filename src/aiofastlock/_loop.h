@@ -405,6 +405,9 @@ done:
     return outcome;
 }
 
+#define SET 1
+#define check(outcome) (outcome) /* to Cython, a call that raises what set_result() has raised */
+
 /* future.set_result(result): as set_pending(). */
 static inline int set_result(PyObject *future, PyObject *result)
 {
