@@ -20,12 +20,15 @@ from aiofastlock._lock cimport (
     ParkingLot,
     Waiter,
     call_with_lot,
+    exit_by_method,
     finish_public_class,
     is_closed,
     is_own,
     is_plain,
     let_go,
     new_waiter,
+    set_exit,
+    vectorcallfunc,
 )
 from aiofastlock._lock cimport State as WaiterState
 
@@ -220,7 +223,7 @@ leave; a barrier whose loop is closed binds itself to the next.
             return new_waiter(self, BARRIER_ENTER)
         return pure.Barrier.__aenter__(self)
 
-    def __aexit__(self, *_args):
+    def __aexit__(self, exc_type, exc, tb):
         return new_waiter(self, BARRIER_EXIT)
 
     @property
@@ -269,4 +272,5 @@ leave; a barrier whose loop is closed binds itself to the next.
 
 
 finish_public_class(<PyTypeObject*> Barrier, "aiofastlock.Barrier")
+set_exit(<PyTypeObject*> Barrier, pure.Barrier, <vectorcallfunc> exit_by_method)
 cdef object refill = Barrier._refill

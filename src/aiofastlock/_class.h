@@ -14,20 +14,6 @@
 #define is_plain(lot) \
     (!PyType_HasFeature(Py_TYPE(lot), Py_TPFLAGS_HEAPTYPE) && !has_attributes(lot))
 
-/* Put an entry of our own in front of Cython's, which is returned. */
-typedef PyObject *(*fastcall)(PyObject *, PyObject **, Py_ssize_t, PyObject *);
-
-static inline fastcall replace_method(PyTypeObject *type, const char *name, fastcall entry)
-{
-    PyMethodDef *method = type->tp_methods;
-    while (strcmp(method->ml_name, name) != 0) {
-        method++;
-    }
-    fastcall replaced = (fastcall)(void (*)(void))method->ml_meth;
-    method->ml_meth = (PyCFunction)(void (*)(void))entry;
-    return replaced;
-}
-
 /* ---- C() with no arguments ----
 
    Made without a call of __init__, which has nothing to do then. And made of an earlier one that
@@ -139,6 +125,88 @@ static PyObject *refuse_await(PyObject *self)
 }
 
 static PyAsyncMethods not_awaitable = {.am_await = refuse_await};
+
+/* ---- __aexit__ ----
+
+   unittest's enterAsyncContext() awaits it if it is a coroutine function, and only then: with a plain
+   method descriptor, the lock would never be released. So it is an object that has all else of the
+   pure half's function, such as its __code__. (Not so the other methods: calls of plain descriptors
+   are specialised by the interpreter, and take 50 instructions less.) */
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyTypeObject *type;   /* whose method this is */
+    PyObject *descriptor; /* the method itself */
+    PyObject *function;   /* the pure half's */
+} Exit;
+
+static PyObject *exit_by_method(PyObject *exit, PyObject *const *args, size_t nargsf, PyObject *names)
+{
+    return PyObject_Vectorcall(((Exit *)exit)->descriptor, args, nargsf, names);
+}
+
+/* The object, if it is of the very class, and there are three arguments; or NULL. Borrowed. */
+static inline PyObject *simple_exit_of(PyObject *exit, PyObject *const *args, size_t nargsf,
+                                       PyObject *names)
+{
+    return PyVectorcall_NARGS(nargsf) == 4 && names == NULL
+                   && Py_IS_TYPE(args[0], ((Exit *)exit)->type)
+               ? args[0]
+               : NULL;
+}
+
+static PyObject *exit_get(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
+{
+    return object == NULL ? Py_NewRef(self) : PyMethod_New(self, object);
+}
+
+static PyObject *exit_getattro(PyObject *self, PyObject *name)
+{
+    PyObject *value = PyObject_GenericGetAttr(self, name);
+    if (value == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        value = PyObject_GetAttr(((Exit *)self)->function, name);
+    }
+    return value;
+}
+
+static PyObject *exit_repr(PyObject *self)
+{
+    return PyObject_Repr(((Exit *)self)->descriptor);
+}
+
+static PyTypeObject exit_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "aiofastlock.Exit",
+    .tp_basicsize = sizeof(Exit),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR
+                | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_vectorcall_offset = offsetof(Exit, vectorcall),
+    .tp_call = PyVectorcall_Call,
+    .tp_descr_get = exit_get,
+    .tp_getattro = exit_getattro,
+    .tp_repr = exit_repr,
+};
+
+static inline int set_exit(PyTypeObject *type, PyObject *pure, vectorcallfunc vectorcall)
+{
+    if (PyType_Ready(&exit_type) < 0) {
+        return -1;
+    }
+    Exit *exit = PyObject_New(Exit, &exit_type);
+    if (exit == NULL) {
+        return -1;
+    }
+    exit->vectorcall = vectorcall;
+    exit->type = type;
+    exit->descriptor = Py_XNewRef(PyDict_GetItemString(type->tp_dict, "__aexit__"));
+    exit->function = PyObject_GetAttrString(pure, "__aexit__");
+    int failed = PyErr_Occurred()
+                 || PyDict_SetItemString(type->tp_dict, "__aexit__", (PyObject *)exit) < 0;
+    Py_DECREF(exit);
+    return failed ? -1 : 0;
+}
 
 /* A public class: named as users import it, in reprs and pickles as well. And with the methods that
    it inherits as its own: those of a base class are checked at each call to be for the class. */

@@ -26,6 +26,7 @@ from aiofastlock._lock cimport (
     Waiter,
     abandon,
     construct_without_init,
+    exit_by_method,
     finish_public_class,
     future_to_yield,
     is_closed,
@@ -35,6 +36,8 @@ from aiofastlock._lock cimport (
     leave,
     loop_field,
     new_waiter,
+    set_exit,
+    vectorcallfunc,
     stand,
     step,
 )
@@ -140,7 +143,7 @@ itself to the next.
             return new_waiter(<ParkingLot> self.lock, ENTER)
         return pure_lock.ContextManager.__aenter__(self)
 
-    def __aexit__(self, exc_type, exc, tb, /):  # by position: cheaper to parse
+    def __aexit__(self, exc_type, exc, tb):
         if self.has_plain_lock() and not self.is_patched():
             return new_waiter(<ParkingLot> self.lock, EXIT)
         return pure_lock.ContextManager.__aexit__(self, exc_type, exc, tb)
@@ -435,6 +438,7 @@ set_am_send(<PyTypeObject*> Wait, <sendfunc> wait_send)
 
 
 finish_public_class(<PyTypeObject*> Condition, "aiofastlock.Condition")
+set_exit(<PyTypeObject*> Condition, pure.Condition, <vectorcallfunc> exit_by_method)
 construct_without_init(<PyTypeObject*> Condition)
 cdef Condition one = Condition()
 keep_spares(<PyTypeObject*> Condition, one, loop_field(one), lock_field(one))

@@ -5,7 +5,10 @@ cdef extern from "_class.h":
     void drop_attributes(ParkingLot)
     bint has_attributes(ParkingLot)
     bint is_plain(ParkingLot)
-    int finish_public_class(PyTypeObject*, const char*) except -1
+    ctypedef object (*vectorcallfunc)(PyObject*, PyObject**, size_t, PyObject*)
+    int finish_public_class(PyTypeObject*, const char* name) except -1
+    int set_exit(PyTypeObject*, pure, vectorcallfunc) except -1
+    object exit_by_method(PyObject*, PyObject**, size_t, PyObject*)
     void construct_without_init(PyTypeObject*)
     void keep_spares(PyTypeObject*, object one, PyObject** loop, PyObject** other)
     PyObject** loop_field(ParkingLot)
@@ -76,6 +79,7 @@ cdef int stand(Waiter waiter, ParkingLot lot, object future) noexcept
 cdef int step(Waiter waiter) except -1
 cdef int abandon(Waiter waiter) except -1
 cdef void leave(Waiter waiter) noexcept
+cdef object exit_if_plain(PyObject* exit, PyObject** args, size_t nargsf, PyObject* names)
 cdef bint is_own(ParkingLot lot, str name) except -1
 cdef bint is_closed(object loop) except -1
 cdef int call_with_lot(ParkingLot lot, object callback) except -1

@@ -52,8 +52,7 @@ cdef extern from "_lock.h":
     void set_am_send(PyTypeObject*, sendfunc)
 
 cdef extern from "_class.h":
-    ctypedef object (*fastcall)(object, PyObject**, Py_ssize_t, PyObject*)
-    fastcall replace_method(PyTypeObject*, const char* name, fastcall)
+    PyObject* simple_exit_of(PyObject*, PyObject**, size_t, PyObject*) noexcept
 
 cdef extern from "_loop.h":
     int learn_asyncio(object events, object handle, object future, object deque, object error,
@@ -516,8 +515,10 @@ cdef class ContextManager(ParkingLot):
     def __aenter__(self):
         return inline_new_waiter(self, ENTER) if is_plain(self) else enter_any(self)
 
-    def __aexit__(self, exc_type, exc, tb, /):  # by position; see exit_if_plain()
-        return exit_any(self, exc_type, exc, tb)
+    def __aexit__(self, exc_type, exc, tb):
+        if is_plain(self) or is_own(self, "release"):
+            return new_waiter(self, EXIT)
+        return pure.ContextManager.__aexit__(self, exc_type, exc, tb)
 
 
 cdef object enter_any(ContextManager self):
@@ -526,28 +527,18 @@ cdef object enter_any(ContextManager self):
     return pure.ContextManager.__aenter__(self)
 
 
-cdef object exit_any(ContextManager self, exc_type, exc, tb):
-    if is_own(self, "release"):
-        return new_waiter(self, EXIT)
-    return pure.ContextManager.__aexit__(self, exc_type, exc, tb)
-
-
 cdef bint is_own(ParkingLot lot, str name) except -1:
     """Whether a method is in C, and neither a subclass nor an instance attribute overrides it."""
     method = getattr(lot, name)
     return PyCFunction_Check(method) and PyCFunction_GetSelf(method) is <PyObject*> lot
 
 
-# In front of Cython's entry, which takes references to the three arguments and gives them back.
-cdef object exit_if_plain(ContextManager self, PyObject** args, Py_ssize_t count, PyObject* names):
-    if count == 3 and names is NULL and is_plain(self):
-        return inline_new_waiter(self, EXIT)
-    return cython_exit(self, args, count, names)
-
-
-cdef fastcall cython_exit = replace_method(
-    <PyTypeObject*> ContextManager, "__aexit__", <fastcall> exit_if_plain
-)
+cdef object exit_if_plain(PyObject* exit, PyObject** args, size_t nargsf, PyObject* names):
+    """__aexit__ as the interpreter calls it: a plain lock needs no references to the arguments."""
+    cdef PyObject* lot = simple_exit_of(exit, args, nargsf, names)
+    if lot is not NULL and not has_attributes(<ParkingLot> lot):
+        return inline_new_waiter(<ParkingLot> lot, EXIT)
+    return exit_by_method(exit, args, nargsf, names)
 
 
 @cython.no_gc_clear
@@ -651,6 +642,7 @@ cdef int wake_head(Lock self) except -1:
 
 
 finish_public_class(<PyTypeObject*> Lock, "aiofastlock.Lock")
+set_exit(<PyTypeObject*> Lock, pure.Lock, <vectorcallfunc> exit_if_plain)
 construct_without_init(<PyTypeObject*> Lock)
 cdef Lock one = Lock()
 keep_spares(<PyTypeObject*> Lock, one, loop_field(one), NULL)

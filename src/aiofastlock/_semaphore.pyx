@@ -16,9 +16,12 @@ from aiofastlock._lock cimport (
     State,
     Waiter,
     construct_without_init,
+    exit_if_plain,
     finish_public_class,
     is_closed,
     new_waiter,
+    set_exit,
+    vectorcallfunc,
 )
 
 # A value that stands for float("inf"): it neither falls nor rises.
@@ -193,6 +196,8 @@ cdef Py_ssize_t permits(object value) except? -1:
 
 
 finish_public_class(<PyTypeObject*> Semaphore, "aiofastlock.Semaphore")
+set_exit(<PyTypeObject*> Semaphore, pure.Semaphore, <vectorcallfunc> exit_if_plain)
 finish_public_class(<PyTypeObject*> BoundedSemaphore, "aiofastlock.BoundedSemaphore")
+set_exit(<PyTypeObject*> BoundedSemaphore, pure.BoundedSemaphore, <vectorcallfunc> exit_if_plain)
 construct_without_init(<PyTypeObject*> Semaphore)
 construct_without_init(<PyTypeObject*> BoundedSemaphore)
