@@ -94,8 +94,8 @@ def _replace(stacklevel: int) -> None:
     if unheard_of := sorted(holders - _warned_of):
         _warned_of.update(unheard_of)
         warnings.warn(
-            "these modules hold classes of asyncio's, or subclasses of them, from before aiofastlock "
-            f"was installed, and go on using them: {', '.join(unheard_of)}",
+            "aiofastlock is installed too late for modules that already hold classes of asyncio, "
+            f"or subclasses of them: {', '.join(unheard_of)}",
             RuntimeWarning,
             stacklevel=stacklevel,
         )

@@ -1,0 +1,86 @@
+"""Run a program with our classes installed, and otherwise as the bare interpreter runs it.
+
+That is the model for sys.argv and sys.path, `__main__`, messages, tracebacks and exit codes.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from pkgutil import get_importer
+from types import TracebackType
+from typing import Any
+
+import aiofastlock
+
+# What the interpreter itself calls for `-m`, and for a directory or a zip file.
+run_as_main = runpy._run_module_as_main  # type: ignore[attr-defined]
+
+
+def run(arguments: list[str]) -> None:
+    """Run the program of a command line, `script.py args` or `-m module args`, as `__main__`.
+
+    What it raises has to go on to the interpreter, which reports it and exits.
+    """
+    aiofastlock.install()
+    main = vars(sys.modules["__main__"])
+    for name in [name for name in main if not name.startswith("__")]:
+        del main[name]
+    try:
+        if arguments[0] == "-m":
+            sys.argv[:] = ["-m", *arguments[2:]]
+            run_as_main(arguments[1])
+        else:
+            sys.argv[:] = arguments
+            if not sys.flags.safe_path:
+                del sys.path[0]  # which is for a module
+            path = os.path.join(os.getcwd(), arguments[0])
+            if get_importer(path) is not None:
+                sys.path.insert(0, path)
+                run_as_main("__main__", alter_argv=False)
+            else:
+                run_script(path, main)
+    except SystemExit:
+        raise
+    except BaseException as exception:
+        report_from(exception.__traceback__)
+        raise
+
+
+def run_script(path: str, main: dict[str, object]) -> None:
+    if not sys.flags.safe_path:
+        sys.path.insert(0, os.path.dirname(os.path.realpath(path)))
+    loader: SourceFileLoader | SourcelessFileLoader
+    code: Any
+    try:
+        if path.endswith(".pyc"):
+            loader = SourcelessFileLoader("__main__", path)
+            code = loader.get_code("__main__")
+        else:
+            loader = SourceFileLoader("__main__", path)
+            code = compile(loader.get_data(path), path, "exec", dont_inherit=True)
+    except OSError as error:
+        python = sys.orig_argv[0]
+        reason = f"[Errno {error.errno}] {error.strerror}"
+        print(f"{python}: can't open file {path!r}: {reason}", file=sys.stderr)
+        sys.exit(2)
+    main.update(__doc__=None, __file__=path, __loader__=loader, __package__=None, __spec__=None)
+    if "__cached__" in main:  # until Python 3.15
+        main["__cached__"] = None
+    exec(code, main)
+
+
+def report_from(traceback: TracebackType | None) -> None:
+    """See to it that the exception which is on its way is reported without the frames of ours."""
+    while traceback is not None and traceback.tb_frame.f_globals is globals():
+        traceback = traceback.tb_next
+    report = sys.excepthook
+
+    def hook(kind: type[BaseException], exception: BaseException, _: TracebackType | None) -> None:
+        sys.excepthook = report
+        sys.last_traceback = traceback
+        report(kind, exception.with_traceback(traceback), traceback)
+
+    sys.excepthook = hook
