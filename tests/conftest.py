@@ -15,6 +15,8 @@ IMPLEMENTATIONS = {"asyncio": asyncio, "pure": _pure}
 if aiofastlock.IMPLEMENTATION == "compiled":
     IMPLEMENTATIONS["compiled"] = aiofastlock
 OURS = {name: found for name, found in IMPLEMENTATIONS.items() if name != "asyncio"}
+# What to set AIOFASTLOCK_EXTENSIONS to, in another process, for each of them.
+HALVES = {name: {"compiled": "1", "pure": "0"}[name] for name in OURS}
 PRIMITIVES = ("Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier")
 
 

@@ -9,24 +9,15 @@ import subprocess
 import sys
 
 import pytest
-
-import aiofastlock
-
-HALVES = {"compiled": "1", "pure": "0"}
-if aiofastlock.IMPLEMENTATION == "pure":
-    del HALVES["compiled"]
+from conftest import HALVES
 
 CLASSES = ["LockTests", "EventTests", "ConditionTests", "SemaphoreTests", "BarrierTests"]
 
 RUN = """
-import asyncio, sys, unittest
+import sys, unittest
 import aiofastlock
 
-for name in aiofastlock.__all__:
-    if isinstance(getattr(aiofastlock, name), type):
-        setattr(asyncio, name, getattr(aiofastlock, name))
-        setattr(asyncio.locks, name, getattr(aiofastlock, name))
-
+aiofastlock.install()
 assert aiofastlock.IMPLEMENTATION == sys.argv[1]
 from test.test_asyncio import test_locks
 suite = unittest.defaultTestLoader.loadTestsFromNames(sys.argv[2:], test_locks)
