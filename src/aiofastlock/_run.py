@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from pkgutil import get_importer
 from types import TracebackType
 from typing import Any
@@ -25,9 +25,11 @@ def run(arguments: list[str]) -> None:
     What it raises has to go on to the interpreter, which reports it and exits.
     """
     aiofastlock.install()
-    main = vars(sys.modules["__main__"])
-    for name in [name for name in main if not name.startswith("__")]:
-        del main[name]
+    main = vars(sys.modules["__main__"])  # which is to be as it is when the interpreter begins
+    for name in list(main):
+        if not name.startswith("__") or name in ("__file__", "__cached__"):
+            del main[name]
+    main.update(__doc__=None, __loader__=BuiltinImporter, __package__=None, __spec__=None)
     try:
         if arguments[0] == "-m":
             sys.argv[:] = ["-m", *arguments[2:]]
@@ -66,8 +68,8 @@ def run_script(path: str, main: dict[str, object]) -> None:
         reason = f"[Errno {error.errno}] {error.strerror}"
         print(f"{python}: can't open file {path!r}: {reason}", file=sys.stderr)
         sys.exit(2)
-    main.update(__doc__=None, __file__=path, __loader__=loader, __package__=None, __spec__=None)
-    if "__cached__" in main:  # until Python 3.15
+    main.update(__file__=path, __loader__=loader)
+    if sys.version_info < (3, 15):
         main["__cached__"] = None
     exec(code, main)
 
