@@ -176,7 +176,9 @@ def at_exit():
 
 
 @on_posix
-@pytest.mark.parametrize("code", ["raise KeyboardInterrupt", "import os; os.kill(os.getpid(), 2)"])
+@pytest.mark.parametrize(
+    "code", ["raise KeyboardInterrupt", "import signal; signal.raise_signal(2)"]
+)
 def test_keyboard_interrupt(script, code):
     script(code)
     bare = run_both("script.py")
