@@ -275,7 +275,7 @@ with aiofastlock.installed(): pass
     )
     assert stderr.splitlines() == [
         "<string>:4: RuntimeWarning: aiofastlock is installed too late for modules that already "
-        "hold classes of asyncio, or subclasses of them: derives, holds"
+        "hold a class which it replaces, or a subclass: derives, holds"
     ]
 
 

@@ -81,21 +81,21 @@ def _replace(stacklevel: int) -> None:
     changes: dict[Place, tuple[Any, type]] = {}
     holders = set()
     for module_name, module in _modules().items():
-        package = module_name.partition(".")[0]
+        is_asyncios = module_name.partition(".")[0] == "asyncio"
         for name, value in _attributes(module):
-            if package == "asyncio":
+            if is_asyncios:
                 cls = theirs.get(value) if _is_class(value) else None
                 if module in public:
                     cls = ours.get(name, cls)
                 if cls is not None and value is not cls:
                     changes[module, name] = value, cls
-            elif package != "aiofastlock" and _is_class(value) and issubclass(value, tuple(theirs)):
+            elif _is_class(value) and issubclass(value, tuple(theirs)):
                 holders.add(module_name)
     if unheard_of := sorted(holders - _warned_of):
         _warned_of.update(unheard_of)
         warnings.warn(
-            "aiofastlock is installed too late for modules that already hold classes of asyncio, "
-            f"or subclasses of them: {', '.join(unheard_of)}",
+            "aiofastlock is installed too late for modules that already hold a class which it "
+            f"replaces, or a subclass: {', '.join(unheard_of)}",
             RuntimeWarning,
             stacklevel=stacklevel,
         )
