@@ -1,6 +1,7 @@
 """One suite over three implementations: asyncio's own, the oracle, and both of our halves."""
 
 import asyncio
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -27,6 +28,17 @@ def pytest_addoption(parser):
         default=600,
         help="how many random schedules of each primitive to run (default: 600)",
     )
+    parser.addoption(
+        "--loop",
+        choices=("asyncio", "uvloop"),
+        default="asyncio",
+        help="whose event loop the async tests run on (default: asyncio)",
+    )
+
+
+def pytest_asyncio_loop_factories(config, item):
+    name = config.getoption("loop")
+    return {name: importlib.import_module(name).new_event_loop}
 
 
 def pytest_report_header():

@@ -331,19 +331,6 @@ def test_run_until_complete_takes_it(Event):
         assert runner.get_loop().run_until_complete(event.wait()) is True
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks before 3.12")
-async def test_eager_tasks(Event):
-    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
-    event = Event()
-    early = asyncio.create_task(event.wait())
-    assert len(event._waiters) == 1
-    event.set()
-    late = asyncio.create_task(event.wait())
-    assert late.result() is True
-    assert not early.done()
-    assert await early is True
-
-
 def test_by_hand(Event):
     event = Event()
     event.set()

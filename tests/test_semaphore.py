@@ -644,21 +644,6 @@ def test_run_until_complete_takes_it(Either):
     assert semaphore._value == 1
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks before 3.12")
-async def test_eager_tasks(Either):
-    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
-    semaphore = Either(1)
-    assert asyncio.create_task(semaphore.acquire()).result() is True
-    waiting = asyncio.create_task(semaphore.acquire())
-    assert len(semaphore._waiters) == 1
-    semaphore.release()
-    newcomer = asyncio.create_task(semaphore.acquire())
-    assert not newcomer.done()
-    assert await waiting is True
-    semaphore.release()
-    assert await newcomer is True
-
-
 def test_by_hand(Either):
     semaphore = Either()
     coroutine = semaphore.acquire()
