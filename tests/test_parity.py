@@ -52,10 +52,10 @@ def public_names(thing):
 
 
 def parameters(method):
-    """What can be given. (The compiled __aexit__ takes it by position only.)"""
+    """What can be given, and how."""
     signature = inspect.signature(method)
     return [
-        (parameter.name.lstrip("_"), parameter.default)
+        (parameter.name, parameter.default, parameter.kind)
         for parameter in signature.parameters.values()
     ]
 
@@ -69,9 +69,8 @@ def test_signatures_are_asyncios(our_name, name):
     assert parameters(ours) == parameters(theirs)
     our_object, their_object = make(OURS[our_name], name), make(asyncio, name)
     for method in METHODS[name]:
-        if (name, method) != ("Barrier", "__aexit__"):  # asyncio's takes *args
-            our_method, their_method = getattr(our_object, method), getattr(their_object, method)
-            assert parameters(our_method) == parameters(their_method), method
+        our_method, their_method = getattr(our_object, method), getattr(their_object, method)
+        assert parameters(our_method) == parameters(their_method), method
 
 
 def test_attributes_that_others_read_are_there(our_name, name):
@@ -140,3 +139,38 @@ def test_coroutine_functions(our_name):
     lock = OURS[our_name].Lock()
     assert inspect.iscoroutinefunction(lock.acquire) is (our_name == "pure")
     assert inspect.iscoroutinefunction(asyncio.Lock().acquire)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "Event"])
+def test_aexit_is_a_coroutine_function(our_name, name):
+    for implementation in (OURS[our_name], asyncio):
+        of_class = getattr(implementation, name).__aexit__
+        assert inspect.iscoroutinefunction(of_class)
+        assert inspect.iscoroutinefunction(make(implementation, name).__aexit__)
+        assert of_class.__name__ == "__aexit__"
+        assert of_class.__doc__ is None
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "Event"])
+def test_aexit_takes_what_asyncios_takes(our_name, name):
+    for implementation in (OURS[our_name], asyncio):
+        exit = make(implementation, name).__aexit__
+        for arguments in ((), (None, None, None, None)):
+            if name == "Barrier":  # any
+                exit(*arguments).close()
+            else:
+                with pytest.raises(TypeError):
+                    exit(*arguments)
+        with pytest.raises(TypeError):
+            exit(nothing=None)
+        with pytest.raises(TypeError):
+            getattr(implementation, name).__aexit__()
+        if name != "Barrier":
+            exit(exc_type=None, exc=None, tb=None).close()
+
+
+@compiled
+def test_aexit_of_another_class_is_refused():
+    lock, semaphore = OURS["compiled"].Lock, OURS["compiled"].Semaphore
+    with pytest.raises(TypeError, match=r"for 'aiofastlock.Lock' objects doesn't apply"):
+        lock.__aexit__(semaphore(), None, None, None)

@@ -388,11 +388,7 @@ def test_unittest(Lock, Event):
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-def test_unittest_enters_a_context(Lock, request, implementation):
-    if implementation == "compiled":
-        reason = "unittest awaits no __aexit__ that is not an async def"
-        request.applymarker(pytest.mark.xfail(reason=reason))
-
+def test_unittest_enters_a_context(Lock):
     class Case(unittest.IsolatedAsyncioTestCase):
         async def test(self):
             self.lock = Lock()

@@ -1,6 +1,5 @@
 import asyncio
-from types import TracebackType
-from typing import Final, Literal, type_check_only
+from typing import Final, Literal
 
 from typing_extensions import disjoint_base
 
@@ -26,33 +25,23 @@ IMPLEMENTATION: Final[Literal["compiled", "pure"]]
 # takes ours, and asyncio's are not mistaken for ours. The price: isinstance(lock, asyncio.Lock) is
 # False when it runs, and they believe that it is True. Written out is what differs from typeshed.
 
-@type_check_only
-class _ContextManager:
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-        /,
-    ) -> None: ...
-
 @disjoint_base
-class Lock(_ContextManager, asyncio.Lock): ...
+class Lock(asyncio.Lock): ...
 
 @disjoint_base
 class Event(asyncio.Event): ...
 
 @disjoint_base
-class Condition(_ContextManager, asyncio.Condition): ...
+class Condition(asyncio.Condition): ...
 
 @disjoint_base
-class Semaphore(_ContextManager, asyncio.Semaphore):
+class Semaphore(asyncio.Semaphore):
     def __init__(self, value: float = 1) -> None: ...
 
 @disjoint_base
 class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore): ...
 
 @disjoint_base
-class Barrier(_ContextManager, asyncio.Barrier):  # type: ignore[misc]
+class Barrier(asyncio.Barrier):  # type: ignore[misc]
     # The index, as asyncio's: typeshed has the barrier.
     async def __aenter__(self) -> int: ...  # type: ignore[override]

@@ -223,7 +223,7 @@ leave; a barrier whose loop is closed binds itself to the next.
             return new_waiter(self, BARRIER_ENTER)
         return pure.Barrier.__aenter__(self)
 
-    def __aexit__(self, exc_type, exc, tb):
+    def __aexit__(self, *args):
         return new_waiter(self, BARRIER_EXIT)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from asyncio import BrokenBarrierError
 from operator import index as to_int
-from types import TracebackType
 from typing import Any
 
 from aiofastlock import _protocols
@@ -163,12 +162,7 @@ class Barrier(ParkingLot):
     async def __aenter__(self) -> int:
         return await self.wait()
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *args: object) -> None:
         pass
 
     @property
