@@ -21,7 +21,7 @@ class Mark:
 
     @property
     def bytes(self) -> bool:
-        return self.figure == "a waiter *"
+        return self.figure == "a lock's waiter *"
 
     def missed(self, figure: float, python: str) -> bool:
         mark = self.on(python)
@@ -63,7 +63,7 @@ MARKS = [
         1.3,
         1.3,
     ),
-    Mark("bytes of a parked waiter beyond a task parked on a future", "a waiter *", "≤", 160, 160),
+    Mark("bytes of a parked waiter beyond a task parked on a future", "a lock's waiter *", "≤", 160, 160),
 ]
 
 

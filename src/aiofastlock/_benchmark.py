@@ -451,16 +451,28 @@ async def size(primitive: Any, passes: int, **arguments: int) -> int:
     return total
 
 
-@row("a waiter *", "Lock", unit="bytes", seconds=0, passes=1_000)
-async def waiter_size(primitive: Any, passes: int) -> int:
+@row("a barrier's waiter *", "Barrier", unit="bytes", seconds=0, passes=1_000, parties=1_001)
+@row("a condition's waiter *", "Condition", unit="bytes", seconds=0, passes=1_000)
+@row("a semaphore's waiter *", "Semaphore", unit="bytes", seconds=0, passes=1_000, value=0)
+@row("an event's waiter *", "Event", unit="bytes", seconds=0, passes=1_000)
+@row("a lock's waiter *", "Lock", unit="bytes", seconds=0, passes=1_000)
+async def waiter_size(primitive: Any, passes: int, **arguments: int) -> int:
     tracemalloc = importlib.import_module("tracemalloc")
-    lock = primitive()
-    entered = 0
+    kind = primitive.__name__
+    one = primitive(*arguments.values())
+    gone_on = 0
 
-    async def wait_on_lock() -> None:
-        nonlocal entered
-        async with lock:
-            entered += 1
+    async def wait_on_one() -> None:
+        nonlocal gone_on
+        if kind in ("Lock", "Semaphore"):
+            async with one:
+                pass
+        elif kind == "Condition":
+            async with one:
+                await one.wait()
+        else:
+            await one.wait()
+        gone_on += 1
 
     async def wait_on_future() -> None:
         await asyncio.get_running_loop().create_future()
@@ -470,22 +482,32 @@ async def waiter_size(primitive: Any, passes: int) -> int:
         await asyncio.sleep(0)
         return tasks
 
-    await lock.acquire()
+    if kind == "Lock":
+        await one.acquire()
     bare = await park(wait_on_future)  # takes what free lists of tasks and futures hold
     tracemalloc.start()
     bare += await park(wait_on_future)
     of_futures: int = tracemalloc.get_traced_memory()[0]
-    waiters = await park(wait_on_lock)
+    waiters = await park(wait_on_one)
     of_both: int = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    require(not entered, "a task entered a lock that another holds")
-    lock.release()
+    require(not gone_on, "a task went on that has to wait")
+    if kind in ("Lock", "Semaphore"):
+        one.release()
+    elif kind == "Event":
+        one.set()
+    elif kind == "Condition":
+        async with one:
+            one.notify_all()
+    else:
+        await one.wait()
     await asyncio.gather(*waiters)
-    require(entered == passes, "a turn was lost")
+    require(gone_on == passes, "a turn was lost")
     for task in bare:
         task.cancel()
     await asyncio.wait(bare)
-    await require_exclusion(lock)
+    if kind == "Lock":
+        await require_exclusion(one)
     return of_both - 2 * of_futures
 
 
@@ -535,4 +557,4 @@ def print_table() -> None:
                 continue
             figures = "  ".join(f"{f'{x:,.0f} {row.unit}':>12}" for x in (theirs, ours))
             print(f"{row.name:{width}}  {figures}  {theirs / ours:6.1f}x", flush=True)
-    print("\n* what a task waiting in `async with lock` takes beyond one waiting on a bare future")
+    print("\n* what a task that waits takes, beyond one that waits on a bare future")
