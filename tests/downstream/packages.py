@@ -1,0 +1,131 @@
+"""The packages whose suites run.py runs, and what each of them needs."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from time import monotonic, sleep
+
+
+class FailedError(Exception):
+    """Why a package proves nothing."""
+
+
+@contextmanager
+def redis_server(directory: Path) -> Iterator[list[str]]:
+    """Run a Redis that keeps nothing, and give pytest's arguments for it."""
+    path = shutil.which("redis-server")
+    if not path:
+        raise FailedError("there is no redis-server; on Debian: apt-get install redis-server")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(directory)]
+    with subprocess.Popen([path, *options], stdout=subprocess.DEVNULL) as server:
+        try:
+            end = monotonic() + 30
+            while True:
+                with socket.socket() as client:
+                    if not client.connect_ex(("127.0.0.1", port)):
+                        break
+                if server.poll() is not None or monotonic() > end:
+                    raise FailedError("redis-server does not answer")
+                sleep(0.01)
+            yield ["--redis-url", f"redis://127.0.0.1:{port}/0"]
+        finally:
+            server.terminate()
+
+
+@dataclass(frozen=True)
+class Package:
+    version: str  # none: it came with Python
+    tests: Sequence[str]
+    needs: Sequence[str] = ()
+    extras: str = ""
+    arguments: Sequence[str] = ()
+    service: Callable[[Path], AbstractContextManager[list[str]]] | None = None
+    without: Mapping[str, str] = field(default_factory=dict)  # tests that are not run, and why
+    apart: Mapping[str, str] = field(default_factory=dict)  # patterns of those that differ, and why
+
+    def requirements(self, name: str) -> list[str]:
+        itself = [f"{name}{self.extras}=={self.version}"] if self.version else []
+        return [*itself, "pytest", *self.needs]
+
+    def reason(self, test: str) -> str:
+        return next((why for pattern, why in self.apart.items() if fnmatch(test, pattern)), "")
+
+
+PACKAGES = {
+    "cpython": Package(
+        "",
+        ["--pyargs", "test.test_asyncio"],
+        arguments=["-o", "python_classes=", "-o", "python_functions="],  # none but unittest's
+    ),
+    "sqlalchemy": Package(
+        "2.1.9",
+        ["test/ext/asyncio", "test/base/test_concurrency.py", "test/engine"],
+        extras="[aiosqlite]",
+        arguments=["--db", "aiosqlite", "-p", "no:warnings", "-p", "no:logging"],
+    ),
+    "redis": Package(
+        "8.1.0",
+        ["tests/test_asyncio"],
+        needs=["cryptography", "numpy", "pytest-asyncio", "pytest-timeout"],
+        service=redis_server,
+    ),
+    "aiosmtplib": Package(
+        "5.1.3", ["tests"], needs=["aiosmtpd", "hypothesis", "pytest-asyncio", "trustme"]
+    ),
+    "janus": Package("2.0.0", ["tests"], needs=["pytest-asyncio", "pytest-benchmark"]),
+    "aiohttp": Package(
+        "3.14.5",
+        [
+            "tests/test_client_ws.py",
+            "tests/test_client_ws_functional.py",
+            "tests/test_web_websocket.py",
+            "tests/test_web_websocket_functional.py",
+            "tests/test_websocket_data_queue.py",
+            "tests/test_websocket_handshake.py",
+            "tests/test_websocket_parser.py",
+            "tests/test_websocket_writer.py",
+        ],
+        needs=[
+            *("blockbuster", "coverage", "freezegun", "isal", "proxy.py", "pytest-mock"),
+            *("pytest-timeout", "pytest-xdist", "trustme", "uvloop", "zlib_ng"),
+        ],
+    ),
+    "uvicorn": Package(
+        "0.54.0",
+        ["tests"],
+        extras="[standard]",
+        needs=["a2wsgi", "cryptography", "httpx2", "pytest-mock", "trustme", "wsproto"],
+        arguments=["--ignore=tests/benchmarks"],
+    ),
+    "hypercorn": Package(
+        "0.18.0",
+        ["tests"],
+        extras="[h3,trio]",
+        needs=["httpx", "hypothesis", "mock", "pytest-asyncio", "pytest-trio"],
+    ),
+    "anyio": Package(
+        "4.16.0",
+        ["tests/test_synchronization.py"],
+        extras="[trio]",
+        needs=[
+            *("blockbuster", "hypothesis", "psutil", "pytest-mock", "pytest-timeout"),
+            *("trustme", "truststore", "uvloop"),
+        ],
+    ),
+    "aiocache": Package(
+        "0.12.3",
+        ["tests/ut"],
+        extras="[redis,memcached,msgpack]",
+        needs=["marshmallow", "pytest-asyncio", "pytest-mock"],
+        arguments=["-o", "asyncio_default_fixture_loop_scope=function"],
+    ),
+}

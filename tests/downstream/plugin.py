@@ -1,0 +1,100 @@
+"""A pytest plugin for run.py: what became of each test, on whose locks, and how they were used.
+
+It is copied into each environment. DOWNSTREAM_RECORD names the file to write. With
+DOWNSTREAM_COUNT, subclasses that count stand in the place of aiofastlock's classes; what calls a
+subclass takes other ways through the locks, so that such a run proves nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+outcomes: dict[str, str] = {}
+uses: Counter[str] = Counter(objects=0, acquires=0, waits=0, parked=0)
+locks: set[str] = set()  # whose asyncio.Lock was found to be
+
+
+class Watched:
+    """An await that counts how often its task has to wait."""
+
+    def __init__(self, awaitable: Any) -> None:
+        self.steps = awaitable.__await__()
+        self.throw = self.steps.throw
+        self.close = self.steps.close
+
+    def __await__(self) -> Watched:
+        return self
+
+    def __next__(self) -> Any:
+        waited_for = next(self.steps)
+        uses["parked"] += 1
+        return waited_for
+
+
+def counting(primitive: Any) -> type:
+    """Return a subclass that counts how many are made, and what is awaited of them."""
+
+    def count(method: str, use: str) -> Any:
+        original = getattr(primitive, method)
+
+        async def counted(self: Any) -> Any:
+            uses[use] += 1
+            return await Watched(original(self))
+
+        counted.__name__ = method
+        return counted
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        uses["objects"] += 1
+        primitive.__init__(self, *args, **kwargs)
+
+    methods = {"acquire": "acquires", "wait": "waits"}
+    counted = {name: count(name, use) for name, use in methods.items() if hasattr(primitive, name)}
+    return type(primitive.__name__, (primitive,), {"__init__": init, **counted})
+
+
+if os.environ.get("DOWNSTREAM_COUNT"):  # before aiofastlock.auto installs what it finds
+    import aiofastlock
+
+    for name in set(aiofastlock.__all__) & set(asyncio.locks.__all__):
+        setattr(aiofastlock, name, counting(getattr(aiofastlock, name)))
+
+
+def look() -> None:
+    ours = sys.modules.get("aiofastlock")
+    installed = ours is not None and asyncio.Lock is asyncio.locks.Lock is ours.Lock
+    locks.add(ours.IMPLEMENTATION if ours is not None and installed else asyncio.Lock.__module__)
+
+
+def pytest_sessionstart() -> None:
+    look()
+
+
+def pytest_runtest_logreport(report: Any) -> None:
+    # One that was called and whose teardown fails is an error, whatever came of the call.
+    if report.failed and report.when != "call":
+        outcomes[report.nodeid] = "error"
+    elif report.when == "call" or report.skipped:
+        worst = outcomes.get(report.nodeid) == "failed"  # of subtests
+        outcomes[report.nodeid] = "failed" if worst else report.outcome
+
+
+def pytest_collectreport(report: Any) -> None:
+    if report.failed:
+        outcomes[report.nodeid] = "error"
+
+
+def pytest_sessionfinish() -> None:
+    look()
+    record = {
+        "outcomes": outcomes,
+        "uses": uses,
+        "locks": sorted(locks),
+    }
+    Path(os.environ["DOWNSTREAM_RECORD"]).write_text(json.dumps(record), encoding="utf-8")

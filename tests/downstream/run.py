@@ -1,0 +1,335 @@
+"""Run other people's test suites on asyncio's locks and on aiofastlock's, and compare.
+
+Each package of packages.py gets an environment of its own, with the versions of constraints.txt.
+Its suite runs four times: on asyncio's locks, on our compiled half, on our pure one, and on classes
+that count how they are used. Tests that do not end alike are run again, alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from packages import PACKAGES, FailedError, Package
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+RESULTS = HERE / "results.json"
+READMES = (REPOSITORY / "README.md", HERE / "README.md")
+MARKED = r"(<!-- downstream: (\w+) -->).*?<!-- end -->"
+
+OURS = ("compiled", "pure")
+SIDES = ("asyncio", *OURS)
+PLUGINS = ("-p", "aiofastlock_downstream")
+SWITCH = {"asyncio": {}, "compiled": {"AIOFASTLOCK_EXTENSIONS": "1"}}
+SWITCH |= {"pure": {"AIOFASTLOCK_EXTENSIONS": "0"}}
+SWITCH |= {"counted": SWITCH["compiled"] | {"DOWNSTREAM_COUNT": "1"}}
+OPTIONS = ("-q", "--tb=short", "-o", "addopts=", "-p", "no:cacheprovider")
+
+OUTCOMES = ("passed", "failed", "error", "skipped")
+SECONDS = 900  # for one run of a suite
+AGAIN = 5  # runs of a test alone, on each side
+MOST_AGAIN = 30  # tests that are run again; more are a failure of another kind
+
+running: set[subprocess.Popen[bytes]] = set()  # each leads a process group of its own
+
+
+# ---- Environments ----
+
+
+def call(*command: str | Path, **environment: str) -> None:
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, text=True, capture_output=True, check=False
+    )
+    if done.returncode:
+        raise FailedError(f"{' '.join(map(str, command))}:\n{done.stdout}{done.stderr}")
+
+
+def build(work: Path, python: str) -> Path:
+    """Return a wheel of this repository, with both halves."""
+    shutil.rmtree(work / "wheel", ignore_errors=True)
+    command = ["uv", "build", "-q", "--wheel", "--python", python, "--out-dir", work / "wheel"]
+    call(*command, REPOSITORY, AIOFASTLOCK_EXTENSIONS="1")
+    return next((work / "wheel").glob("*.whl"))
+
+
+def unpack(name: str, package: Package, work: Path, python: str) -> Path:
+    """Return the directory of a package's sdist, as fresh as it came from PyPI."""
+    directory = work / "source"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    if not package.version:
+        (directory / "pytest.ini").touch()  # nobody else's configuration is looked for
+        return directory
+    if not (found := list(work.glob("*.tar.gz"))):
+        options = ["--no-deps", "--no-binary", name, "--dest", work]
+        pip = ["uv", "tool", "run", "-q", "--python", python, "pip", "download", "-q", *options]
+        call(*pip, f"{name}=={package.version}")
+        found = list(work.glob("*.tar.gz"))
+    with tarfile.open(found[0]) as archive:
+        archive.extractall(directory, filter="data")
+    return next(directory.iterdir())
+
+
+def install(name: str, package: Package, work: Path, python: str, wheel: Path) -> Path:
+    """Return the bin directory of an environment of the package's own."""
+    call("uv", "venv", "-q", "--clear", "--python", python, work / "env")
+    directory = work / "env" / "bin"
+    options = ["-q", "--python", directory / "python", "-c", HERE / "constraints.txt"]
+    call("uv", "pip", "install", *options, *package.requirements(name), wheel)
+    site = next((work / "env").glob("lib/python*/site-packages"))
+    shutil.copy(HERE / "plugin.py", site / "aiofastlock_downstream.py")
+    return directory
+
+
+# ---- Runs ----
+
+
+def kill(suite: subprocess.Popen[bytes]) -> None:
+    """Kill a run that has not ended, and what it has started."""
+    if suite.poll() is None:
+        os.killpg(suite.pid, signal.SIGKILL)
+
+
+class Suite:
+    """A package's suite, ready to be run."""
+
+    def __init__(self, name: str, work: Path, python: str, wheel: Path) -> None:
+        self.name, self.package, self.work = name, PACKAGES[name], work / name
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.source = unpack(name, self.package, self.work, python)
+        self.bin = install(name, self.package, self.work, python, wheel)
+
+    def run(self, side: str, tests: Sequence[str] = ()) -> dict[str, Any]:
+        """Run the whole suite, or some tests, and return what the plugin has recorded."""
+        package = self.package
+        record = self.work / f"{side}.json"
+        record.unlink(missing_ok=True)
+        command = [self.bin / "pytest", *PLUGINS]
+        if side != "asyncio":
+            command += ["-p", "aiofastlock.auto"]
+        command += [*OPTIONS, *package.arguments]
+        for left_out in package.without:
+            command += ["--deselect", left_out]
+        ours = {"DOWNSTREAM_RECORD": str(record), "PYTHONHASHSEED": "0", **SWITCH[side]}
+        with ExitStack() as stack:
+            if package.service:
+                command += stack.enter_context(package.service(self.work))
+            log = stack.enter_context((self.work / f"{side}.log").open("w"))
+            suite = stack.enter_context(
+                subprocess.Popen(
+                    [*command, *(tests or package.tests)],
+                    cwd=self.source,
+                    env={**os.environ, **ours},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            )
+            running.add(suite)
+            try:
+                suite.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                raise FailedError(f"{side}: not done after {SECONDS} s; see {log.name}") from None
+            finally:
+                kill(suite)
+                running.discard(suite)
+        if not record.exists():
+            raise FailedError(f"{side}: ended early; see {log.name}")
+        found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        half = "asyncio.locks" if side == "asyncio" else side.replace("counted", "compiled")
+        if found["locks"] != [half]:
+            raise FailedError(f"{side}: ran on the locks of {found['locks']}")
+        # An address in the name of a test is another one in each run.
+        found["outcomes"] = {
+            re.sub("0x[0-9a-f]+", "0x", test): outcome
+            for test, outcome in found["outcomes"].items()
+        }
+        return found
+
+    def again(self, test: str) -> dict[str, str]:
+        """Run a test alone, some times on each side, and return what became of it how often."""
+        found = {}
+        for side in SIDES:
+            outcomes = (self.run(side, [test])["outcomes"] for _ in range(AGAIN))
+            counts = Counter(run.get(test, "missing") for run in outcomes)
+            found[side] = ", ".join(f"{counts[outcome]} {outcome}" for outcome in sorted(counts))
+        return found
+
+
+def compare(name: str, work: Path, python: str, wheel: Path) -> dict[str, Any]:
+    """Return a package's row of the results."""
+    start = monotonic()
+
+    def say(what: str) -> None:
+        print(f"{monotonic() - start:5.0f} s  {name}: {what}", flush=True)
+
+    suite = Suite(name, work, python, wheel)
+    say("installed")
+    runs, counts = {}, {}
+    for side in (*SIDES, "counted"):
+        found = suite.run(side)
+        runs[side] = found["outcomes"]
+        counts[side] = dict(sorted(Counter(found["outcomes"].values()).items()))
+        say(f"{side}: {', '.join(f'{n} {outcome}' for outcome, n in counts[side].items())}")
+    uses = found["uses"]
+    del counts["counted"]
+    differing = [
+        test
+        for test in dict.fromkeys(test for side in SIDES for test in runs[side])
+        if len({runs[side].get(test) for side in SIDES}) > 1
+    ]
+    if len(differing) > MOST_AGAIN:
+        raise FailedError(f"{len(differing)} tests differ, such as {differing[0]}")
+    differences = {}
+    for test in differing:
+        say(f"again, alone: {test}")
+        alone = suite.again(test)
+        first = {side: runs[side].get(test, "missing") for side in SIDES}
+        reason = suite.package.reason(test)
+        settled = "flaky" if len(set(alone.values())) == 1 else reason or "DIFFERENT"
+        differences[test] = {"first": first, "alone": alone, "verdict": settled}
+        say(f"{settled}: {alone}")
+    if not counts["asyncio"].get("passed"):
+        raise FailedError("no test passes")
+    if not uses["acquires"] + uses["waits"]:
+        raise FailedError("it uses none of our locks: the proof is empty")
+    row = {"package": name, "version": suite.package.version or platform.python_version()}
+    row |= {"counts": counts, "uses": uses, "differences": differences}
+    return {**row, "without": suite.package.without}
+
+
+# ---- The report ----
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def ran(row: dict[str, Any], side: str) -> int:
+    return sum(n for outcome, n in row["counts"][side].items() if outcome != "skipped")
+
+
+def verdict(row: dict[str, Any]) -> str:
+    verdicts = Counter(found["verdict"] for found in row["differences"].values())
+    if "DIFFERENT" in verdicts:
+        return f"**no: {verdicts['DIFFERENT']}**"
+    flaky = verdicts.pop("flaky", 0)
+    said = [f"{sum(verdicts.values())} apart" if verdicts else "yes"]
+    return ", ".join([*said, f"{flaky} flaky"] if flaky else said)
+
+
+def short(results: dict[str, Any]) -> str:
+    head = ["package", "version", "tests run", "the same", "locks made", "acquired", "waited for"]
+    rows = [
+        [row["package"], row["version"], f"{ran(row, 'asyncio'):,}", verdict(row)]
+        + [f"{row['uses'][use]:,}" for use in ("objects", "acquires", "waits", "parked")]
+        for row in results["packages"].values()
+    ]
+    return f"{table([*head, 'parked'], rows)}\n\n{results['made on']}."
+
+
+def sides(results: dict[str, Any]) -> str:
+    rows = []
+    for row in results["packages"].values():
+        for side in SIDES:
+            counts = row["counts"][side]
+            shown = [
+                f"{counts.get(what, 0):,}" for what in ("passed", "failed", "error", "skipped")
+            ]
+            rows.append([row["package"], side, *shown])
+    return table(["package", "locks", *OUTCOMES], rows)
+
+
+def apart(results: dict[str, Any]) -> str:
+    lines = []
+    for row in results["packages"].values():
+        for test, found in row["differences"].items():
+            how = "; ".join(
+                f"{side} {found['first'][side]}, then {found['alone'][side]}" for side in SIDES
+            )
+            lines.append(f"- {row['package']}, `{test}`: {how}: {found['verdict']}")
+        for test, why in row["without"].items():
+            lines.append(f"- {row['package']}, `{test}`: not run: {why}")
+    return "\n".join(lines) or "None."
+
+
+TABLES = {"table": short, "sides": sides, "apart": apart}
+
+
+def report(results: dict[str, Any]) -> None:
+    for readme in READMES:
+        text = readme.read_text(encoding="utf-8")
+        filled = re.sub(
+            MARKED,
+            lambda match: f"{match[1]}\n\n{TABLES[match[2]](results)}\n\n<!-- end -->",
+            text,
+            flags=re.DOTALL,
+        )
+        readme.write_text(filled, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("packages", nargs="*", metavar="PACKAGE", help=", ".join(PACKAGES))
+    parser.add_argument("--requirements", action="store_true", help="print what is to be pinned")
+    parser.add_argument("--work", type=Path, default=REPOSITORY / ".downstream_cache")
+    arguments = parser.parse_args()
+    if arguments.requirements:
+        wanted = {need for name in PACKAGES for need in PACKAGES[name].requirements(name)}
+        print(*sorted(wanted), sep="\n")
+        return
+    names = arguments.packages or list(PACKAGES)
+    work = arguments.work.resolve()
+    wheel = build(work, sys.executable)
+    made: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        compared = {name: pool.submit(compare, name, work, sys.executable, wheel) for name in names}
+        try:
+            for name, row in compared.items():
+                try:
+                    made[name] = row.result()
+                except FailedError as error:
+                    failed[name] = str(error)
+                    print(f"*** {name}: {error} ***", flush=True)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for suite in list(running):
+                kill(suite)
+    known = json.loads(RESULTS.read_text(encoding="utf-8"))["packages"] if RESULTS.exists() else {}
+    rows = known | made
+    environment = [f"Python {platform.python_version()}", platform.system(), platform.machine()]
+    results = {
+        "made on": f"{', '.join(environment)}, {datetime.now(UTC).date()}",
+        "packages": {name: rows[name] for name in PACKAGES if name in rows},
+    }
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    report(results)
+    print(short(results))
+    different = [name for name in made if "no" in verdict(made[name])]
+    if failed or different:
+        sys.exit(f"no proof: {', '.join(failed)}; differences: {', '.join(different)}")
+
+
+if __name__ == "__main__":
+    main()
