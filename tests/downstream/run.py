@@ -19,7 +19,7 @@ import sys
 import tarfile
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,11 +77,12 @@ def unpack(name: str, package: Package, work: Path, python: str) -> Path:
     if not package.version:
         (directory / "pytest.ini").touch()  # nobody else's configuration is looked for
         return directory
-    if not (found := list(work.glob("*.tar.gz"))):
+    archives = f"*-{package.version}.tar.gz"
+    if not (found := list(work.glob(archives))):
         options = ["--no-deps", "--no-binary", name, "--dest", work]
         pip = ["uv", "tool", "run", "-q", "--python", python, "pip", "download", "-q", *options]
         call(*pip, f"{name}=={package.version}")
-        found = list(work.glob("*.tar.gz"))
+        found = list(work.glob(archives))
     with tarfile.open(found[0]) as archive:
         archive.extractall(directory, filter="data")
     return next(directory.iterdir())
@@ -125,8 +126,6 @@ class Suite:
         if side != "asyncio":
             command += ["-p", "aiofastlock.auto"]
         command += [*OPTIONS, *package.arguments]
-        for left_out in package.without:
-            command += ["--deselect", left_out]
         ours = {"DOWNSTREAM_RECORD": str(record), "PYTHONHASHSEED": "0", **SWITCH[side]}
         with ExitStack() as stack:
             if package.service:
@@ -189,6 +188,8 @@ def compare(name: str, work: Path, python: str, wheel: Path) -> dict[str, Any]:
         runs[side] = found["outcomes"]
         counts[side] = dict(sorted(Counter(found["outcomes"].values()).items()))
         say(f"{side}: {', '.join(f'{n} {outcome}' for outcome, n in counts[side].items())}")
+        if not counts[side].get("passed"):
+            raise FailedError(f"{side}: no test passes; see the log beside its environment")
     uses = found["uses"]
     del counts["counted"]
     differing = [
@@ -203,17 +204,20 @@ def compare(name: str, work: Path, python: str, wheel: Path) -> dict[str, Any]:
         say(f"again, alone: {test}")
         alone = suite.again(test)
         first = {side: runs[side].get(test, "missing") for side in SIDES}
-        reason = suite.package.reason(test)
-        settled = "flaky" if len(set(alone.values())) == 1 else reason or "DIFFERENT"
+        settled = "flaky" if len(set(alone.values())) == 1 else "different"
         differences[test] = {"first": first, "alone": alone, "verdict": settled}
         say(f"{settled}: {alone}")
-    if not counts["asyncio"].get("passed"):
-        raise FailedError("no test passes")
     if not uses["acquires"] + uses["waits"]:
         raise FailedError("it uses none of our locks: the proof is empty")
-    row = {"package": name, "version": suite.package.version or platform.python_version()}
-    row |= {"counts": counts, "uses": uses, "differences": differences}
-    return {**row, "without": suite.package.without}
+    made_on = platform.python_version(), platform.system(), platform.machine()
+    return {
+        "package": name,
+        "version": suite.package.version or platform.python_version(),
+        "made on": f"Python {', '.join(made_on)}, {datetime.now(UTC).date()}",
+        "counts": counts,
+        "uses": uses,
+        "differences": differences,
+    }
 
 
 # ---- The report ----
@@ -230,52 +234,46 @@ def ran(row: dict[str, Any], side: str) -> int:
 
 def verdict(row: dict[str, Any]) -> str:
     verdicts = Counter(found["verdict"] for found in row["differences"].values())
-    if "DIFFERENT" in verdicts:
-        return f"**no: {verdicts['DIFFERENT']}**"
-    flaky = verdicts.pop("flaky", 0)
-    said = [f"{sum(verdicts.values())} apart" if verdicts else "yes"]
-    return ", ".join([*said, f"{flaky} flaky"] if flaky else said)
+    if verdicts["different"]:
+        return f"**no: {verdicts['different']}**"
+    return f"yes, {verdicts['flaky']} flaky" if verdicts else "yes"
 
 
-def short(results: dict[str, Any]) -> str:
+def short(results: Sequence[dict[str, Any]]) -> str:
     head = ["package", "version", "tests run", "the same", "locks made", "acquired", "waited for"]
     rows = [
         [row["package"], row["version"], f"{ran(row, 'asyncio'):,}", verdict(row)]
         + [f"{row['uses'][use]:,}" for use in ("objects", "acquires", "waits", "parked")]
-        for row in results["packages"].values()
+        for row in results
     ]
-    return f"{table([*head, 'parked'], rows)}\n\n{results['made on']}."
+    made_on = dict.fromkeys(row["made on"] for row in results)
+    return f"{table([*head, 'parked'], rows)}\n\n{'; '.join(made_on)}."
 
 
-def sides(results: dict[str, Any]) -> str:
+def sides(results: Sequence[dict[str, Any]]) -> str:
     rows = []
-    for row in results["packages"].values():
+    for row in results:
         for side in SIDES:
             counts = row["counts"][side]
-            shown = [
-                f"{counts.get(what, 0):,}" for what in ("passed", "failed", "error", "skipped")
-            ]
-            rows.append([row["package"], side, *shown])
+            rows.append([row["package"], side, *(f"{counts.get(what, 0):,}" for what in OUTCOMES)])
     return table(["package", "locks", *OUTCOMES], rows)
 
 
-def apart(results: dict[str, Any]) -> str:
+def apart(results: Sequence[dict[str, Any]]) -> str:
     lines = []
-    for row in results["packages"].values():
+    for row in results:
         for test, found in row["differences"].items():
             how = "; ".join(
                 f"{side} {found['first'][side]}, then {found['alone'][side]}" for side in SIDES
             )
             lines.append(f"- {row['package']}, `{test}`: {how}: {found['verdict']}")
-        for test, why in row["without"].items():
-            lines.append(f"- {row['package']}, `{test}`: not run: {why}")
     return "\n".join(lines) or "None."
 
 
 TABLES = {"table": short, "sides": sides, "apart": apart}
 
 
-def report(results: dict[str, Any]) -> None:
+def report(results: Sequence[dict[str, Any]]) -> None:
     for readme in READMES:
         text = readme.read_text(encoding="utf-8")
         filled = re.sub(
@@ -298,15 +296,18 @@ def main() -> None:
         print(*sorted(wanted), sep="\n")
         return
     names = arguments.packages or list(PACKAGES)
+    if unknown := set(names) - set(PACKAGES):
+        parser.error(f"not one of {', '.join(PACKAGES)}: {', '.join(unknown)}")
     work = arguments.work.resolve()
     wheel = build(work, sys.executable)
     made: dict[str, Any] = {}
     failed: dict[str, str] = {}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        compared = {name: pool.submit(compare, name, work, sys.executable, wheel) for name in names}
+        compared = {pool.submit(compare, name, work, sys.executable, wheel): name for name in names}
         try:
-            for name, row in compared.items():
+            for row in as_completed(compared):
+                name = compared[row]
                 try:
                     made[name] = row.result()
                 except FailedError as error:
@@ -316,13 +317,9 @@ def main() -> None:
             pool.shutdown(wait=False, cancel_futures=True)
             for suite in list(running):
                 kill(suite)
-    known = json.loads(RESULTS.read_text(encoding="utf-8"))["packages"] if RESULTS.exists() else {}
-    rows = known | made
-    environment = [f"Python {platform.python_version()}", platform.system(), platform.machine()]
-    results = {
-        "made on": f"{', '.join(environment)}, {datetime.now(UTC).date()}",
-        "packages": {name: rows[name] for name in PACKAGES if name in rows},
-    }
+    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
+    rows = {row["package"]: row for row in known} | made
+    results = [rows[name] for name in PACKAGES if name in rows]
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     report(results)
     print(short(results))
