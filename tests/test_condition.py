@@ -2071,3 +2071,19 @@ def test_on_uvloop(Condition):
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
+
+
+async def test_a_cancelled_wait_asks_the_loop_nothing_when_nobody_else_waits(Condition):
+    condition = Condition()
+
+    async def wait():
+        async with condition:
+            await condition.wait()
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    with mock.patch.object(asyncio.get_running_loop(), "is_closed") as is_closed:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert not is_closed.called

@@ -80,6 +80,20 @@ def test_attributes_that_others_read_are_there(our_name, name):
     assert repr(ours).rpartition("[")[2] == repr(theirs).rpartition("[")[2]
 
 
+def test_get_loop_binds_to_the_running_loop(implementation, name):
+    """Janus binds its locks early, by this."""
+    thing = make(IMPLEMENTATIONS[implementation], name)
+
+    async def get_loop():
+        return thing._get_loop(), asyncio.get_running_loop()
+
+    with asyncio.Runner() as runner, asyncio.Runner() as another:
+        got, running = runner.run(get_loop())
+        assert got is running is thing._loop
+        with pytest.raises(RuntimeError, match="is bound to a different event loop"):
+            another.run(get_loop())
+
+
 def test_classes_are_where_users_import_them_from(our_name, name):
     ours = getattr(OURS[our_name], name)
     assert (ours.__module__, ours.__name__, ours.__qualname__) == ("aiofastlock", name, name)

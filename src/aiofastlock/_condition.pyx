@@ -384,7 +384,7 @@ cdef int pass_on(Wait self) except -1:
     self.phase = DONE
     self.condition = None
     self.thrown = self.raised = None
-    if not is_closed(condition._loop):
+    if condition.parked is not NULL and not is_closed(condition._loop):
         condition.wake_up_to(1)
     return 0
 

@@ -181,6 +181,9 @@ cdef class ParkingLot:
             waiter = (<Waiter> waiter).next
         return futures
 
+    def _get_loop(self):
+        return loop_of(self)
+
     def _future(self):
         return future_of(self)
 
@@ -428,12 +431,16 @@ cdef int stand(Waiter self, ParkingLot lot, object future) noexcept:
     return NEXT
 
 
-cdef inline object future_of(ParkingLot lot):
-    """A future of the loop that a lot's waiters wait on; the first one binds it."""
+cdef inline object loop_of(ParkingLot lot):
+    """The loop that a lot's waiters wait on, which is the running one; the first binds it."""
     loop = get_running_loop()
     if lot._loop is not loop or loop is None:
         bind(lot, loop)
-    return new_future(loop)
+    return loop
+
+
+cdef inline object future_of(ParkingLot lot):
+    return new_future(loop_of(lot))
 
 
 cdef object future_to_yield(ParkingLot lot):

@@ -6,7 +6,7 @@ from asyncio import AbstractEventLoop, Future, InvalidStateError, _get_running_l
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal, SupportsIndex, cast
 
 from aiofastlock import _protocols
 
@@ -167,13 +167,15 @@ class ParkingLot:
     def _let_go(self, queue: Queue) -> None:
         """Take back the turns that are on their way to waiters on a closed loop."""
 
-    def _future(self) -> Future[Any]:
-        """Return a future to wait on, of the loop that the lot is bound to."""
+    def _get_loop(self) -> AbstractEventLoop:
         loop: Any = _get_running_loop()
         if self._queue is None or loop is not self._loop:
             self._bind(loop)
-        future: Future[Any] = loop.create_future()
-        return future
+        return cast("AbstractEventLoop", loop)
+
+    def _future(self) -> Future[Any]:
+        """Return a future to wait on, of the loop that the lot is bound to."""
+        return self._get_loop().create_future()
 
     _waiters = property(_protocols.waiters_or_none, _protocols.set_waiters)
 
