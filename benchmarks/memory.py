@@ -97,11 +97,11 @@ def main() -> None:
     _benchmark.print_environment()
     sizes = measure_sizes()
     for row in sizes:
-        print(f"{row['row']:20}{row['implementation']:12}{row['bytes']:12,.0f} bytes", flush=True)
+        print(f"{row['row']:24}{row['implementation']:12}{row['bytes']:12,.0f} bytes", flush=True)
     peaks = measure_peaks(arguments.tasks)
     for row in peaks:
         what = f"{row['tasks']:,} tasks"
-        print(f"{what:20}{row['implementation']:12}{row['bytes']:12,} bytes")
+        print(f"{what:24}{row['implementation']:12}{row['bytes']:12,} bytes")
     print(f"wrote {results.write('memory', sizes, peaks=peaks).name}")
 
 

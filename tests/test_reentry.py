@@ -8,6 +8,7 @@ import asyncio
 import gc
 import signal
 import threading
+import weakref
 
 import pytest
 from conftest import OURS, needs_refcounts
@@ -538,6 +539,35 @@ def test_a_wait_is_thrown_into_when_its_future_dies(our_name):
 
     with asyncio.Runner(loop_factory=LoopOfTheDying) as runner:
         runner.run(main())
+
+
+@needs_refcounts
+def test_a_wait_that_cannot_take_its_lock_does_not_keep_it(our_name):
+    ours = OURS[our_name]
+
+    def fail():
+        raise ZeroDivisionError
+
+    async def main():
+        lock = ours.Lock()
+        condition = ours.Condition(lock)
+        await lock.acquire()
+        wait = condition.wait()
+        future = wait.send(None)
+        await lock.acquire()
+        blocked, ahead = parked(lock)
+        future.set_result(True)  # by other hands
+        lock._locked = False
+        ahead.in_done = fail
+        assert isinstance(send(wait), ZeroDivisionError)
+        blocked.close()
+        died = weakref.ref(lock)
+        del condition, wait, future, blocked, ahead, lock
+        gc.collect()
+        await ours.Lock().acquire()  # takes what was kept of that wait for use again
+        assert died() is None
+
+    on(main)
 
 
 async def test_a_wait_is_closed_by_what_is_thrown_into_it(OurCondition):

@@ -205,6 +205,7 @@ static inline int set_exit(PyTypeObject *type, PyObject *pure, vectorcallfunc ve
     int failed = PyErr_Occurred()
                  || PyDict_SetItemString(type->tp_dict, "__aexit__", (PyObject *)exit) < 0;
     Py_DECREF(exit);
+    PyType_Modified(type);
     return failed ? -1 : 0;
 }
 

@@ -361,6 +361,7 @@ cdef int take_lock(Wait self) except -1:
         if step(self.waiter) == NEXT:
             return NEXT
     except BaseException as exception:
+        self.waiter.lot = None  # it may be the spare one, from go_on_otherwise()
         add_context(self, exception)
         pass_on(self)
         raise
@@ -425,6 +426,7 @@ cdef int add_context(Wait self, object exception) except -1:
 
 cdef int wait_send(Wait self, object value, PyObject** result) except -1:
     """am_send, as Waiter's."""
+    result[0] = NULL
     if value is not None and self.phase == UNSTARTED:
         raise TypeError("can't send non-None value to a just-started coroutine")
     cdef int outcome = run(self, None)

@@ -38,7 +38,8 @@ static inline void keep_spare_waiter(PyObject *waiter)
 #endif
 }
 
-/* The lot of a waiter that is new or spare is None, which needs no counting where it is immortal. */
+/* The lot of a waiter that is new or spare is None, so that what set_lot() replaces is known. None needs
+   no counting where it is immortal. */
 #if PY_VERSION_HEX >= 0x030C0000
 #define INCREF_NONE() ((void)0)
 #define DECREF_NONE() ((void)0)
@@ -99,7 +100,7 @@ static inline void set_stop_iteration_true(void)
 #endif
 }
 
-static void set_stop_iteration_index(Py_ssize_t index)
+static inline void set_stop_iteration_index(Py_ssize_t index)
 {
     PyObject *value = PyLong_FromSsize_t(index);
     if (value != NULL) {

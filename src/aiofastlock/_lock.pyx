@@ -59,9 +59,9 @@ cdef extern from "_loop.h":
                       object judge, object report) except -1
     object new_future(object loop)
     int set_blocking(object future) except -1
-    enum: SET
+    enum: RESULT_SET
     int set_result(object future, object result) noexcept
-    int check(int outcome) except -1
+    int raise_if_failed(int outcome) except -1
     int call_soon(object loop, object callback, object argument) except -1
 
 cdef extern from *:
@@ -163,7 +163,7 @@ cdef class ParkingLot:
         future = waiter.future
         settle(self, waiter, WOKEN)
         cdef int outcome = set_result(future, result)
-        if outcome == SET:
+        if outcome == RESULT_SET:
             return True
         return not_set(self, waiter, future, outcome)
 
@@ -236,7 +236,7 @@ cdef inline void settle(ParkingLot lot, Waiter waiter, State state) noexcept:
 cdef bint not_set(ParkingLot lot, Waiter waiter, object future, int outcome) except -1:
     """set_result() raised, or the future was done already."""
     try:
-        check(outcome)
+        raise_if_failed(outcome)
     except BaseException:  # not `try` in wake(): that costs every wake-up
         unwake(lot, waiter, future)
         raise
@@ -497,6 +497,7 @@ cdef void leave(Waiter self) noexcept:
 
 cdef int waiter_send(Waiter self, object value, PyObject** result) except -1:
     """am_send: what tasks call, and the interpreter of 3.11 and 3.15."""
+    result[0] = NULL  # also if it raises
     if value is not None and self.state == CREATED:
         raise TypeError("can't send non-None value to a just-started coroutine")
     if inline_step(self) == NEXT:

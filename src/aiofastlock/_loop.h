@@ -405,8 +405,8 @@ done:
     return outcome;
 }
 
-#define SET 1
-#define check(outcome) (outcome) /* to Cython, a call that raises what set_result() has raised */
+#define RESULT_SET 1
+#define raise_if_failed(outcome) (outcome) /* for Cython, to which -1 says that it raised */
 
 /* future.set_result(result): as set_pending(). */
 static inline int set_result(PyObject *future, PyObject *result)
