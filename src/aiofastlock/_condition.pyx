@@ -37,6 +37,7 @@ from aiofastlock._lock cimport (
     loop_field,
     new_waiter,
     set_exit,
+    simple_exit_of,
     vectorcallfunc,
     stand,
     step,
@@ -212,6 +213,15 @@ itself to the next.
 
     def __repr__(self):
         return _protocols.represent(self, "locked" if self.locked() else "unlocked")
+
+
+cdef object exit_condition(PyObject* exit, PyObject** args, size_t nargsf, PyObject* names):
+    """As exit_if_plain()."""
+    cdef PyObject* self = simple_exit_of(exit, args, nargsf, names)
+    if self is not NULL and not has_attributes(<ParkingLot> self):
+        if (<Condition> self).has_plain_lock():
+            return new_waiter(<ParkingLot> (<Condition> self).lock, EXIT)
+    return exit_by_method(exit, args, nargsf, names)
 
 
 # ---- wait(), over our own Lock ----
@@ -440,7 +450,7 @@ set_am_send(<PyTypeObject*> Wait, <sendfunc> wait_send)
 
 
 finish_public_class(<PyTypeObject*> Condition, "aiofastlock.Condition")
-set_exit(<PyTypeObject*> Condition, pure.Condition, <vectorcallfunc> exit_by_method)
+set_exit(<PyTypeObject*> Condition, pure.Condition, <vectorcallfunc> exit_condition)
 construct_without_init(<PyTypeObject*> Condition)
 cdef Condition one = Condition()
 keep_spares(<PyTypeObject*> Condition, one, loop_field(one), lock_field(one))

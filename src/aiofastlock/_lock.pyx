@@ -51,9 +51,6 @@ cdef extern from "_lock.h":
     int make_spare_stop() except -1
     void set_am_send(PyTypeObject*, sendfunc)
 
-cdef extern from "_class.h":
-    PyObject* simple_exit_of(PyObject*, PyObject**, size_t, PyObject*) noexcept
-
 cdef extern from "_loop.h":
     int learn_asyncio(object events, object handle, object future, object deque, object error,
                       object judge, object report) except -1
