@@ -63,7 +63,13 @@ MARKS = [
         1.3,
         1.3,
     ),
-    Mark("bytes of a parked waiter beyond a task parked on a future", "a lock's waiter *", "≤", 160, 160),
+    Mark(
+        "bytes of a parked waiter beyond a task parked on a future",
+        "a lock's waiter *",
+        "≤",
+        160,
+        160,
+    ),
 ]
 
 

@@ -70,8 +70,8 @@ async def test_leaving_does_not_cost_more_the_more_waiters_there_are(our_name, n
     ours = OURS[our_name]
     few = min([await cost_of_leaving(ours, name, 500, step) for _ in range(5)])
     many = min([await cost_of_leaving(ours, name, 32_000, step) for _ in range(3)])
-    # A queue that is searched makes it 64. Not 2 instead: no processor's cache holds the many, least
-    # of all where others use it too.
+    # A queue that is searched makes it 64. Not 2 instead: no processor's cache holds the many,
+    # least of all where others use it too.
     assert many < 16 * few
 
 

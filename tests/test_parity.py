@@ -168,19 +168,19 @@ def test_aexit_is_a_coroutine_function(our_name, name):
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "Event"])
 def test_aexit_takes_what_asyncios_takes(our_name, name):
     for implementation in (OURS[our_name], asyncio):
-        exit = make(implementation, name).__aexit__
+        leave = make(implementation, name).__aexit__
         for arguments in ((), (None, None, None, None)):
             if name == "Barrier":  # any
-                exit(*arguments).close()
+                leave(*arguments).close()
             else:
                 with pytest.raises(TypeError):
-                    exit(*arguments)
+                    leave(*arguments)
         with pytest.raises(TypeError):
-            exit(nothing=None)
+            leave(nothing=None)
         with pytest.raises(TypeError):
             getattr(implementation, name).__aexit__()
         if name != "Barrier":
-            exit(exc_type=None, exc=None, tb=None).close()
+            leave(exc_type=None, exc=None, tb=None).close()
 
 
 @compiled

@@ -42,6 +42,6 @@ class Semaphore(asyncio.Semaphore):
 class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore): ...
 
 @disjoint_base
-class Barrier(asyncio.Barrier):  # type: ignore[misc]
+class Barrier(asyncio.Barrier):
     # The index, as asyncio's: typeshed has the barrier.
     async def __aenter__(self) -> int: ...  # type: ignore[override]
