@@ -3,6 +3,7 @@
 AIOFASTLOCK_EXTENSIONS  unset: compile, or warn and build the pure half alone where the compiler
                         fails; 0: build the pure half alone; 1: compile or fail
 AIOFASTLOCK_SANITIZE    what to give to the compiler's -fsanitize=, such as address,undefined
+AIOFASTLOCK_DEBUG       1: abort where the links, counts and states of a queue do not agree
 """
 
 import os
@@ -32,6 +33,8 @@ def extensions():
     gcc = ["-O3", "-fvisibility=hidden", "-fno-inline-functions-called-once"]
     gcc += ["-fno-inline-functions", "-fno-inline-small-functions"]
     flags = ["/O2", "/Ob1"] if os.name == "nt" else gcc
+    headers = ("class.h", "guard.h", "lock.h", "lock.pxd", "loop.h")
+    debug = [("AIOFASTLOCK_DEBUG", "1")] if os.environ.get("AIOFASTLOCK_DEBUG") == "1" else []
     sanitize = os.environ.get("AIOFASTLOCK_SANITIZE")
     sanitizers = [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-g"] if sanitize else []
     rooms = [
@@ -39,9 +42,8 @@ def extensions():
             f"aiofastlock.{name}",
             [f"src/aiofastlock/{name}.pyx"],
             include_dirs=["src/aiofastlock"],
-            depends=[
-                f"src/aiofastlock/_{file}" for file in ("class.h", "lock.h", "lock.pxd", "loop.h")
-            ],
+            depends=[f"src/aiofastlock/_{file}" for file in headers],
+            define_macros=debug,
             extra_compile_args=flags + sanitizers,
             extra_link_args=sanitizers,
         )
@@ -49,6 +51,7 @@ def extensions():
     ]
     directives = {
         "always_allow_keywords": False,  # METH_NOARGS and METH_O, which the interpreter calls best
+        "freethreading_compatible": True,  # see _guard.h
         "binding": False,  # plain method descriptors: cheaper to call than Cython's functions
         "embedsignature": True,
         "embedsignature.format": "clinic",

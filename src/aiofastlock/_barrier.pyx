@@ -19,6 +19,7 @@ from aiofastlock._lock cimport (
     PASSED,
     ParkingLot,
     Waiter,
+    alive,
     call_with_lot,
     exit_by_method,
     finish_public_class,
@@ -83,7 +84,7 @@ leave; a barrier whose loop is closed binds itself to the next.
         if self.state != FILLING or self.refilling or self.parked_now() + 1 < self.size:
             waiter.index = 0
             return False
-        if self.head is not NULL and is_closed(self._loop):
+        if self.head is not NULL and is_closed(self.loop):
             let_go(self)
             return self.take(waiter)
         waiter.index = self.size - 1
@@ -93,7 +94,7 @@ leave; a barrier whose loop is closed binds itself to the next.
         return True
 
     cdef int give(self, Waiter waiter) except -1:
-        if self.head is not NULL and is_closed(self._loop):
+        if self.head is not NULL and is_closed(self.loop):
             let_go(self)
         if waiter.call == BARRIER_RESET:
             self.empty()
@@ -121,15 +122,16 @@ leave; a barrier whose loop is closed binds itself to the next.
 
     cdef int wake_parked(self, Py_ssize_t index) except -1:
         """Wake the first that is parked, unless it is cancelled."""
-        cdef Waiter waiter = <Waiter> self.parked
-        waiter.index = index
-        if not self.wake(waiter, True):
-            self.count_if_passed(waiter)
+        cdef PyObject* parked = self.parked
+        _waiter = alive(parked)  # outlives the wake-up
+        (<Waiter> parked).index = index
+        if not self.wake(parked, True):
+            self.count_if_passed(parked)
         return 0
 
-    cdef void count_if_passed(self, Waiter waiter) noexcept:
-        if waiter.state == PASSED and waiter.index != COUNTED:
-            waiter.index = COUNTED
+    cdef void count_if_passed(self, PyObject* waiter) noexcept:
+        if (<Waiter> waiter).state == PASSED and (<Waiter> waiter).index != COUNTED:
+            (<Waiter> waiter).index = COUNTED
             self.passed += 1
 
     cdef int wake_with_indices(self, Py_ssize_t count) except -1:
@@ -150,30 +152,32 @@ leave; a barrier whose loop is closed binds itself to the next.
         """When all who were inside have left, let those in that are blocked."""
         if not self.woken and (self.state == DRAINING or self.state == RESETTING):
             self.state = FILLING
-            if self.parked is not NULL and not is_closed(self._loop):
+            if self.parked is not NULL and not is_closed(self.loop):
                 call_with_lot(self, refill)
                 self.refilling = True
         return 0
 
+    @cython.critical_section
     def _refill(self):
         """Those that were blocked are parties, unless they are cancelled."""
-        cdef Waiter waiter
         cdef PyObject* following = self.parked
         cdef Py_ssize_t live = 0
         if not self.refilling:
             return
         self.refilling = False
         while following is not NULL and live < self.size:
-            waiter = <Waiter> following
-            if waiter.state == PARKED:
-                if not self.settle_if_done(waiter):
+            _waiter = alive(following)  # outlives what is called
+            if (<Waiter> following).state == PARKED:
+                if not self.settle_if_done(following):
                     live += 1
-                self.count_if_passed(waiter)
-            if waiter.state == FINISHED:  # gone while that ran: begin anew
+                self.count_if_passed(following)
+            if (<Waiter> following).state == FINISHED:  # gone while that ran: begin anew
                 following = self.parked
                 live = 0
             else:
-                following = NULL if waiter.next is self.head else waiter.next
+                following = (<Waiter> following).next
+                if following is self.head:
+                    following = NULL
         if self.state == FILLING and self.parked_now() >= self.size:
             self.state = DRAINING
             self.wake_with_indices(self.size)

@@ -251,6 +251,6 @@ static inline void keep_spares(PyTypeObject *type, PyObject *one, PyObject **loo
 #endif
 }
 
-#define loop_field(lot) (&(lot)->_loop)
+#define loop_field(lot) (&(lot)->loop)
 
 #endif

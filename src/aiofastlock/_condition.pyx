@@ -3,7 +3,6 @@
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.pyport cimport PY_SSIZE_T_MAX
-from cpython.ref cimport Py_INCREF
 
 from asyncio import CancelledError
 
@@ -18,6 +17,7 @@ from aiofastlock._lock cimport (
     FINISHED,
     LOCK_ACQUIRE,
     NEXT,
+    PARKED,
     RETURN,
     WOKEN,
     Lock,
@@ -25,17 +25,23 @@ from aiofastlock._lock cimport (
     State,
     Waiter,
     abandon,
+    begin_to_run,
     construct_without_init,
+    end_to_run,
     exit_by_method,
     finish_public_class,
+    future_of_waiter,
     future_to_yield,
-    is_closed,
     has_attributes,
+    is_closed,
     is_plain,
     keep_spares,
     leave,
     loop_field,
+    loop_of_lot,
+    lot_locked,
     new_waiter,
+    operate,
     set_exit,
     simple_exit_of,
     vectorcallfunc,
@@ -52,8 +58,12 @@ cdef extern from "_lock.h":
 cdef extern from *:
     """
     #define lock_field(condition) (&(condition)->lock)
+    #define lock_of(condition) read_field(condition, lock)
     """
     PyObject** lock_field(Condition)
+    object lock_of(Condition)
+    PyObject* Py_True
+    PyObject* Py_NewRef(PyObject*)
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*) except -1
 
 cdef frozenset LOCK_METHODS = frozenset({"acquire", "locked", "release"})
@@ -94,60 +104,72 @@ itself to the next.
     cdef int forgo(self, State state) except -1:
         return 0
 
-    cdef bint has_plain_lock(self) except -1:
-        """Whether the lock is of our own Lock, so that nothing need be called."""
+    cdef Lock plain_lock(self):
+        """The lock, if it is of our own Lock, so that nothing need be called; or None."""
+        lock = lock_of(self)
+        if lock is None:
+            self.make_lock()
+            lock = lock_of(self)
+        return <Lock> lock if type(lock) is Lock else None
+
+    @cython.critical_section
+    cdef int make_lock(self) except -1:
         if self.lock is None:
             self.lock = Lock()
-        return type(self.lock) is Lock
+        return 0
 
     cdef bint is_patched(self) except -1:
         """Whether attributes stand in the place of the lock's methods."""
         return has_attributes(self) and not LOCK_METHODS.isdisjoint(vars(self))
 
     cdef bint is_locked(self) except -1:
-        if self.has_plain_lock() and not self.is_patched():
-            return (<Lock> self.lock).held
-        return self.locked()
+        cdef Lock lock = self.plain_lock()
+        return self.locked() if lock is None or self.is_patched() else lock.held
 
     @property
     def _lock(self):
-        return self.lock if self.has_plain_lock() else self.lock[0]
+        cdef Lock lock = self.plain_lock()
+        return lock_of(self)[0] if lock is None else lock
 
     @_lock.setter
     def _lock(self, lock):
-        if lock is None or type(lock) is Lock and is_plain(<ParkingLot> lock):
+        if lock is not None and not (type(lock) is Lock and is_plain(<ParkingLot> lock)):
+            lock = (lock, lock.locked, lock.acquire, lock.release)
+        with cython.critical_section(self):
+            _replaced = self.lock  # outlives the change: code may run when it goes
             self.lock = lock
-        else:
-            self.lock = (lock, lock.locked, lock.acquire, lock.release)
 
     _waiters = property(_protocols.Waiters, _protocols.set_waiters)
 
     def locked(self):
         """Return True if the lock is held, False if not. (The lock's own.)"""
-        return (<Lock> self.lock).held if self.has_plain_lock() else self.lock[1]()
+        cdef Lock lock = self.plain_lock()
+        return lock_of(self)[1]() if lock is None else lock.held
 
     def acquire(self):
         """Wait until the lock is unlocked, and lock it. (The lock's own.)"""
-        if self.has_plain_lock():
-            return new_waiter(<ParkingLot> self.lock, LOCK_ACQUIRE)
-        return self.lock[2]()
+        cdef Lock lock = self.plain_lock()
+        return lock_of(self)[2]() if lock is None else new_waiter(lock, LOCK_ACQUIRE)
 
     def release(self):
         """Unlock the lock. (The lock's own.)"""
-        if not self.has_plain_lock():
-            return self.lock[3]()
-        (<Lock> self.lock).give(None)
+        cdef Lock lock = self.plain_lock()
+        if lock is None:
+            return lock_of(self)[3]()
+        operate(give_back, lock)
         return None
 
     def __aenter__(self):
-        if self.has_plain_lock() and not self.is_patched():
-            return new_waiter(<ParkingLot> self.lock, ENTER)
-        return pure_lock.ContextManager.__aenter__(self)
+        cdef Lock lock = self.plain_lock()
+        if lock is None or self.is_patched():
+            return pure_lock.ContextManager.__aenter__(self)
+        return new_waiter(lock, ENTER)
 
     def __aexit__(self, exc_type, exc, tb):
-        if self.has_plain_lock() and not self.is_patched():
-            return new_waiter(<ParkingLot> self.lock, EXIT)
-        return pure_lock.ContextManager.__aexit__(self, exc_type, exc, tb)
+        cdef Lock lock = self.plain_lock()
+        if lock is None or self.is_patched():
+            return pure_lock.ContextManager.__aexit__(self, exc_type, exc, tb)
+        return new_waiter(lock, EXIT)
 
     def wait(self):
         """Unlock the lock, wait for a notification, lock it again, and return True. (asyncio's.)
@@ -157,9 +179,10 @@ itself to the next.
         wait again. RuntimeError: the lock is not locked; the condition is bound to another loop,
         which is not closed.
         """
-        if self.has_plain_lock() and not self.is_patched():
-            return new_wait(self)
-        return _protocols.wait_with_any_lock(self)
+        cdef Lock lock = self.plain_lock()
+        if lock is None or self.is_patched():
+            return _protocols.wait_with_any_lock(self)
+        return new_wait(self, lock)
 
     @cython.always_allow_keywords(True)
     def wait_for(self, predicate):
@@ -188,16 +211,18 @@ itself to the next.
         """
         self.notify(self.count)
 
+    @cython.critical_section
     cdef int wake_up_to(self, Py_ssize_t n) except -1:
         while n > 0 and self.parked is not NULL:
-            n -= self.wake(<Waiter> self.parked, False)
+            n -= self.wake(self.parked, False)
         return 0
 
+    @cython.critical_section
     def _notify(self, n):
         cdef Py_ssize_t woken = 0
         # Twice, since a comparison can run any code.
         while self.parked is not NULL and woken < n and self.parked is not NULL:
-            woken += self.wake(<Waiter> self.parked, False)
+            woken += self.wake(self.parked, False)
 
     def __getstate__(self):
         state = _protocols.getstate(self, "_lock")
@@ -218,9 +243,11 @@ itself to the next.
 cdef object exit_condition(PyObject* exit, PyObject** args, size_t nargsf, PyObject* names):
     """As exit_if_plain()."""
     cdef PyObject* self = simple_exit_of(exit, args, nargsf, names)
+    cdef Lock lock
     if self is not NULL and not has_attributes(<ParkingLot> self):
-        if (<Condition> self).has_plain_lock():
-            return new_waiter(<ParkingLot> (<Condition> self).lock, EXIT)
+        lock = (<Condition> self).plain_lock()
+        if lock is not None:
+            return new_waiter(lock, EXIT)
     return exit_by_method(exit, args, nargsf, names)
 
 
@@ -233,10 +260,18 @@ cdef enum Phase:
     TAKING   # notified, or thrown into: takes the lock back
 
 
-cdef inline object new_wait(Condition condition):
+cdef inline int give_back(ParkingLot lock) except -1:
+    return lock.give(None)
+
+
+cdef int take_back(ParkingLot lock) except -1:
+    return lock.take(None)
+
+
+cdef inline object new_wait(Condition condition, Lock lock):
     cdef Wait wait = Wait.__new__(Wait)
     wait.condition = condition
-    wait.lock = condition.lock
+    wait.lock = lock
     wait.phase = UNSTARTED
     return wait
 
@@ -257,7 +292,7 @@ cdef class Wait:
     cdef object thrown  # the first exception, in whose context the later ones are
     cdef object raised  # the last one, to be raised when the lock is taken back
     cdef Phase phase
-    cdef bint running   # so that no code that runs in a step can begin another
+    cdef int running    # so that no code that runs in a step, and no thread, can begin another
 
     def __await__(self):
         if self.phase >= WAITING:
@@ -265,8 +300,9 @@ cdef class Wait:
         return self
 
     def __next__(self):  # as Waiter's
-        if run(self, None) == NEXT:
-            return self.waiter.future
+        future = run(self, None)
+        if future is not None:
+            return future
         set_stop_iteration_true()
         raise StopIteration
 
@@ -274,8 +310,9 @@ cdef class Wait:
         """Resume, as a coroutine's send() does."""
         if value is not None and self.phase == UNSTARTED:
             raise TypeError("can't send non-None value to a just-started coroutine")
-        if run(self, None) == NEXT:
-            return self.waiter.future
+        future = run(self, None)
+        if future is not None:
+            return future
         raise StopIteration(True)
 
     def throw(self, typ, val=None, tb=None):
@@ -283,8 +320,9 @@ cdef class Wait:
         exception = _protocols.exception_to_throw(typ, val, tb)
         if self.phase == DONE and not self.running:
             raise RuntimeError("cannot reuse already awaited coroutine")
-        if run(self, exception) == NEXT:
-            return self.waiter.future
+        future = run(self, exception)
+        if future is not None:
+            return future
         raise StopIteration(True)
 
     def close(self):
@@ -315,19 +353,20 @@ cdef class Wait:
             # As close() does, but for waiting: the lock is taken if it is free.
             abandon(self.waiter)
             if self.phase == WAITING:
-                self.lock.take(self.waiter)
+                operate(take_back, self.lock)
             pass_on(self)
 
 
-cdef int run(Wait self, object exception) except -1:
-    """Take a step: go on, or raise the exception where it waits."""
-    if self.running:
+cdef object run(Wait self, object exception):
+    """Go on, or raise the exception where it waits; return what to wait for next, or None."""
+    cdef int outcome
+    if not begin_to_run(&self.running):
         raise ValueError("coroutine already executing")
-    self.running = True
     try:
-        return go_on(self) if exception is None else throw_into(self, exception)
+        outcome = go_on(self) if exception is None else throw_into(self, exception)
+        return future_of_waiter(self.waiter) if outcome == NEXT else None
     finally:
-        self.running = False
+        end_to_run(&self.running)
 
 
 cdef inline int go_on(Wait self) except -1:
@@ -339,33 +378,40 @@ cdef inline int go_on(Wait self) except -1:
     if self.waiter.state != WOKEN:
         return go_on_otherwise(self)
     if self.phase == WAITING:
-        leave(self.waiter)
+        lot_locked(leave_queue, self.waiter)
         return take_lock(self)
     step(self.waiter)
     return finish(self)
 
 
 cdef inline int begin(Wait self) except -1:
-    cdef Condition condition = self.condition
-    cdef Lock lock = self.lock
     self.phase = DONE
-    if not lock.held:
+    if not self.lock.held:
         raise RuntimeError("cannot wait on un-acquired lock")
-    future = future_to_yield(condition)
-    self.waiter = new_waiter(condition, LOCK_ACQUIRE)
+    future = future_to_yield(self.condition)
+    self.waiter = new_waiter(self.condition, LOCK_ACQUIRE)
     self.waiter.state = FINISHED  # until it stands in a queue
-    lock.give(None)
+    self.waiter.future = future
+    operate(give_back, self.lock)
     self.phase = WAITING
-    return stand(self.waiter, condition, future)
+    return lot_locked(stand_in_queue, self.waiter)
+
+
+cdef int stand_in_queue(Waiter waiter) except -1:
+    return stand(waiter, waiter.lot, waiter.future)
+
+
+cdef int leave_queue(Waiter waiter) except -1:
+    if waiter.state >= PARKED:
+        leave(waiter)
+    return 0
 
 
 cdef int take_lock(Wait self) except -1:
-    cdef Lock lock = self.lock
     self.phase = TAKING
-    if not lock.held and lock.head is NULL:
-        lock.held = True
+    if operate(take_if_idle, self.lock):
         return finish(self)
-    self.waiter.lot = lock
+    self.waiter.lot = self.lock
     self.waiter.state = CREATED
     try:
         if step(self.waiter) == NEXT:
@@ -376,6 +422,13 @@ cdef int take_lock(Wait self) except -1:
         pass_on(self)
         raise
     return finish(self)
+
+
+cdef inline int take_if_idle(ParkingLot lot) except -1:
+    """Take a lock that nobody holds or waits for; say whether it was taken."""
+    cdef bint idle = not (<Lock> lot).held and lot.head is NULL
+    (<Lock> lot).held |= idle
+    return idle
 
 
 cdef int finish(Wait self) except -1:
@@ -395,7 +448,7 @@ cdef int pass_on(Wait self) except -1:
     self.phase = DONE
     self.condition = None
     self.thrown = self.raised = None
-    if condition.parked is not NULL and not is_closed(condition._loop):
+    if condition.parked is not NULL and not is_closed(loop_of_lot(condition)):
         condition.wake_up_to(1)
     return 0
 
@@ -439,11 +492,9 @@ cdef int wait_send(Wait self, object value, PyObject** result) except -1:
     result[0] = NULL
     if value is not None and self.phase == UNSTARTED:
         raise TypeError("can't send non-None value to a just-started coroutine")
-    cdef int outcome = run(self, None)
-    given = self.waiter.future if outcome == NEXT else True
-    Py_INCREF(given)
-    result[0] = <PyObject*> given
-    return outcome
+    future = run(self, None)
+    result[0] = Py_NewRef(<PyObject*> future if future is not None else Py_True)
+    return NEXT if future is not None else RETURN
 
 
 set_am_send(<PyTypeObject*> Wait, <sendfunc> wait_send)

@@ -61,6 +61,7 @@ the next.
         """Return True if the event is set, False if not. (asyncio's.)"""
         return self.flag
 
+    @cython.critical_section
     def set(self):
         """Set the event, and let all that wait for it go on. (asyncio's.)
 
@@ -69,7 +70,7 @@ the next.
         if not self.flag:
             self.flag = True
             while self.parked is not NULL:
-                self.wake(<Waiter> self.parked, True)
+                self.wake(self.parked, True)
 
     def clear(self):
         """Unset the event, so that those that come from now on wait. (asyncio's.)

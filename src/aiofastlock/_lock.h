@@ -4,6 +4,8 @@
 
 #include <Python.h>
 
+#include "_guard.h"
+
 /* A new reference in C to Cython's eyes: it takes the one that the pointer has. */
 #define owned(pointer) (pointer)
 
@@ -58,7 +60,9 @@ static inline void keep_spare_waiter(PyObject *waiter)
 #define drop_lot(waiter) \
     do { \
         PyObject *owner_ = (PyObject *)(waiter)->lot; \
+        BEGIN_SECTION(waiter); \
         (waiter)->lot = (void *)Py_None; \
+        END_SECTION(); \
         INCREF_NONE(); \
         Py_DECREF(owner_); \
     } while (0)

@@ -14,6 +14,17 @@ cdef extern from "_class.h":
     void keep_spares(PyTypeObject*, object one, PyObject** loop, PyObject** other)
     PyObject** loop_field(ParkingLot)
 
+# With the lot's critical section held, in free-threaded builds; else as if it were not there.
+cdef extern from "_guard.h":
+    enum: AIOFASTLOCK_DEBUG
+    Waiter alive(PyObject*)  # None if it is dying
+    int operate "locked"(int (*)(ParkingLot) except -1, ParkingLot) except -1
+    bint begin_to_run(int* running) noexcept
+    void end_to_run(int* running) noexcept
+    int lot_locked(int (*)(Waiter) except -1, Waiter) except -1
+    object future_of_waiter(Waiter)
+    object loop_of_lot(ParkingLot)
+
 
 # What a step of an await comes to, as am_send says it.
 cdef enum:
@@ -48,7 +59,7 @@ cdef enum Call:
 cdef class ParkingLot:
     cdef object __weakref__
     cdef dict __dict__
-    cdef public object _loop       # the loop that its waiters wait on, None before the first
+    cdef object loop               # that its waiters wait on, None before the first
     cdef PyObject* head            # who came first; a ring, so head.prev came last. Borrowed
     cdef PyObject* parked          # the first that is PARKED, NULL if none is. Borrowed
     cdef unsigned int count        # how many are in the queue
@@ -59,13 +70,13 @@ cdef class ParkingLot:
     cdef int admit(self, Waiter waiter) except -1
     cdef int forgo(self, State state) except -1
 
-    cdef bint settle_if_done(self, Waiter waiter) except -1
+    cdef bint settle_if_done(self, PyObject* parked) except -1
     cdef bint any_live(self) except -1
-    cdef bint wake(self, Waiter waiter, object result) except -1
+    cdef bint wake(self, PyObject* parked, object result) except -1
 
 
 cdef class Waiter:
-    cdef ParkingLot lot            # None once finished, unless take() or give() raised
+    cdef ParkingLot lot            # None in a spare one
     cdef object future             # what the task waits on, None unless parked or woken
     cdef PyObject* prev            # in the lot's queue, borrowed
     cdef PyObject* next

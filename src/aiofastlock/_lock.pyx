@@ -51,6 +51,10 @@ cdef extern from "_lock.h":
     int make_spare_stop() except -1
     void set_am_send(PyTypeObject*, sendfunc)
 
+cdef extern from "_guard.h":
+    enum: FREE_THREADED
+    void may_be_looked_for(Waiter) noexcept
+
 cdef extern from "_loop.h":
     int learn_asyncio(object events, object handle, object future, object deque, object error,
                       object judge, object report) except -1
@@ -69,6 +73,7 @@ cdef extern from *:
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*, PyObject*) except -1
     bint PyCFunction_Check(object)
     PyObject* PyCFunction_GetSelf(object) except? NULL
+    void Py_FatalError(const char*) noexcept
 
 cdef object get_running_loop = asyncio._get_running_loop  # typed: using it looks nothing up
 make_spare_stop()
@@ -140,25 +145,33 @@ cdef class ParkingLot:
         """A waiter died instead of taking its turn, in that state. It has left the queue."""
         raise NotImplementedError
 
-    cdef bint settle_if_done(self, Waiter waiter) except -1:
+    cdef bint settle_if_done(self, PyObject* parked) except -1:
         """Pass over a parked waiter if it is done by other hands; say whether it is."""
+        cdef Waiter waiter = alive(parked)
+        if waiter is None:
+            settle(self, parked, PASSED)
+            return True
         future = waiter.future
         cdef bint done = future.done()
         if done:
-            settle(self, waiter, WOKEN if has_result(future) else PASSED)
+            settle(self, parked, WOKEN if has_result(future) else PASSED)
         return done
 
     cdef bint any_live(self) except -1:
         """Whether anybody in the queue is still to have a turn. Amortised O(1)."""
         while not self.woken and self.parked is not NULL:
-            if not self.settle_if_done(<Waiter> self.parked):
+            if not self.settle_if_done(self.parked):
                 break
         return self.woken > 0 or self.parked is not NULL
 
-    cdef bint wake(self, Waiter waiter, object result) except -1:
+    cdef bint wake(self, PyObject* parked, object result) except -1:
         """Give a parked waiter its turn, unless it is cancelled; say whether it was given."""
+        cdef Waiter waiter = alive(parked)
+        if waiter is None:
+            settle(self, parked, PASSED)
+            return False
         future = waiter.future
-        settle(self, waiter, WOKEN)
+        settle(self, parked, WOKEN)
         cdef int outcome = set_result(future, result)
         if outcome == RESULT_SET:
             return True
@@ -167,9 +180,20 @@ cdef class ParkingLot:
     _waiters = property(_protocols.waiters_or_none, _protocols.set_waiters)
 
     @property
+    def _loop(self):
+        return loop_of_lot(self)
+
+    @_loop.setter
+    @cython.critical_section
+    def _loop(self, loop):
+        _replaced = self.loop  # outlives the change: code may run when it goes
+        self.loop = loop
+
+    @property
     def _waiting(self):
         return self.count
 
+    @cython.critical_section
     def _futures(self):
         cdef list futures = []
         cdef PyObject* waiter = self.head
@@ -178,17 +202,21 @@ cdef class ParkingLot:
             waiter = (<Waiter> waiter).next
         return futures
 
+    @cython.critical_section
     def _get_loop(self):
         return loop_of(self)
 
+    @cython.critical_section
     def _future(self):
         return future_of(self)
 
+    @cython.critical_section
     def _enqueue(self, future):
         cdef Waiter waiter = new_waiter(self, LOCK_ACQUIRE)
         stand(waiter, self, future)
         return waiter
 
+    @cython.critical_section
     def _dequeue(self, Waiter waiter not None):
         if waiter.state >= PARKED and waiter.lot is self:
             leave(waiter)
@@ -214,20 +242,22 @@ cdef inline void append(ParkingLot lot, Waiter waiter) noexcept:
     lot.count += 1
 
 
-cdef inline void pass_over(ParkingLot lot, Waiter waiter) noexcept:
+cdef inline void pass_over(ParkingLot lot, PyObject* waiter) noexcept:
     """Whoever is parked from here on, it is not this one."""
-    cdef PyObject* following = waiter.next
-    if lot.parked is <PyObject*> waiter:
+    cdef PyObject* following = (<Waiter> waiter).next
+    if lot.parked is waiter:
         while following is not lot.head and (<Waiter> following).state != PARKED:
             following = (<Waiter> following).next
         lot.parked = NULL if following is lot.head else following
 
 
-cdef inline void settle(ParkingLot lot, Waiter waiter, State state) noexcept:
-    if waiter.state == PARKED:
+cdef inline void settle(ParkingLot lot, PyObject* waiter, State state) noexcept:
+    if (<Waiter> waiter).state == PARKED:
         pass_over(lot, waiter)
-        waiter.state = state
+        (<Waiter> waiter).state = state
         lot.woken += state == WOKEN
+    if AIOFASTLOCK_DEBUG:
+        check(lot)
 
 
 cdef bint not_set(ParkingLot lot, Waiter waiter, object future, int outcome) except -1:
@@ -249,7 +279,7 @@ cdef int unwake(ParkingLot lot, Waiter waiter, object future) except -1:
         lot.parked = <PyObject*> waiter
     cdef bint done = future.done()  # may raise as well, where the stack is at its end
     if done:
-        settle(lot, waiter, WOKEN)
+        settle(lot, <PyObject*> waiter, WOKEN)
     return 0
 
 
@@ -267,47 +297,84 @@ cdef bint has_result(object future) except -1:
     return not future.cancelled() and future.exception() is None
 
 
-cdef inline void unlink(ParkingLot lot, Waiter waiter) noexcept:
+cdef inline void unlink(ParkingLot lot, PyObject* waiter) noexcept:
+    cdef PyObject* prev = (<Waiter> waiter).prev
+    cdef PyObject* next = (<Waiter> waiter).next
     pass_over(lot, waiter)
-    if waiter.next is <PyObject*> waiter:
+    if next is waiter:
         lot.head = NULL
     else:
-        (<Waiter> waiter.prev).next = waiter.next
-        (<Waiter> waiter.next).prev = waiter.prev
-        if lot.head is <PyObject*> waiter:
-            lot.head = waiter.next
+        (<Waiter> prev).next = next
+        (<Waiter> next).prev = prev
+        if lot.head is waiter:
+            lot.head = next
     lot.count -= 1
-    lot.woken -= waiter.state == WOKEN
+    lot.woken -= (<Waiter> waiter).state == WOKEN
+    if AIOFASTLOCK_DEBUG:
+        check(lot)
+
+
+cdef void check(ParkingLot lot) noexcept:
+    """Abort unless links, counts and states agree. (Of a long queue, one time in 256.)"""
+    cdef PyObject* waiter = lot.head
+    cdef PyObject* parked = NULL
+    cdef unsigned int count = 0, woken = 0
+    if lot.count > 256 and lot.count % 256:
+        return
+    while waiter is not NULL:
+        count += 1
+        woken += (<Waiter> waiter).state == WOKEN
+        if parked is NULL and (<Waiter> waiter).state == PARKED:
+            parked = waiter
+        if (
+            (<Waiter> waiter).state < PARKED
+            or (<Waiter> waiter).lot is not lot
+            or (<Waiter> waiter).future is None
+            or (<Waiter> (<Waiter> waiter).next).prev is not waiter
+            or count > lot.count
+        ):
+            Py_FatalError("aiofastlock: the links of a queue are broken")
+        waiter = (<Waiter> waiter).next
+        if waiter is lot.head:
+            break
+    if count != lot.count or woken != lot.woken or parked is not lot.parked:
+        Py_FatalError("aiofastlock: the counts of a queue are wrong")
 
 
 cdef int bind(ParkingLot lot, object loop) except -1:
     """Bind a lot to the running loop, or refuse it."""
     if loop is None:
         raise RuntimeError("no running event loop")
-    if lot._loop is not None and not is_closed(lot._loop):
+    if lot.loop is not None and not is_closed(lot.loop):
         raise RuntimeError(f"{lot!r} is bound to a different event loop")
-    cdef bint closed = lot._loop is not None and lot._loop is not loop
-    lot._loop = loop
-    if closed:
+    bound = lot.loop  # outlives the change, as above
+    lot.loop = loop
+    if bound is not None and bound is not loop:
         let_go(lot)
     return 0
 
 
 cdef int call_with_lot(ParkingLot lot, object callback) except -1:
     """Have the loop call callback(lot) in its next iteration."""
-    return call_soon(lot._loop, callback, lot)
+    return call_soon(lot.loop, callback, lot)
 
 
 cdef int let_go(ParkingLot lot) except -1:
     """Nobody can be woken on a closed loop: take all out that are still parked there."""
     cdef list futures = []  # they die last: code that runs when they go may park others
     cdef list states = []
+    cdef PyObject* head
     cdef Waiter waiter
     while lot.head is not NULL:
-        waiter = <Waiter> lot.head
-        futures.append(waiter.future)
-        states.append(waiter.state)
-        leave(waiter)
+        head = lot.head
+        futures.append((<Waiter> head).future)
+        states.append((<Waiter> head).state)
+        waiter = alive(head)
+        if waiter is not None:
+            leave(waiter)
+        else:
+            unlink(lot, head)
+            (<Waiter> head).state = FINISHED
     for state in states:
         lot.forgo(state)
     return 0
@@ -336,8 +403,8 @@ cdef class Waiter:
     # To end an await with None costs least: NULL is returned with no exception set. Cython makes
     # that of this raise as long as it stands in __next__, outside of any try or with.
     def __next__(self):
-        if inline_step(self) == NEXT:
-            return self.future
+        if lot_locked(inline_step, self) == NEXT:
+            return future_of_waiter(self)
         if self.call < FIRST_TO_GIVE_NONE:
             if self.call < FIRST_TO_GIVE_INDEX:
                 set_stop_iteration_true()
@@ -351,7 +418,7 @@ cdef class Waiter:
         if value is not None and self.state == CREATED:
             raise TypeError("can't send non-None value to a just-started coroutine")
         if step(self) == NEXT:
-            return self.future
+            return future_of_waiter(self)
         if self.call < FIRST_TO_GIVE_NONE:
             raise StopIteration(True if self.call < FIRST_TO_GIVE_INDEX else self.index)
         raise StopIteration
@@ -404,12 +471,13 @@ cdef inline int inline_step(Waiter self) except -1:
 
 
 cdef int step(Waiter self) except -1:  # for the other modules, and where it need not be fast
-    return inline_step(self)
+    return lot_locked(inline_step, self)
 
 
 cdef int park(Waiter self) except -1:
     cdef ParkingLot lot = self.lot
-    self.lot = None
+    if not FREE_THREADED:
+        drop_lot(self)
     future = future_of(lot)
     set_blocking(future)
     # Once more: what stood in the way may have gone with a closed loop, or while code ran to make
@@ -423,15 +491,18 @@ cdef int stand(Waiter self, ParkingLot lot, object future) noexcept:
     """Stand in the queue, waiting on a future, which is to be yielded."""
     self.future = future
     self.lot = lot
-    append(lot, self)
+    may_be_looked_for(self)
     self.state = PARKED
+    append(lot, self)
+    if AIOFASTLOCK_DEBUG:
+        check(lot)
     return NEXT
 
 
 cdef inline object loop_of(ParkingLot lot):
     """The loop that a lot's waiters wait on, which is the running one; the first binds it."""
     loop = get_running_loop()
-    if lot._loop is not loop or loop is None:
+    if lot.loop is not loop or loop is None:
         bind(lot, loop)
     return loop
 
@@ -441,7 +512,8 @@ cdef inline object future_of(ParkingLot lot):
 
 
 cdef object future_to_yield(ParkingLot lot):
-    future = future_of(lot)
+    with cython.critical_section(lot):
+        future = future_of(lot)
     set_blocking(future)
     return future
 
@@ -466,19 +538,23 @@ cdef int check_result(Waiter self, object future) except -1:
             raise RuntimeError("await wasn't used with future")
         future.result()
     except BaseException:
-        abandon(self)
+        abandon_in_section(self)
         raise
     return 0
 
 
 cdef int abandon(Waiter self) except -1:
     """Finish without having had the turn."""
+    return lot_locked(abandon_in_section, self)
+
+
+cdef int abandon_in_section(Waiter self) except -1:
     cdef ParkingLot lot = self.lot
     cdef State state = self.state
     _future = self.future  # as in resume()
     if state == CREATED:
         self.state = FINISHED
-        self.lot = None
+        drop_lot(self)
     elif state != FINISHED:
         leave(self)
         lot.forgo(state)
@@ -486,9 +562,9 @@ cdef int abandon(Waiter self) except -1:
 
 
 cdef void leave(Waiter self) noexcept:
-    unlink(self.lot, self)
+    unlink(self.lot, <PyObject*> self)
     self.state = FINISHED
-    self.lot = None
+    drop_lot(self)
     self.future = None
 
 
@@ -497,8 +573,9 @@ cdef int waiter_send(Waiter self, object value, PyObject** result) except -1:
     result[0] = NULL  # also if it raises
     if value is not None and self.state == CREATED:
         raise TypeError("can't send non-None value to a just-started coroutine")
-    if inline_step(self) == NEXT:
-        result[0] = Py_NewRef(<PyObject*> self.future)
+    if lot_locked(inline_step, self) == NEXT:
+        future = future_of_waiter(self)
+        result[0] = Py_NewRef(<PyObject*> future)
         return NEXT
     if self.call >= FIRST_TO_GIVE_NONE:
         result[0] = Py_NewRef(Py_None)
@@ -587,7 +664,7 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
         return 0
 
     cdef int forgo(self, State state) except -1:
-        if not self.held and self.parked is not NULL and not is_closed(self._loop):
+        if not self.held and self.parked is not NULL and not is_closed(self.loop):
             if not self.held:  # still not: is_closed() is Python code
                 wake_head(self)
         return 0
@@ -621,13 +698,17 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
 
         Returns None. RuntimeError: the lock is not locked.
         """
-        self.give(None)
+        operate(give_back, self)
 
     def __getstate__(self):
         return _protocols.getstate(self, "_locked")
 
     def __repr__(self):
         return _protocols.represent(self, "locked" if self.held else "unlocked")
+
+
+cdef inline int give_back(ParkingLot lot) except -1:
+    return lot.give(None)
 
 
 cdef bint take_if_nobody_lives(Lock self) except -1:
@@ -642,7 +723,7 @@ cdef int refuse_release() except -1:
 
 cdef int wake_head(Lock self) except -1:
     if self.head is not NULL and self.head is self.parked:
-        self.wake(<Waiter> self.head, True)
+        self.wake(self.head, True)
     return 0
 
 

@@ -13,13 +13,16 @@ from aiofastlock._lock cimport (
     SEMAPHORE_ACQUIRE,
     WOKEN,
     ContextManager,
+    ParkingLot,
     State,
     Waiter,
+    alive,
     construct_without_init,
     exit_if_plain,
     finish_public_class,
     is_closed,
     new_waiter,
+    operate,
     set_exit,
     vectorcallfunc,
 )
@@ -80,17 +83,17 @@ itself to the next; asyncio takes any value that can be compared with 0.
     cdef int forgo(self, State state) except -1:
         if state == WOKEN:
             self.value += self.value != UNLIMITED
-        if self.parked is not NULL and self.value != 0 and not is_closed(self._loop):
+        if self.parked is not NULL and self.value != 0 and not is_closed(self.loop):
             self.hand_on_all()
         return 0
 
     cdef bint hand_on(self) except -1:
         """Give a permit to the first that is parked, unless it is cancelled."""
-        cdef Waiter first = <Waiter> self.parked
+        cdef Waiter first = alive(self.parked)
         cdef bint given
         self.value -= self.value != UNLIMITED
         try:
-            given = self.wake(first, True)
+            given = self.wake(self.parked, True)
         except BaseException:
             if first.state != WOKEN:  # not even that
                 self.value += self.value != UNLIMITED
@@ -112,6 +115,7 @@ itself to the next; asyncio takes any value that can be compared with 0.
     def _value(self, value):
         self.value = permits(value)
 
+    @cython.critical_section
     def locked(self):
         """Return True if acquire() would have to wait, False if not. (asyncio's.)
 
@@ -133,7 +137,7 @@ itself to the next; asyncio takes any value that can be compared with 0.
 
         Returns None. It takes back more than it gave, too.
         """
-        Semaphore.give(self, None)
+        operate(give_back, self)
 
     def __getstate__(self):
         return _protocols.getstate(self, "_value")
@@ -170,7 +174,7 @@ Behaviour: asyncio.BoundedSemaphore's of Python 3.13. Ours: as for Semaphore.
 
         Returns None. ValueError: the semaphore has all its permits.
         """
-        self.give(None)
+        operate(give_back_within_bound, self)
 
     @property
     def _bound_value(self):
@@ -182,6 +186,14 @@ Behaviour: asyncio.BoundedSemaphore's of Python 3.13. Ours: as for Semaphore.
 
     def __getstate__(self):
         return _protocols.getstate(self, "_value", "_bound_value")
+
+
+cdef inline int give_back(ParkingLot self) except -1:
+    return Semaphore.give(<Semaphore> self, None)
+
+
+cdef inline int give_back_within_bound(ParkingLot self) except -1:
+    return self.give(None)
 
 
 cdef Py_ssize_t initial_value(object pure_class, tuple args, dict kwargs) except? -1:
