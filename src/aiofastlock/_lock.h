@@ -120,6 +120,17 @@ static inline int make_spare_stop(void)
     return spare_stop == NULL ? -1 : 0;
 }
 
+/* What Cython makes of a class visits the fields that are Python objects. `more` visits more. */
+static traverseproc traverse_fields = NULL;
+
+static inline void set_traverse(PyTypeObject *type, traverseproc more)
+{
+    if (traverse_fields == NULL) {
+        traverse_fields = type->tp_traverse;
+    }
+    type->tp_traverse = more;
+}
+
 /* Cython knows no am_send. */
 static inline void set_am_send(PyTypeObject *type, sendfunc send)
 {

@@ -6,7 +6,8 @@ the list are one object, so a wait allocates it and one future and nothing more.
 
 The queue is doubly linked, through pointers that own nothing. A waiter is owned by the frame or the
 task that awaits it, and it owns its lot; it links itself when it parks and unlinks itself when it
-is resumed, thrown into, closed or deallocated. From that follow the invariants:
+is resumed, thrown into, closed or deallocated. The lot owns the futures of those in its queue, and so
+keeps a task that nobody else has for as long as it may be woken. From that follow the invariants:
 
 - A waiter is in the queue exactly while its state is PARKED, PASSED or WOKEN. It then has a lot
   and a future, and is alive: what the links point at is never gone. A lot with a queue is alive
@@ -50,6 +51,10 @@ cdef extern from "_lock.h":
     void set_stop_iteration_index(Py_ssize_t) noexcept
     int make_spare_stop() except -1
     void set_am_send(PyTypeObject*, sendfunc)
+    ctypedef int (*visitproc)(PyObject*, void*) noexcept
+    ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
+    traverseproc traverse_fields
+    void set_traverse(PyTypeObject*, traverseproc) noexcept
 
 cdef extern from "_guard.h":
     enum: FREE_THREADED
@@ -69,6 +74,8 @@ cdef extern from *:
     PyObject* Py_True
     PyObject* Py_None
     PyObject* Py_NewRef(PyObject*)
+    void Py_INCREF(PyObject*) noexcept
+    void Py_DECREF(PyObject*) noexcept
     PyObject* PyLong_FromSsize_t(Py_ssize_t) except NULL
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*, PyObject*) except -1
     bint PyCFunction_Check(object)
@@ -240,6 +247,7 @@ cdef inline void append(ParkingLot lot, Waiter waiter) noexcept:
     if lot.parked is NULL:
         lot.parked = self
     lot.count += 1
+    Py_INCREF(<PyObject*> waiter.future)
 
 
 cdef inline void pass_over(ParkingLot lot, PyObject* waiter) noexcept:
@@ -310,8 +318,26 @@ cdef inline void unlink(ParkingLot lot, PyObject* waiter) noexcept:
             lot.head = next
     lot.count -= 1
     lot.woken -= (<Waiter> waiter).state == WOKEN
+    Py_DECREF(<PyObject*> (<Waiter> waiter).future)  # the waiter has it still
     if AIOFASTLOCK_DEBUG:
         check(lot)
+
+
+cdef int traverse_lot(PyObject* lot, visitproc visit, void* arg) noexcept:
+    """What the collector asks. No count of references may change here."""
+    cdef PyObject* waiter = (<ParkingLot> lot).head
+    cdef int stop
+    while waiter is not NULL:
+        stop = visit(<PyObject*> (<Waiter> waiter).future, arg)
+        if stop:
+            return stop
+        waiter = (<Waiter> waiter).next
+        if waiter is (<ParkingLot> lot).head:
+            break
+    return traverse_fields(lot, visit, arg)
+
+
+set_traverse(<PyTypeObject*> ParkingLot, traverse_lot)
 
 
 cdef void check(ParkingLot lot) noexcept:
@@ -727,6 +753,8 @@ cdef int wake_head(Lock self) except -1:
     return 0
 
 
+set_traverse(<PyTypeObject*> ContextManager, traverse_lot)
+set_traverse(<PyTypeObject*> Lock, traverse_lot)
 finish_public_class(<PyTypeObject*> Lock, "aiofastlock.Lock")
 set_exit(<PyTypeObject*> Lock, pure.Lock, <vectorcallfunc> exit_if_plain)
 construct_without_init(<PyTypeObject*> Lock)
