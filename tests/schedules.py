@@ -1,0 +1,980 @@
+"""Random programs, whose traces on both of ours must equal the oracle's, step by step.
+
+A program has a setup, a few things that know of each other or not, and a list of operations. A
+driver carries them out one after the other, on tasks and on awaitables that it drives by hand; the
+tasks carry out operations of their own. All of them write down what happens to them and what they
+see. Time is the loop's own and does not pass by itself, so a trace repeats exactly. At the end,
+whatever came before, nobody is left in a queue and everything works as if new.
+
+As a command it runs many, on as many cores as it is told:
+
+    python tests/schedules.py --programs 2000000 --jobs 2
+
+It prints its seed, and ends at the first program whose traces differ: makes it as small as it can,
+prints it as a script that shows the difference, and exits with 1. Program number N of a seed is run
+again by `--seed SEED --first N --programs 1`.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import faulthandler
+import gc
+import pprint
+import random
+import selectors
+import sys
+import time
+import weakref
+from concurrent.futures import ProcessPoolExecutor
+from itertools import zip_longest
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import oracle
+from conftest import OURS
+
+from aiofastlock import _pure
+
+COUNTS_REFERENCES = sys.implementation.name == "cpython"
+STARTS_EAGERLY = sys.version_info >= (3, 12)
+
+# asyncio's Barrier differs from ours on purpose (see test_barrier_schedules.py, which has a model
+# of it). Here the pure one shows what the compiled one must do among other things.
+ORACLE = SimpleNamespace(**{**vars(oracle), "Barrier": _pure.Barrier})
+
+
+class Stuck(BaseException):
+    """Nothing can run any more, and there is nothing to wait for."""
+
+
+class Clockwork(asyncio.SelectorEventLoop):
+    """A loop whose time stands still while anything can run, and then jumps to the next timer.
+
+    Its methods that wake tasks are asyncio's, so that ours do there as in any other loop.
+    """
+
+    now = 0.0
+    iteration = 0
+
+    def __init__(self):
+        super().__init__(Standstill(self))
+        self.made = []
+
+    def time(self):
+        return self.now
+
+    def create_task(self, *arguments, **keywords):
+        task = super().create_task(*arguments, **keywords)
+        self.made.append(task)
+        return task
+
+
+class Standstill(selectors.DefaultSelector):
+    """What a loop asks in each iteration, and what jumps instead of waiting."""
+
+    def __init__(self, loop):
+        super().__init__()
+        self.loop = loop
+
+    def select(self, timeout=None):
+        if timeout is None:
+            raise Stuck
+        self.loop.iteration += 1
+        self.loop.now += timeout
+        return super().select(0)
+
+
+class InOrder(dict):
+    """The tasks of a TaskGroup, which it cancels in the order of their addresses otherwise."""
+
+    def add(self, task):
+        self[task] = None
+
+    def discard(self, task):
+        self.pop(task, None)
+
+
+# ---- What a program is about ----
+
+
+class Kind(NamedTuple):
+    """What can be called on a thing, what can be awaited by hand, and inside of tasks."""
+
+    calls: tuple
+    awaitables: tuple
+    inside: tuple
+
+
+ACQUIRE = (("acquire",), ("__aenter__",), ("__aexit__",))
+PREDICATES = tuple(("wait_for", stage) for stage in range(4))
+NOTIFY = (("notify_all",), ("notify",), *[("notify", n) for n in range(-1, 4)])
+WAIT = (("wait",),)
+LOCK = Kind((("release",),), ACQUIRE, ACQUIRE)
+CONDITION = Kind(
+    (("release",), *NOTIFY),
+    # Of a wait() that does not end when wait_for() is closed, nobody can be told on PyPy.
+    (*ACQUIRE, *WAIT * 2, *(PREDICATES if COUNTS_REFERENCES else ())),
+    (*WAIT * 3, *PREDICATES),
+)
+BARRIER = Kind((), (*WAIT * 4, *ACQUIRE[1:], ("reset",), ("abort",)), WAIT * 3 + (("reset",),))
+KINDS = {
+    "Lock": LOCK,
+    "asyncio's Lock": LOCK,  # the oracle's, whatever the others are
+    "Event": Kind((("set",), ("clear",)), WAIT, WAIT),
+    "Semaphore": LOCK,
+    "BoundedSemaphore": LOCK,
+    "Condition": CONDITION,  # on a lock of its own, or on that of the thing with the number
+    "Barrier": BARRIER,
+}
+DEATHS = {
+    death.__name__: death
+    for death in (asyncio.CancelledError, KeyError, GeneratorExit, KeyboardInterrupt)
+}
+
+
+def describe(error):
+    """What two errors that are the same have in common.
+
+    The number tells the very instance that was thrown from one made in its likeness.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return type(error).__name__, *map(describe, error.exceptions)
+    number, value = getattr(error, "number", None), getattr(error, "value", None)
+    return type(error).__name__, str(error), error.args, number, value
+
+
+class Hand:
+    """An awaitable that is driven by hand."""
+
+    def __init__(self, awaitable):
+        self.awaitable = awaitable
+        self.future = None  # what it waits for
+        self.ended = False
+
+
+class Driver:
+    """Carries out a program, and writes down what happens.
+
+    Every operation is a method, and its arguments are plain data. `which` counts among the things
+    that have the method. What there is nothing to do it on is left out, so that a program from
+    which anything was taken away is still one.
+    """
+
+    def __init__(self, implementation, setup):
+        self.implementation = implementation
+        self.trace = []
+        self.tasks = []
+        self.orphans = []
+        self.hands = []
+        self.thrown = 0
+        self.stage = 0
+        self.is_tidy = False
+        self.things = []
+        self.having = {}
+        for kind, *arguments in setup:
+            self.things.append(self.make(kind, *arguments))
+            calls, awaitables, _ = KINDS[kind]
+            for method in {method for method, *_ in (*calls, *awaitables)}:
+                self.having.setdefault(method, []).append(self.things[-1])
+        kinds = [kind for kind, *_ in setup]
+        self.semaphores = [
+            thing for thing, kind in zip(self.things, kinds, strict=True) if "Semaphore" in kind
+        ]
+        self.permits = [semaphore._value for semaphore in self.semaphores]
+        self.barriers = [
+            thing for thing, kind in zip(self.things, kinds, strict=True) if kind == "Barrier"
+        ]
+        locks = [thing._lock for thing in self.having.get("notify", ())]
+        queues = [thing for thing in self.things if thing not in self.barriers]
+        # Once each, though two conditions have the same.
+        self.watched = list({id(thing): thing for thing in (*queues, *locks)}.values())
+
+    def make(self, kind, *arguments):
+        if kind == "asyncio's Lock":
+            return oracle.Lock()
+        if kind == "Condition" and arguments:
+            others = [thing for thing in self.things if hasattr(thing, "acquire")]
+            other = others[arguments[0] % len(others)] if others else None
+            arguments = (getattr(other, "_lock", other),)
+        return getattr(self.implementation, kind)(*arguments)
+
+    def note(self, *event):
+        self.trace.append(event)
+
+    def note_error(self, name, error):
+        self.note(name, *describe(error))
+
+    def note_trouble(self, loop, context):
+        error = context.get("exception")
+        self.note("loop", context["message"].split()[:3], error and describe(error))
+
+    def note_unraisable(self, unraisable):
+        self.note("unraisable", *describe(unraisable.exc_value))
+
+    def look(self):
+        seen = []
+        for thing in self.watched:
+            waiters = thing._waiters
+            states = waiters and [(waiter.done(), waiter.cancelled()) for waiter in waiters]
+            seen.append((repr(thing).rpartition(" [")[2], states or waiters is None))
+        seen += [semaphore._value for semaphore in self.semaphores]
+        seen += [(repr(it).rpartition(" [")[2], it._count) for it in self.barriers]
+        self.trace.append(seen)
+
+    def thing(self, which, method):
+        things = self.having.get(method)
+        return things[which % len(things)] if things else None
+
+    def make_awaitable(self, which, method, *arguments):
+        thing = self.thing(which, method)
+        return None if thing is None else self.awaitable_of(thing, method, *arguments)
+
+    def awaitable_of(self, thing, method, *arguments):
+        if method == "__aexit__":
+            arguments = (None, None, None)
+        elif method == "wait_for":
+            (stage,) = arguments
+            arguments = (lambda: self.has_reached(stage),)
+        return getattr(thing, method)(*arguments)
+
+    def has_reached(self, stage):
+        self.note("asked for", stage, self.stage)
+        if self.stage == 4:
+            raise KeyError("predicate")
+        return self.stage >= stage and f"stage {self.stage}"
+
+    async def carry_out(self, name, program):
+        for operation, *arguments in program:
+            result = getattr(self, operation)(name, *arguments)
+            if result is not None:
+                await result
+            self.note(name, "did", operation)
+            self.look()
+
+    # What tasks do, and the driver.
+
+    def call(self, name, which, method, *arguments):
+        thing = self.thing(which, method)
+        if thing is not None:
+            self.call_it(thing, method, *arguments)
+
+    def call_it(self, thing, method, *arguments):
+        try:
+            self.note(method, getattr(thing, method)(*arguments))
+        except Exception as error:
+            self.note_error(method, error)
+
+    def later(self, name, when, *call):
+        """From a callback of the loop: as soon as it can be, or after so many seconds."""
+        loop = asyncio.get_running_loop()
+        if when is None:
+            loop.call_soon(self.call_back, *call)
+        else:
+            loop.call_later(when, self.call_back, *call)
+
+    def call_back(self, *call):
+        self.call("callback", *call)
+        self.look()
+
+    def set_stage(self, name, stage):
+        self.stage = stage
+
+    def write(self, name, which, value):
+        if self.semaphores:
+            self.semaphores[which % len(self.semaphores)]._value = value
+
+    async def tick(self, name, count):
+        for _ in range(count):
+            await asyncio.sleep(0)
+
+    def sleep(self, name, delay):
+        return asyncio.sleep(delay)
+
+    # What tasks do.
+
+    async def enter(self, name, which, timeout, body):
+        thing = self.thing(which, "__aenter__")
+        if thing is not None:
+            async with asyncio.timeout(timeout), thing as entered:
+                self.note(name, "entered", entered)
+                await self.carry_out(name, body)
+
+    async def hold(self, name, which, how, timeout, body):
+        thing = self.thing(which, "acquire")
+        if thing is not None:
+            await self.wait(name, how, timeout, which, "acquire")
+            try:
+                await self.carry_out(name, body)
+            finally:
+                thing.release()
+
+    async def wait(self, name, how, timeout, *awaitable):
+        waiting = self.make_awaitable(*awaitable)
+        if waiting is None:
+            return
+        if how == "wait_for":
+            result = await asyncio.wait_for(waiting, timeout)
+        elif how == "task":
+            result = await asyncio.create_task(waiting)
+        elif how == "shield":
+            result = await asyncio.shield(waiting)
+        elif how == "stubborn":
+            try:
+                result = await waiting
+            except asyncio.CancelledError as error:
+                self.note_error(how, error)
+                return
+        else:
+            async with asyncio.timeout(timeout):
+                result = await waiting
+        self.note(name, *awaitable, result)
+
+    async def wait_inside(self, name, which, timeout, method, *arguments):
+        condition = self.thing(which, "notify")
+        if condition is not None:
+            async with asyncio.timeout(timeout), condition:
+                self.note(name, method, await self.awaitable_of(condition, method, *arguments))
+
+    async def gather(self, name, return_exceptions, awaitables):
+        made = [self.make_awaitable(*awaitable) for awaitable in awaitables]
+        found = [awaitable for awaitable in made if awaitable is not None]
+        for result in await asyncio.gather(*found, return_exceptions=return_exceptions):
+            if isinstance(result, BaseException):
+                self.note_error(name, result)
+            else:
+                self.note(name, "gathered", result)
+
+    async def group(self, name, bodies):
+        async with asyncio.TaskGroup() as group:
+            group._tasks = InOrder()
+            for number, body in enumerate(bodies):
+                group.create_task(self.work(f"{name}.{number}", body))
+            await asyncio.sleep(0)
+
+    async def park(self, name, kind):
+        """Wait for ever, at something that nobody else knows."""
+        if kind == "Barrier":
+            await self.implementation.Barrier(2).wait()
+        elif kind == "Event":
+            await self.implementation.Event().wait()
+        else:
+            thing = getattr(self.implementation, kind)()
+            async with thing:
+                await (thing.wait() if kind == "Condition" else thing.acquire())
+
+    def fail(self, name):
+        raise KeyError(name)
+
+    async def work(self, name, body):
+        try:
+            await self.carry_out(name, body)
+        except BaseException as error:
+            self.note_error(name, error)
+            raise
+        finally:
+            self.note(name, "ends")
+            self.look()
+
+    # What the driver does.
+
+    def tidy(self, name):
+        """From here on, what is taken is given back: at the end, all must be as it was."""
+        self.is_tidy = True
+        conditions = self.having.get("notify", ())
+        self.having["wait"] = [it for it in self.having.get("wait", ()) if it not in conditions]
+
+    def spawn(self, name, how, count, body):
+        for _ in range(count):
+            self.spawn_one(how, body)
+
+    def spawn_one(self, how, body):
+        name = f"task {len(self.tasks) + len(self.orphans)}"
+        loop = asyncio.get_running_loop()
+        # To which nobody refers but what it waits for. One at a time: in which order two of them
+        # are collected is nobody's promise.
+        if how == "orphan" and not any(orphan() for orphan in self.orphans):
+            orphan = asyncio.Task(self.work_unheard(name, body), loop=loop)
+            self.orphans.append(weakref.ref(orphan))
+            return
+        # Those that the eager one makes in its first step are eager, too.
+        if how == "eager" and STARTS_EAGERLY:
+            loop.set_task_factory(asyncio.eager_task_factory)
+        try:
+            self.tasks.append(asyncio.create_task(self.work(name, body)))
+        finally:
+            loop.set_task_factory(None)
+
+    async def work_unheard(self, name, body):
+        with contextlib.suppress(Exception):
+            await self.work(name, body)
+
+    def collect(self, name):
+        if COUNTS_REFERENCES:
+            gc.collect()
+
+    def cancel(self, name, index, messages):
+        tasks = [task for task in self.tasks if not task.done()] or self.tasks
+        if tasks:
+            task = tasks[index % len(tasks)]
+            self.note("cancel", [task.cancel(message) for message in messages])
+
+    def when_done(self, name, index, *call):
+        if self.tasks:
+            task = self.tasks[index % len(self.tasks)]
+            task.add_done_callback(lambda _: self.call_back(*call))
+
+    def waiter(self, which, index):
+        waiters = (
+            list(self.watched[which % len(self.watched)]._waiters or ()) if self.watched else ()
+        )
+        return waiters[index % len(waiters)] if waiters else None
+
+    def when_woken(self, name, which, index, *call):
+        waiter = self.waiter(which, index)
+        if waiter is not None:
+            waiter.add_done_callback(lambda _: self.call_back(*call))
+
+    def cancel_waiter(self, name, which, index):
+        """As a task's cancel() does, also to what has no task."""
+        waiter = self.waiter(which, index)
+        if waiter is not None:
+            self.note("cancel", waiter.cancel("by hand"))
+
+    def call_inside(self, name, which, method, *arguments):
+        """As a task that found the lock free."""
+        condition = self.thing(which, "notify")
+        if condition is not None and not self.may_wait(condition._lock):
+            with contextlib.suppress(StopIteration):
+                condition.acquire().send(None)
+            self.call_it(condition, method, *arguments)
+            self.call_it(condition, "release")
+
+    def by_hand(self, name, iterator, start, *awaitable):
+        found = self.make_awaitable(*awaitable)
+        if found is not None:
+            self.hands.append(Hand(found.__await__() if iterator else found))
+            if start:
+                self.drive_hand(self.hands[-1], "send")
+
+    def drive(self, name, index, how, argument=None):
+        hands = [hand for hand in self.hands if not hand.ended] or self.hands
+        if hands:
+            self.drive_hand(hands[index % len(hands)], how, argument)
+
+    def drive_hand(self, hand, how, argument=None):
+        try:
+            if how == "close":
+                hand.awaitable.close()
+                hand.ended = True
+                self.note(how)
+                return
+            if how == "send":
+                future = hand.awaitable.send(None if hand.future is None else argument)
+            else:
+                death = DEATHS[argument]
+                if how == "throw":
+                    self.thrown += 1
+                    death = death("thrown")
+                    death.number = self.thrown
+                future = hand.awaitable.throw(death)
+            hand.future = future
+            queues = [list(thing._waiters or ()) for thing in self.watched]
+            places = [queue.index(future) if future in queue else None for queue in queues]
+            self.note(how, "parked", future.done(), places)
+        except BaseException as error:
+            hand.ended = how != "close"  # else it has refused to end
+            self.note_error(how, error)
+            error.__traceback__ = None  # it refers to this frame, and so to the hand
+
+    def drop(self, name, index):
+        if self.hands:
+            hand = self.hands.pop(index % len(self.hands))
+            if hand.future is None:
+                hand.awaitable.close()
+            elif any(self.may_wait(thing._lock) for thing in self.having.get("notify", ())):
+                # It may refuse to end, and when it is dropped, nobody can be told.
+                self.drive_hand(hand, "close")
+                self.drive_hand(hand, "close")
+
+    def may_wait(self, lock):
+        return lock.locked() or oracle.anybody_in(lock._waiters)
+
+    # The end.
+
+    async def run(self, program):
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self.note_trouble)
+        for operation in program:
+            await self.carry_out("driver", [operation])
+        self.let_go()
+        await self.carry_out("driver", [("sleep", 100)])
+        # End what is left. Of those that take a lock back first, each round ends one.
+        # (All tasks but this one, since wait_for() of Python 3.11 may leave its own behind.)
+        for _ in range(100):
+            if self.orphans:
+                self.collect("driver")
+            orphans = [task for task in (orphan() for orphan in self.orphans) if task]
+            tasks = [task for task in (*loop.made[1:], *orphans) if not task.done()]
+            hands = [hand for hand in self.hands if not hand.ended]
+            if not tasks and not hands:
+                break
+            for task in tasks:
+                task.cancel("end")
+            for hand in hands:
+                # One that is woken must take its turn: two could give it to each other for ever.
+                if hand.future is not None and hand.future.done():
+                    self.drive_hand(hand, "send")
+                else:
+                    self.drive_hand(hand, "throw", "CancelledError")
+            del orphans, tasks
+            self.let_go()
+            await self.carry_out("driver", [("tick", 3)])
+        await asyncio.gather(*loop.made[1:], return_exceptions=True)
+        await asyncio.sleep(1000)  # nothing is left behind for the next program
+        self.look()
+        self.note("faults", list(self.faults()))
+
+    def let_go(self):
+        for event in self.having.get("set", ()):
+            event.set()
+        for thing in () if self.is_tidy else self.having.get("release", ()):
+            with contextlib.suppress(ValueError, RuntimeError):
+                thing.release()
+
+    def faults(self):
+        """What is not as it should be when all have ended: everything must work as if new."""
+        others = (*self.semaphores, *self.having.get("set", ()))
+        locks = [it for it in self.watched if getattr(it, "_lock", it) not in others]
+        for thing in self.watched:
+            if thing._waiters:
+                yield f"{thing!r}: somebody is left"
+        if self.is_tidy:
+            permits = [semaphore._value for semaphore in self.semaphores]
+            if permits != self.permits:
+                yield f"permits: {permits} of {self.permits}"
+            if any(lock.locked() for lock in locks):
+                yield "a lock that is still held"
+        for semaphore in self.semaphores:
+            permits = semaphore._value
+            while semaphore._value > 0 and at_once(semaphore.acquire()):
+                permits -= 1
+            if permits > 0 or (permits == 0 and not semaphore.locked()):
+                yield f"{semaphore!r}: a permit that nobody can have"
+        for lock in locks:
+            if not lock.locked() and not (at_once(lock.acquire()) and lock.locked()):
+                yield f"{lock!r}: it can't be acquired"
+        for event in self.having.get("set", ()):
+            event.set()
+            if not at_once(event.wait()):
+                yield f"{event!r}: set, and one has to wait"
+        for barrier in self.barriers:
+            at_once(barrier.reset())
+            parties = [barrier.wait() for _ in range(barrier.parties)]
+            for party in parties[:-1]:
+                party.send(None)
+            indices = [at_once(party) for party in reversed(parties)]
+            if sorted(indices) != list(range(barrier.parties)):
+                yield f"{barrier!r}: indices {indices}"
+
+
+def at_once(awaitable):
+    """What it gives, or False if one has to wait for it."""
+    try:
+        awaitable.send(None)
+    except StopIteration as stop:
+        return stop.value
+    awaitable.close()
+    return False
+
+
+class Machine:
+    """Runs programs, one after the other, on the same loop: to make one takes its time.
+
+    Nothing is collected in a program but where it says so.
+    """
+
+    runner = None
+
+    def __enter__(self):
+        self.collected = gc.isenabled()
+        gc.disable()
+        gc.collect()
+        if COUNTS_REFERENCES:
+            gc.freeze()  # so that a collection is cheap
+        self.programs = 0
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+        if COUNTS_REFERENCES:
+            gc.unfreeze()
+        if self.collected:
+            gc.enable()
+
+    def stop(self):
+        if self.runner is not None:
+            runner, self.runner = self.runner, None
+            runner.get_loop().set_exception_handler(lambda loop, context: None)
+            with contextlib.suppress(Stuck):
+                runner.close()
+
+    def trace(self, implementation, setup, program):
+        self.programs += 1
+        if self.programs % 100 == 0:
+            gc.collect()
+        if self.runner is None:
+            self.runner = asyncio.Runner(loop_factory=Clockwork)
+        driver = Driver(implementation, setup)
+        hook, sys.unraisablehook = sys.unraisablehook, driver.note_unraisable
+        try:
+            self.runner.run(driver.run(program))
+            self.runner.get_loop().made.clear()
+        except BaseException as error:
+            self.stop()
+            if not isinstance(error, Stuck):
+                raise
+            driver.note("stuck")
+        finally:
+            if driver.orphans or self.runner is None:
+                gc.collect()
+            sys.unraisablehook = hook
+        return driver.trace
+
+
+def trace(implementation, setup, program):
+    with Machine() as machine:
+        return machine.trace(implementation, setup, program)
+
+
+# ---- Programs at random ----
+
+SIZES = 5, 24
+INDICES = tuple(range(7))
+WHICH = (0, 1, 2)
+TIMEOUTS = (None, None, None, 0.0, 1.0, 2.0)  # a float can be left out, an int made smaller
+MESSAGES = ((None,), ("once",), ("first", "second"))
+PRIVATE = ("Event", "Lock", "Semaphore", "Condition", "Barrier")
+
+# Nothing is given more than once, or taken by hand.
+TIDY_INSIDE = (
+    *("enter", "enter", "enter", "enter", "wait", "wait", "tick", "tick", "tick", "sleep"),
+    *("call", "group", "later", "fail"),
+)
+INSIDE = (*TIDY_INSIDE, "hold", "hold", "gather", "wait", "wait", "tick", "park")
+TIDY = (
+    *("tick", "tick", "sleep", "call", "later", "when_done", "when_woken", "cancel_waiter"),
+    *("spawn", "spawn", "spawn", "spawn", "cancel", "cancel"),
+)
+OPERATIONS = (*TIDY, "call", *["by_hand"] * 4, *["drive"] * 4)
+
+
+class Composer:
+    """Makes operations of choices. What has no more choices takes the first of each."""
+
+    def __init__(self, setup, is_tidy, is_deadly, has_orphans):
+        kinds = [KINDS[kind] for kind, *_ in setup]
+        names = {kind for kind, *_ in setup}
+        self.is_deadly = is_deadly
+        self.orphans = ("orphan",) if has_orphans and is_deadly and COUNTS_REFERENCES else ()
+        self.awaitables = [awaitable for kind in kinds for awaitable in kind.awaitables]
+        self.inside = [awaitable for kind in kinds for awaitable in kind.inside]
+        self.calls = [call for kind in kinds for call in kind.calls]
+        self.hows = ("plain", "plain", "wait_for", "task", "stubborn", "shield")
+        self.operations, self.operations_inside = [*OPERATIONS], [*INSIDE]
+        if is_tidy:
+            self.inside = [it for it in self.inside if it[0] in ("wait", "reset")]
+            self.calls = [it for it in self.calls if it[0] != "release"]
+            self.operations, self.operations_inside = [*TIDY], [*TIDY_INSIDE]
+            self.hows = ("plain", "stubborn")  # a wait() may release its own task's lock alone
+        if not is_tidy and names & {"Semaphore", "BoundedSemaphore"}:
+            self.operations.append("write")
+        if "Condition" in names:
+            self.operations += ["set_stage", "call_inside", "call_inside"]
+            self.operations_inside += ["set_stage", *["wait_inside"] * 3]
+        if self.orphans:
+            self.operations += ["collect"]
+            self.operations_inside += ["park"]
+
+    def compose(self, choices, names=None, depth=0):
+        """An operation, or None."""
+
+        def pick(*options):
+            return options[next(choices, 0) % len(options)]
+
+        def body(size):
+            found = [self.compose(choices, self.operations_inside, depth + 1) for _ in range(size)]
+            return [operation for operation in found if operation]
+
+        name = pick(*(names or self.operations))
+        if depth > 2 and name in ("enter", "hold", "group"):
+            name = "wait"
+        if not self.calls and name in ("call", "later", "when_done", "when_woken"):
+            name = "tick"
+        if not self.inside and name in ("wait", "gather"):
+            name = "tick"
+        match name:
+            case "tick" | "sleep":
+                return name, pick(1, 2)
+            case "call":
+                return name, pick(*WHICH), *pick(*self.calls)
+            case "later":
+                return name, pick(None, None, 0.0, 1.0, 2.0), pick(*WHICH), *pick(*self.calls)
+            case "when_done":
+                return name, pick(*INDICES), pick(*WHICH), *pick(*self.calls)
+            case "when_woken":
+                return name, pick(*INDICES), pick(*INDICES), pick(*WHICH), *pick(*self.calls)
+            case "call_inside":
+                return name, pick(*WHICH), "notify", pick(1, 2, 3)
+            case "set_stage":
+                return name, pick(*range(5))
+            case "write":
+                return name, pick(*WHICH), pick(*range(-1, 4))
+            case "enter":
+                return name, pick(*WHICH), pick(*TIMEOUTS), body(pick(1, 2, 2, 3))
+            case "hold":
+                return name, pick(*WHICH), pick(*self.hows[:4]), pick(*TIMEOUTS), body(2)
+            case "wait":
+                how, timeout = pick(*self.hows), pick(*TIMEOUTS)
+                return name, how, timeout, pick(*WHICH), *pick(*self.inside)
+            case "wait_inside":
+                return name, pick(*WHICH), pick(*TIMEOUTS), *pick(*CONDITION.inside)
+            case "gather":
+                found = [(pick(*WHICH), *pick(*self.inside)) for _ in range(pick(1, 2, 3))]
+                return name, pick(False, True), found
+            case "group":
+                return name, [body(pick(1, 2)) for _ in range(pick(1, 2, 3))]
+            case "park":
+                return name, pick(*PRIVATE)
+            case "spawn":
+                how = pick("task", "task", "task", "eager", *self.orphans)
+                return name, how, pick(1, 1, 2, 3), body(pick(1, 2, 3))
+            case "cancel":
+                return name, pick(*INDICES), pick(*MESSAGES)
+            case "cancel_waiter":
+                return name, pick(*INDICES), pick(*INDICES)
+            case "by_hand":
+                by, start = pick(False, True), pick(True, True, False)
+                return name, by, start, pick(*WHICH), *pick(*self.awaitables)
+            case "drive":
+                more = ("close", "drop") if self.is_deadly else ()
+                index, how = pick(*INDICES), pick("send", "throw", "throw class", *more)
+                if how == "drop":
+                    return ("drop", index) if COUNTS_REFERENCES else (name, index, "close")
+                if how == "send":
+                    return name, index, how, pick(None, 5)
+                if how == "close":
+                    return name, index, how
+                return name, index, how, pick(*DEATHS if self.is_deadly else ["CancelledError"])
+            case _:
+                return (name,)
+
+
+SEMAPHORES = [
+    [(kind, value)] for kind in ("Semaphore", "BoundedSemaphore") for value in (1, 0, 2, 3)
+]
+SCENES = {
+    "Lock": [[("Lock",)]],
+    "Event": [[("Event",)]],
+    "Semaphore": SEMAPHORES[:4],
+    "BoundedSemaphore": SEMAPHORES[4:],
+    "Condition": [
+        [("Condition",)],
+        [("Lock",), ("Condition", 0), ("Condition", 0)],
+        [("asyncio's Lock",), ("Condition", 0), ("Condition", 0)],
+    ],
+    "Barrier": [[("Barrier", parties)] for parties in (2, 3, 4, 1)],
+    "world": None,  # two to four of all
+}
+WORLD = [
+    *(("Lock",), ("Event",), ("Semaphore", 1), ("Semaphore", 2), ("Semaphore", 0)),
+    *(("BoundedSemaphore", 1), ("BoundedSemaphore", 2), ("Barrier", 2), ("Barrier", 3)),
+    *(("Condition",), ("Condition", 0), ("Condition", 0), ("Condition", 1)),
+]
+# What comes after what: several things at once are half of it.
+TURNS = [name for scene in SCENES if scene != "world" for name in (scene, "world")]
+
+
+def program_of(seed, index, scene=None, is_deadly=True, has_orphans=True):
+    """Setup and program number `index` of a seed."""
+    chosen = random.Random(f"{seed} {index}")
+    scene = scene or TURNS[index % len(TURNS)]
+    size = 2 + chosen.randrange(3) if scene == "world" else 0
+    setup = [chosen.choice(WORLD) for _ in range(size)] or list(chosen.choice(SCENES[scene]))
+    is_tidy = chosen.random() < 0.3
+    composer = Composer(setup, is_tidy, is_deadly, has_orphans)
+    program = [composer.compose(iter(chosen.randbytes(60))) for _ in range(chosen.randint(*SIZES))]
+    return setup, [("tidy",), *program] if is_tidy else program
+
+
+# ---- Differences ----
+
+
+class Difference(NamedTuple):
+    half: str
+    setup: list
+    program: list
+
+
+def differ(machine, implementation, setup, program, expected=None):
+    """Whether a trace is not the oracle's, or ends with faults."""
+    expected = expected or machine.trace(ORACLE, setup, program)
+    seen = machine.trace(implementation, setup, program)
+    return seen != expected or seen[-1] not in (("faults", []), ("stuck",))
+
+
+def find_difference(machine, implementations, setup, program):
+    expected = machine.trace(ORACLE, setup, program)
+    for half, implementation in implementations.items():
+        if differ(machine, implementation, setup, program, expected):
+            return Difference(half, setup, program)
+    return None
+
+
+def smaller(value):
+    """What is a little simpler: with less in it, or with something in it that is simpler."""
+    if isinstance(value, list):
+        size = len(value)
+        while size:
+            for start in range(0, len(value), size):
+                yield value[:start] + value[start + size :]
+            size //= 2
+        for place, item in enumerate(value):
+            # What is inside of an operation may do in its place.
+            match item:
+                case ("enter" | "hold", *_, body):
+                    yield value[:place] + body + value[place + 1 :]
+                case ("group", bodies):
+                    for body in bodies:
+                        yield value[:place] + body + value[place + 1 :]
+    if isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            for simpler in smaller(item):
+                yield type(value)((*value[:place], simpler, *value[place + 1 :]))
+    elif isinstance(value, float):
+        yield None
+    elif isinstance(value, int) and value > 0:
+        yield value - 1
+
+
+def shrink(fails, setup, program):
+    """The smallest setup and program that can be found that fail, too."""
+    best = [setup, program]
+    improved = True
+    while improved:
+        improved = False
+        for candidate in smaller(best):
+            if isinstance(candidate, list) and len(candidate) == 2 and fails(*candidate):
+                best, improved = candidate, True
+                break
+    return best
+
+
+def shrunk(machine, implementations, found):
+    def fails(setup, program):
+        try:
+            return differ(machine, implementations[found.half], setup, program)
+        except Exception:  # no program any more
+            return False
+
+    return Difference(found.half, *shrink(fails, found.setup, found.program))
+
+
+SCRIPT = """\
+import sys
+
+sys.path.insert(0, {folder!r})
+import schedules
+
+SETUP = {setup}
+PROGRAM = {program}
+sys.exit(schedules.show({half!r}, SETUP, PROGRAM))
+"""
+
+
+def script(found):
+    """A script that shows the difference."""
+    return SCRIPT.format(
+        folder=str(Path(__file__).parent),
+        half=found.half,
+        setup=pprint.pformat(found.setup, width=99),
+        program=pprint.pformat(found.program, width=99),
+    )
+
+
+def show(half, setup, program):
+    """Print both traces up to where they part. Returns 1 if they do, and 0 if they are equal."""
+    expected = trace(ORACLE, setup, program)
+    seen = trace(OURS[half], setup, program)
+    for of_oracle, of_half in zip_longest(expected, seen):
+        if of_oracle != of_half:
+            print(f"  oracle: {of_oracle}\n  {half}: {of_half}")
+            return 1
+        print(" ", of_half)
+    if seen[-1] not in (("faults", []), ("stuck",)):
+        return 1
+    print("the traces are equal")
+    return 0
+
+
+# ---- Many ----
+
+CHUNK = 500
+
+
+def run_chunk(arguments):
+    """Run programs first to last. Returns how many, and the first that differs, made small."""
+    seed, first, last, scene, has_orphans, names = arguments
+    implementations = {name: OURS[name] for name in names}
+    faulthandler.dump_traceback_later(600, exit=True)  # a program that does not end
+    with Machine() as machine:
+        for index in range(first, last):
+            setup, program = program_of(seed, index, scene, has_orphans=has_orphans)
+            found = find_difference(machine, implementations, setup, program)
+            if found:
+                return index - first, index, shrunk(machine, implementations, found)
+    faulthandler.cancel_dump_traceback_later()
+    return last - first, None, None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--programs", type=int, default=20_000)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first program")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**9))
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--scene", choices=SCENES, help="default: all of them in turn")
+    parser.add_argument("--half", choices=OURS, help="default: both")
+    parser.add_argument(
+        "--no-orphans", dest="orphans", action="store_false", help="no tasks that nobody refers to"
+    )
+    options = parser.parse_args()
+    names = [options.half] if options.half else list(OURS)
+    print(
+        f"Python {sys.version.split()[0]}, {' and '.join(names)}, seed {options.seed}", flush=True
+    )
+
+    end = options.first + options.programs
+    chunks = [
+        (options.seed, first, min(first + CHUNK, end), options.scene, options.orphans, names)
+        for first in range(options.first, end, CHUNK)
+    ]
+    done, begun, shown = 0, time.monotonic(), 0
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for count, index, found in pool.map(run_chunk, chunks):
+            done += count
+            if found:
+                print(f"\n{found.half} differs in program {index} of seed {options.seed}:\n")
+                print(script(found))
+                return show(*found)
+            passed = time.monotonic() - begun
+            if passed > shown + 10 or done == options.programs:
+                shown = passed
+                print(f"{done} programs, {done / passed:.0f}/s", flush=True)
+    print("no difference")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
