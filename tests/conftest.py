@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -26,8 +27,9 @@ def pytest_addoption(parser):
         "--schedules",
         type=int,
         default=600,
-        help="how many random schedules of each primitive to run (default: 600)",
+        help="how many random schedules of each scene to run (default: 600)",
     )
+    parser.addoption("--seed", type=int, help="of the random schedules (default: a new one)")
     parser.addoption(
         "--loop",
         choices=("asyncio", "uvloop"),
@@ -41,11 +43,17 @@ def pytest_asyncio_loop_factories(config, item):
     return {name: importlib.import_module(name).new_event_loop}
 
 
-def pytest_report_header():
+def pytest_configure(config):
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(10**9)  # xdist tells its workers
+
+
+def pytest_report_header(config):
     switch = os.environ.get("AIOFASTLOCK_EXTENSIONS", "unset")
     return (
         f"aiofastlock: {aiofastlock.IMPLEMENTATION} (AIOFASTLOCK_EXTENSIONS {switch}), "
-        f"from {Path(aiofastlock.__file__).parent}; tested: {', '.join(IMPLEMENTATIONS)}"
+        f"from {Path(aiofastlock.__file__).parent}; tested: {', '.join(IMPLEMENTATIONS)}; "
+        f"schedules: --seed {config.option.seed}"
     )
 
 

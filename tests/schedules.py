@@ -903,6 +903,10 @@ def script(found):
     )
 
 
+def report(seed, index, found):
+    return f"{found.half} differs in program {index} of seed {seed}:\n\n{script(found)}"
+
+
 def show(half, setup, program):
     """Print both traces up to where they part. Returns 1 if they do, and 0 if they are equal."""
     expected = trace(ORACLE, setup, program)
@@ -965,8 +969,7 @@ def main():
         for count, index, found in pool.map(run_chunk, chunks):
             done += count
             if found:
-                print(f"\n{found.half} differs in program {index} of seed {options.seed}:\n")
-                print(script(found))
+                print(report(options.seed, index, found))
                 return show(*found)
             passed = time.monotonic() - begun
             if passed > shown + 10 or done == options.programs:

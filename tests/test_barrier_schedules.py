@@ -21,7 +21,7 @@ import pytest
 from conftest import OURS
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from test_schedules import Clockwork
+from schedules import Clockwork
 
 WAITS = ("waits",)
 ABORTED = ("BrokenBarrierError", "Barrier aborted")

@@ -8,7 +8,7 @@ import sys
 import weakref
 
 import pytest
-from test_schedules import Clockwork
+from schedules import Clockwork
 
 import aiofastlock
 
