@@ -27,6 +27,7 @@ import sys
 import time
 import weakref
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import zip_longest
 from pathlib import Path
 from types import SimpleNamespace
@@ -931,6 +932,7 @@ def run_chunk(arguments):
     """Run programs first to last. Returns how many, and the first that differs, made small."""
     seed, first, last, scene, has_orphans, names = arguments
     implementations = {name: OURS[name] for name in names}
+    faulthandler.enable()
     faulthandler.dump_traceback_later(600, exit=True)  # a program that does not end
     with Machine() as machine:
         for index in range(first, last):
@@ -965,16 +967,20 @@ def main():
         for first in range(options.first, end, CHUNK)
     ]
     done, begun, shown = 0, time.monotonic(), 0
-    with ProcessPoolExecutor(options.jobs) as pool:
-        for count, index, found in pool.map(run_chunk, chunks):
-            done += count
-            if found:
-                print(report(options.seed, index, found))
-                return show(*found)
-            passed = time.monotonic() - begun
-            if passed > shown + 10 or done == options.programs:
-                shown = passed
-                print(f"{done} programs, {done / passed:.0f}/s", flush=True)
+    try:
+        with ProcessPoolExecutor(options.jobs) as pool:
+            for count, index, found in pool.map(run_chunk, chunks):
+                done += count
+                if found:
+                    print(report(options.seed, index, found))
+                    return show(*found)
+                passed = time.monotonic() - begun
+                if passed > shown + 10 or done == options.programs:
+                    shown = passed
+                    print(f"{done} programs, {done / passed:.0f}/s", flush=True)
+    except BrokenProcessPool:
+        print(f"a process died of a program from {options.first + done} on, or one did not end")
+        return 1
     print("no difference")
     return 0
 
