@@ -674,11 +674,11 @@ OPERATIONS = (*TIDY, "call", *["by_hand"] * 4, *["drive"] * 4)
 class Composer:
     """Makes operations of choices. What has no more choices takes the first of each."""
 
-    def __init__(self, setup, is_tidy, is_deadly, has_orphans):
+    def __init__(self, setup, is_tidy, is_deadly):
         kinds = [KINDS[kind] for kind, *_ in setup]
         names = {kind for kind, *_ in setup}
         self.is_deadly = is_deadly
-        self.orphans = ("orphan",) if has_orphans and is_deadly and COUNTS_REFERENCES else ()
+        self.orphans = ("orphan",) if is_deadly and COUNTS_REFERENCES else ()
         self.awaitables = [awaitable for kind in kinds for awaitable in kind.awaitables]
         self.inside = [awaitable for kind in kinds for awaitable in kind.inside]
         self.calls = [call for kind in kinds for call in kind.calls]
@@ -797,14 +797,14 @@ WORLD = [
 TURNS = [name for scene in SCENES if scene != "world" for name in (scene, "world")]
 
 
-def program_of(seed, index, scene=None, is_deadly=True, has_orphans=True):
+def program_of(seed, index, scene=None, is_deadly=True):
     """Setup and program number `index` of a seed."""
     chosen = random.Random(f"{seed} {index}")
     scene = scene or TURNS[index % len(TURNS)]
     size = 2 + chosen.randrange(3) if scene == "world" else 0
     setup = [chosen.choice(WORLD) for _ in range(size)] or list(chosen.choice(SCENES[scene]))
     is_tidy = chosen.random() < 0.3
-    composer = Composer(setup, is_tidy, is_deadly, has_orphans)
+    composer = Composer(setup, is_tidy, is_deadly)
     program = [composer.compose(iter(chosen.randbytes(60))) for _ in range(chosen.randint(*SIZES))]
     return setup, [("tidy",), *program] if is_tidy else program
 
@@ -930,13 +930,13 @@ CHUNK = 500
 
 def run_chunk(arguments):
     """Run programs first to last. Returns how many, and the first that differs, made small."""
-    seed, first, last, scene, has_orphans, names = arguments
+    seed, first, last, scene, names = arguments
     implementations = {name: OURS[name] for name in names}
     faulthandler.enable()
     faulthandler.dump_traceback_later(600, exit=True)  # a program that does not end
     with Machine() as machine:
         for index in range(first, last):
-            setup, program = program_of(seed, index, scene, has_orphans=has_orphans)
+            setup, program = program_of(seed, index, scene)
             found = find_difference(machine, implementations, setup, program)
             if found:
                 return index - first, index, shrunk(machine, implementations, found)
@@ -952,9 +952,6 @@ def main():
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--scene", choices=SCENES, help="default: all of them in turn")
     parser.add_argument("--half", choices=OURS, help="default: both")
-    parser.add_argument(
-        "--no-orphans", dest="orphans", action="store_false", help="no tasks that nobody refers to"
-    )
     options = parser.parse_args()
     names = [options.half] if options.half else list(OURS)
     print(
@@ -963,7 +960,7 @@ def main():
 
     end = options.first + options.programs
     chunks = [
-        (options.seed, first, min(first + CHUNK, end), options.scene, options.orphans, names)
+        (options.seed, first, min(first + CHUNK, end), options.scene, names)
         for first in range(options.first, end, CHUNK)
     ]
     done, begun, shown = 0, time.monotonic(), 0
@@ -973,7 +970,10 @@ def main():
                 done += count
                 if found:
                     print(report(options.seed, index, found))
-                    return show(*found)
+                    if not show(*found):
+                        first = options.first + (index - options.first) // CHUNK * CHUNK
+                        print(f"but only after others: --first {max(first - CHUNK, 0)}")
+                    return 1
                 passed = time.monotonic() - begun
                 if passed > shown + 10 or done == options.programs:
                     shown = passed

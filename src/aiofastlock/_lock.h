@@ -17,6 +17,13 @@
    allocation and tracking. It holds no lock while it is spare.
    Not in free-threaded builds, where a count of 1 seen by one thread says nothing. */
 
+/* To the collector, one that parks is new: gc.freeze() may have told it to leave the spare one alone. */
+#define track_anew(waiter) \
+    do { \
+        PyObject_GC_UnTrack(waiter); \
+        PyObject_GC_Track(waiter); \
+    } while (0)
+
 static PyObject *spare_waiter = NULL;
 
 static inline PyObject *take_spare_waiter(void)

@@ -47,6 +47,7 @@ cdef extern from "_lock.h":
     void set_lot(Waiter, ParkingLot) noexcept
     void drop_lot(Waiter) noexcept
     void keep_spare_waiter(object)
+    void track_anew(Waiter) noexcept
     void set_stop_iteration_true() noexcept
     void set_stop_iteration_index(Py_ssize_t) noexcept
     int make_spare_stop() except -1
@@ -518,6 +519,7 @@ cdef int stand(Waiter self, ParkingLot lot, object future) noexcept:
     self.future = future
     self.lot = lot
     may_be_looked_for(self)
+    track_anew(self)
     self.state = PARKED
     append(lot, self)
     if AIOFASTLOCK_DEBUG:
