@@ -1,0 +1,454 @@
+"""Nothing is left behind, and nothing dies too soon, whatever becomes of those that wait.
+
+The counts of references, of blocks of memory and of objects are flat, after many of each operation:
+here after some hundred, and as a command after as many as one likes, with what they come to:
+
+    python tests/test_lifetime.py asyncio|pure|compiled 1000000
+
+Cycles through somebody that waits are collected; the collector may run at any time; a loop may be
+closed, and an interpreter end, while tasks wait. What is told of it is what asyncio tells.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import re
+import subprocess
+import sys
+import time
+import types
+import warnings
+import weakref
+
+import pytest
+from conftest import HALVES, IMPLEMENTATIONS, OURS, PRIMITIVES, needs_refcounts
+
+
+def finish(awaitable):
+    with contextlib.suppress(StopIteration):
+        awaitable.send(None)
+        raise AssertionError("it does not end")
+
+
+class Parking:
+    """A primitive that is not to be had, and how to wait for it and to be woken."""
+
+    def __init__(self, namespace, name):
+        arguments = {"Semaphore": [0], "BoundedSemaphore": [1], "Barrier": [2]}.get(name, [])
+        self.primitive = getattr(namespace, name)(*arguments)
+        self.name = name
+        if name in ("Lock", "BoundedSemaphore"):
+            finish(self.primitive.acquire())
+
+    def wait(self):
+        """What parks when it is awaited."""
+        if self.name == "Condition":
+            finish(self.primitive.acquire())
+        return (
+            self.primitive.wait() if hasattr(self.primitive, "wait") else self.primitive.acquire()
+        )
+
+    def wake(self):
+        if self.name == "Event":
+            self.primitive.set()
+            self.primitive.clear()
+        elif self.name == "Barrier":
+            finish(self.primitive.wait())
+        elif self.name == "Condition":
+            finish(self.primitive.acquire())
+            self.primitive.notify()
+            self.primitive.release()
+        else:
+            self.primitive.release()
+
+    def ended(self):
+        """One that has waited is over. The others are left as they found it."""
+        if self.name == "Condition" and self.primitive.locked():
+            self.primitive.release()
+
+
+# ---- Counts ----
+
+
+async def uncontended(parking):
+    primitive = parking.primitive
+    if parking.name == "Event":
+        primitive.set()
+        await primitive.wait()
+        primitive.clear()
+    elif parking.name == "Barrier":
+        await primitive.reset()
+        await primitive.abort()
+        await primitive.reset()
+    elif parking.name == "Condition":
+        async with primitive:
+            primitive.notify_all()
+    else:
+        primitive.release()
+        async with primitive:
+            pass
+        await primitive.acquire()
+
+
+async def woken(parking):
+    waiter = parking.wait()
+    waiter.send(None)
+    parking.wake()
+    finish(waiter)
+    parking.ended()
+
+
+async def woken_task(parking):
+    waiter = parking.wait()
+    task = asyncio.create_task(waiter)
+    await asyncio.sleep(0)
+    parking.wake()
+    await task
+    parking.ended()
+
+
+async def cancelled(parking):
+    waiter = parking.wait()
+    task = asyncio.create_task(waiter)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    parking.ended()
+
+
+async def closed(parking):
+    waiter = parking.wait()
+    waiter.send(None)
+    waiter.close()
+    parking.ended()
+
+
+async def closed_when_woken(parking):
+    waiter = parking.wait()
+    waiter.send(None)
+    parking.wake()
+    waiter.close()
+    if parking.name in ("Lock", "Semaphore", "BoundedSemaphore"):
+        finish(parking.primitive.acquire())
+    parking.ended()
+
+
+async def thrown(parking):
+    waiter = parking.wait()
+    waiter.send(None)
+    with contextlib.suppress(KeyError):
+        waiter.throw(KeyError("a"))
+    parking.ended()
+
+
+async def dropped(parking):
+    waiter = parking.wait()
+    waiter.send(None)
+    del waiter
+    parking.ended()
+
+
+WORKS = (uncontended, woken, woken_task, cancelled, closed, closed_when_woken, thrown, dropped)
+
+
+@contextlib.contextmanager
+def frozen():
+    """What there is already is not looked at by the collector."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def counts(parking):
+    gc.collect()
+    primitive, loop = parking.primitive, asyncio.get_running_loop()
+    things = (None, True, False, primitive, type(primitive), loop, asyncio.Future)
+    references = [sys.getrefcount(thing) for thing in things]
+    return sys.getallocatedblocks(), len(gc.get_objects()), *references
+
+
+async def grown(parking, work, times):
+    """What the counts grow by while it is done so many times."""
+    for _ in range(20):
+        await work(parking)  # what is made once is made now
+    counts(parking)
+    before = counts(parking)
+    for _ in range(times):
+        await work(parking)
+    return [after - count for after, count in zip(counts(parking), before, strict=True)]
+
+
+async def leaks(parking, work, times):
+    """Whether any count grows by as much as one each time; what grows once may be another's."""
+    with frozen():  # or to collect takes long
+        growths = [await grown(parking, work, times) for _ in range(3)]
+    return max(map(min, zip(*growths, strict=True))) > times / 2
+
+
+@needs_refcounts
+@pytest.mark.parametrize("work", WORKS)
+@pytest.mark.parametrize("name", PRIMITIVES)
+async def test_counts_are_flat(our_name, name, work):
+    assert not await leaks(Parking(OURS[our_name], name), work, 100)
+
+
+@needs_refcounts
+@pytest.mark.parametrize("kept", ["block", "None"])
+async def test_a_leak_would_be_seen(OurLock, kept):
+    class Leaking(OurLock):
+        def acquire(self):
+            leaked.append(object() if kept == "block" else None)
+            return super().acquire()
+
+    if kept == "None" and sys.version_info >= (3, 12):
+        pytest.skip("None is immortal")
+    leaked = []
+    parking = Parking(types.SimpleNamespace(Lock=Leaking), "Lock")
+    assert await leaks(parking, closed, 100)
+
+
+# ---- Cycles ----
+
+
+def noise_of(namespace, name, how, loop_closed):
+    """Leave a primitive, its loop and who waits in one cycle; return what is told of its end."""
+    told = []
+
+    async def leave_behind():
+        loop, parking = asyncio.get_running_loop(), Parking(namespace, name)
+        waiter = parking.wait()
+        if how == "task":
+            waiter = loop.create_task(waiter)
+            await asyncio.sleep(0)
+        else:
+            waiter.send(None)
+        parking.primitive.cycle = [loop, waiter, parking]
+        return [weakref.ref(parking.primitive), weakref.ref(parking)]
+
+    loop = asyncio.SelectorEventLoop()
+    loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+    references = [*loop.run_until_complete(leave_behind()), weakref.ref(loop)]
+    old = sys.unraisablehook
+    sys.unraisablehook = lambda report: told.append(repr(report.exc_type))
+    try:
+        with warnings.catch_warnings(record=True, action="always") as warned:
+            if loop_closed:
+                loop.close()
+            del loop
+            gc.collect()
+    finally:
+        sys.unraisablehook = old
+    assert [reference() for reference in references] == [None] * 3
+    return sorted(told), sorted({str(warning.category) for warning in warned})
+
+
+@needs_refcounts
+@pytest.mark.parametrize("loop_closed", [False, True])
+@pytest.mark.parametrize("how", ["raw", "task"])
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_a_cycle_through_one_that_waits_is_collected(our_name, name, how, loop_closed):
+    expected = noise_of(asyncio, name, how, loop_closed)
+    assert noise_of(OURS[our_name], name, how, loop_closed) == expected
+    assert (expected == ([], [])) is (how == "raw" and loop_closed)
+
+
+@needs_refcounts
+@pytest.mark.parametrize("name", PRIMITIVES)
+async def test_a_primitive_lives_as_long_as_somebody_waits(our_name, name):
+    parking = Parking(OURS[our_name], name)
+    waiters = []
+    for _ in range(1 if name == "Barrier" else 3):
+        waiters.append(parking.wait())
+        waiters[-1].send(None)
+    gone = weakref.ref(parking.primitive)
+    del parking
+    gc.collect()
+    while waiters:
+        assert len(gone()._waiters) == len(waiters)
+        waiters.pop(len(waiters) // 2).close()
+        if name == "Condition" and waiters:  # which has taken its lock back
+            gone().release()
+    assert gone() is None
+
+
+# ---- The collector at any time ----
+
+
+async def everything(namespace):
+    """A short program of all primitives, and what happens in it."""
+    trace = []
+    lock, event, barrier = namespace.Lock(), namespace.Event(), namespace.Barrier(3)
+    condition, semaphore = namespace.Condition(lock), namespace.BoundedSemaphore(2)
+
+    async def work(number):
+        await event.wait()
+        async with semaphore:
+            trace.append(("semaphore", number))
+            await asyncio.sleep(0)
+        async with condition:
+            trace.append(("condition", number))
+            condition.notify()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.01 if number == 5 else None):
+                    await condition.wait_for(lambda: number < 3 or number == 5)
+        async with lock:
+            trace.append(("lock", number))
+        await barrier.wait()
+
+    tasks = [asyncio.create_task(work(number)) for number in range(6)]
+    await asyncio.sleep(0)
+    event.set()
+    tasks[4].cancel()
+    await asyncio.sleep(0.005)
+    tasks[3].cancel()
+    cycle = namespace.Event()
+    cycle.itself = cycle
+    cycle.waiter = cycle.wait()
+    cycle.waiter.send(None)
+    del cycle
+    await asyncio.wait(tasks, timeout=0.2)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    return trace
+
+
+@contextlib.contextmanager
+def at_each_allocation():
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+
+
+@needs_refcounts
+@pytest.mark.parametrize("collector", [at_each_allocation, frozen])
+def test_whenever_the_collector_runs(our_name, collector):
+    expected = asyncio.run(everything(OURS[our_name]))
+    with collector():
+        assert asyncio.run(everything(OURS[our_name])) == expected
+        gc.collect()
+    assert len(expected) > 12
+
+
+# ---- Loops that are closed, and interpreters that end ----
+
+
+@pytest.mark.parametrize("how", ["raw", "task"])
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_another_loop_after_one_was_closed_under_those_who_wait(our_name, name, how):
+    parking = Parking(OURS[our_name], name)
+
+    async def park():
+        waiter = parking.wait()
+        if how == "raw":
+            waiter.send(None)
+            return waiter
+        waiter = asyncio.create_task(waiter)
+        waiter._log_destroy_pending = False
+        await asyncio.sleep(0)
+        return waiter
+
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+    left = first.run_until_complete(park())
+    first.close()
+
+    async def go_on():
+        for _ in range(2):
+            await woken_task(parking)
+
+    second.run_until_complete(go_on())
+    if how == "raw":
+        left.close()
+        parking.ended()
+    second.run_until_complete(go_on())
+    second.close()
+
+
+ENDS = """
+import asyncio, importlib, sys
+namespace = importlib.import_module(sys.argv[1])
+
+lock, event, condition = namespace.Lock(), namespace.Event(), namespace.Condition()
+semaphore, bounded = namespace.Semaphore(0), namespace.BoundedSemaphore(1)
+barrier = namespace.Barrier(2)
+
+async def wait_on_condition():
+    async with condition:
+        await condition.wait()
+
+async def park():
+    global waiters
+    await lock.acquire()
+    await bounded.acquire()
+    await condition.acquire()
+    waiters = [lock.acquire(), semaphore.acquire(), bounded.acquire(), event.wait(), barrier.wait()]
+    waiters += [condition.wait()]
+    if sys.argv[2] == "tasks":
+        condition.release()
+        waiters[-1].close()
+        waiters[-1] = wait_on_condition()
+        waiters = [asyncio.create_task(waiter) for waiter in waiters]
+        await asyncio.sleep(0)
+    else:
+        for waiter in waiters:
+            waiter.send(None)
+    if sys.argv[3] == "woken":
+        lock.release(), semaphore.release(), bounded.release(), event.set()
+    if sys.argv[3] == "cycle":
+        lock.waiters = event.waiters = condition.waiters = waiters
+        semaphore.lock = lock
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(park())
+if sys.argv[4] == "closed":
+    loop.close()
+"""
+
+
+def end(module, switch, *arguments):
+    """End an interpreter; return its exit code and what it said, but for what always differs."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "always", "-c", ENDS, module, *arguments],
+        env={**os.environ, "AIOFASTLOCK_EXTENSIONS": switch, "PYTHONASYNCIODEBUG": ""},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    said = re.sub(r"^(task|coro|source_traceback|loop):? .*\n", "", ran.stderr, flags=re.MULTILINE)
+    return ran.returncode, sorted(re.sub(r"0x[0-9a-f]+", "0x", said).splitlines())
+
+
+@pytest.mark.parametrize("loop", ["open", "closed"])
+@pytest.mark.parametrize("state", ["parked", "woken", "cycle"])
+@pytest.mark.parametrize("how", ["raw", "tasks"])
+def test_an_interpreter_ends_while_some_wait(our_name, how, state, loop):
+    expected = end("asyncio", "0", how, state, loop)
+    assert expected[0] == 0
+    assert end("aiofastlock", HALVES[our_name], how, state, loop) == expected
+
+
+# ---- As many as one likes ----
+
+
+async def measure(name, times):
+    for primitive in PRIMITIVES:
+        for work in WORKS:
+            start = time.perf_counter()
+            parking = Parking(IMPLEMENTATIONS[name], primitive)
+            blocks, objects, *references = await grown(parking, work, times)
+            took = time.perf_counter() - start
+            print(
+                f"{primitive:16} {work.__name__:18} {took:5.0f} s  blocks {blocks:+d}, "
+                f"objects {objects:+d}, references {references}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    asyncio.run(measure(sys.argv[1], int(sys.argv[2])))
