@@ -241,8 +241,11 @@ def noise_of(namespace, name, how, loop_closed):
             gc.collect()
     finally:
         sys.unraisablehook = old
+    categories = sorted({str(warning.category) for warning in warned})
+    warned.clear()  # they know the loop
+    gc.collect()
     assert [reference() for reference in references] == [None] * 3
-    return sorted(told), sorted({str(warning.category) for warning in warned})
+    return sorted(told), categories
 
 
 @needs_refcounts
