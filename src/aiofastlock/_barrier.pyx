@@ -89,7 +89,12 @@ leave; a barrier whose loop is closed binds itself to the next.
             return self.take(waiter)
         waiter.index = self.size - 1
         self.state = DRAINING
-        self.wake_with_indices(self.size - 1)
+        try:
+            self.wake_with_indices(self.size - 1)
+        except BaseException:
+            if self.state == DRAINING and not self.woken:
+                self.state = FILLING
+            raise
         self.let_in_if_left()
         return True
 

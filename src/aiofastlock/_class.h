@@ -35,7 +35,8 @@ static struct {
 
 static void keep_or_dealloc(PyObject *self)
 {
-    if (Py_TYPE(self) != quick.type || quick.count == MOST_SPARES) {
+    if (Py_TYPE(self) != quick.type || quick.count == MOST_SPARES
+        || *field(self, quick.objects[0]) == NULL) { /* half made: there was no memory */
         quick.dealloc(self);
         return;
     }

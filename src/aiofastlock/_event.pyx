@@ -69,8 +69,12 @@ the next.
         """
         if not self.flag:
             self.flag = True
-            while self.parked is not NULL:
-                self.wake(self.parked, True)
+            try:
+                while self.parked is not NULL:
+                    self.wake(self.parked, True)
+            except MemoryError:  # so that to set it again wakes the rest
+                self.flag = False
+                raise
 
     def clear(self):
         """Unset the event, so that those that come from now on wait. (asyncio's.)

@@ -114,7 +114,13 @@ cdef inline object inline_new_waiter(ParkingLot lot, Call call):
 
 
 cdef object allocate_waiter(ParkingLot lot, Call call):
-    cdef Waiter waiter = Waiter.__new__(Waiter)
+    cdef Waiter waiter
+    try:
+        waiter = Waiter.__new__(Waiter)
+    except MemoryError:
+        if call == EXIT:  # nobody will give back what this cannot
+            lot.give(None)
+        raise
     set_lot(waiter, lot)
     waiter.state = CREATED
     waiter.call = call
@@ -274,21 +280,19 @@ cdef bint not_set(ParkingLot lot, Waiter waiter, object future, int outcome) exc
     try:
         raise_if_failed(outcome)
     except BaseException:  # not `try` in wake(): that costs every wake-up
-        unwake(lot, waiter, future)
+        unwake(lot, waiter)
         raise
     pass_if_cancelled(lot, waiter, future)
     return False
 
 
-cdef int unwake(ParkingLot lot, Waiter waiter, object future) except -1:
+cdef int unwake(ParkingLot lot, Waiter waiter) except -1:
     """set_result() raised: unless the future is done, it is as if it had never been tried."""
     if waiter.state == WOKEN:
         waiter.state = PARKED
         lot.woken -= 1
         lot.parked = <PyObject*> waiter
-    cdef bint done = future.done()  # may raise as well, where the stack is at its end
-    if done:
-        settle(lot, <PyObject*> waiter, WOKEN)
+    lot.settle_if_done(<PyObject*> waiter)  # may raise as well, where the stack is at its end
     return 0
 
 
@@ -742,6 +746,10 @@ cdef inline int give_back(ParkingLot lot) except -1:
 cdef bint take_if_nobody_lives(Lock self) except -1:
     cdef bint taken = not self.any_live() and not self.held
     self.held |= taken
+    # Free, and nobody was woken: a release() has failed, for want of memory.
+    if not taken and not self.held and not self.woken and not is_closed(self.loop):
+        if not self.held and not self.woken:
+            wake_head(self)
     return taken
 
 
