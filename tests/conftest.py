@@ -5,6 +5,7 @@ import importlib
 import os
 import random
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,8 @@ for primitive in PRIMITIVES:
     globals()[f"{primitive}_fixture"] = of_all_three(primitive)
     globals()[f"our_{primitive}_fixture"] = of_ours(primitive)
 
+
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 needs_refcounts = pytest.mark.skipif(
     sys.implementation.name != "cpython", reason="needs objects to die when they are dropped"

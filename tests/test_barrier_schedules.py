@@ -19,9 +19,11 @@ from functools import partial
 
 import pytest
 from conftest import OURS
+from schedules import Clockwork
+
+pytest.importorskip("hypothesis", reason="it does not install on free-threaded 3.13")
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from schedules import Clockwork
 
 WAITS = ("waits",)
 ABORTED = ("BrokenBarrierError", "Barrier aborted")

@@ -8,13 +8,15 @@ import sys
 import weakref
 
 import pytest
+from conftest import FREE_THREADED
 from schedules import Clockwork
 
 import aiofastlock
 
-pytestmark = pytest.mark.skipif(
-    aiofastlock.IMPLEMENTATION != "compiled", reason="the compiled half's own"
-)
+pytestmark = [
+    pytest.mark.skipif(aiofastlock.IMPLEMENTATION != "compiled", reason="the compiled half's own"),
+    pytest.mark.skipif(FREE_THREADED, reason="other threads have other loops: no handles of ours"),
+]
 
 
 class Watched(asyncio.SelectorEventLoop):

@@ -11,7 +11,7 @@ import threading
 import weakref
 
 import pytest
-from conftest import OURS, needs_refcounts
+from conftest import FREE_THREADED, OURS, needs_refcounts
 
 
 class Future(asyncio.futures._PyFuture):
@@ -442,6 +442,7 @@ def test_long_chains_die_without_recursion(OurLock, through):
 
 
 @pytest.mark.skipif("compiled" not in OURS, reason="in Python a signal comes between any two steps")
+@pytest.mark.skipif(FREE_THREADED, reason="there a signal also comes between any two steps")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
 def test_signals_at_any_point():
     """A handler closes waiters wherever the main thread happens to be."""
