@@ -1,0 +1,539 @@
+"""Event loops in several threads: on objects of their own, on handed ones and, as misuse, on one.
+
+    threads.py own        each thread on objects of its own: all is as in one thread
+    threads.py handed     what one thread has made and used, another one uses after it: the same
+    threads.py shared     misuse: all of them do all there is to do to one object, at the same time
+    threads.py install    install() and uninstall() in all of them
+
+What is misused may raise errors and lose turns. It may not crash, stop a thread, keep a correct
+thread beside it from what is right, or break the object: when all have let go of it, its queue is
+empty, it works, and it dies. Exits with 1 and says what went wrong; a thread that hangs is shown.
+
+On a build with a GIL, threads switch as often as they can. Half of the loops that are misused make
+futures that are written in Python, so that there, too, threads switch in the middle of a step.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import copy
+import faulthandler
+import gc
+import logging
+import pickle
+import sys
+import threading
+import traceback
+import warnings
+import weakref
+from functools import partial
+from queue import SimpleQueue
+from random import Random
+from time import monotonic
+
+import aiofastlock
+from aiofastlock import _pure
+
+HALVES = {"asyncio": asyncio, "pure": _pure}
+if aiofastlock.IMPLEMENTATION == "compiled":
+    HALVES["compiled"] = aiofastlock
+ARGUMENTS = {
+    "Lock": (),
+    "Event": (),
+    "Condition": (),
+    "Semaphore": (2,),
+    "BoundedSemaphore": (2,),
+    "Barrier": (3,),
+}
+TASKS = 8
+SEEDS = 20
+PATIENCE = 30  # seconds, until a thread that has not ended is taken to hang
+
+
+def make(half, primitive):
+    return getattr(HALVES[half], primitive)(*ARGUMENTS[primitive])
+
+
+# ---- Correct work ----
+
+
+class Work:
+    """Tasks of one loop that do this and that with an object, and what they see, in order."""
+
+    def __init__(self, shared, primitive, seed):
+        self.shared = shared
+        self.operate = getattr(self, f"on_{primitive.lower()}")
+        self.limit = 2 if primitive.endswith("Semaphore") else 1
+        self.random = Random(seed)
+        self.inside = 0
+        self.seen = []
+
+    async def do(self):
+        """Do it all, and return what was seen. The object is idle again, as it was."""
+        tasks = [asyncio.create_task(self.task(number)) for number in range(TASKS)]
+        for step in range(40):
+            await asyncio.sleep(0)
+            if self.random.random() < 0.2:
+                self.random.choice(tasks).cancel(f"in step {step}")
+        while not all(task.done() for task in tasks):
+            for task in tasks:
+                task.cancel("at the end")
+            await asyncio.sleep(0)
+        self.seen.append((repr(self.shared).rpartition(" object at ")[0], self.inside))
+        await self.alone()
+        waiters = getattr(self.shared, "_waiters", None)  # asyncio's barrier has none
+        assert not waiters, f"left in the queue of {self.shared!r}: {waiters!r}"
+        return self.seen
+
+    async def task(self, number):
+        for turn in range(6):
+            try:
+                if self.random.random() < 0.3:
+                    async with asyncio.timeout(0):
+                        outcome = await self.operate()
+                else:
+                    outcome = await self.operate()
+            except AssertionError:
+                raise
+            except (Exception, asyncio.CancelledError) as error:
+                outcome = type(error).__name__, str(error)
+            self.seen.append((number, turn, outcome))
+            if outcome == ("CancelledError", "at the end"):
+                break
+
+    async def alone(self):
+        """What waits for nobody, when nobody else is there."""
+        if hasattr(self.shared, "release"):
+            for _ in range(30):
+                async with self.shared, self.entered():
+                    pass
+        elif hasattr(self.shared, "set"):
+            self.shared.set()
+            for _ in range(30):
+                await self.shared.wait()
+            self.shared.clear()
+        else:
+            for _ in range(10):
+                await self.shared.abort()
+                await self.shared.reset()
+
+    @contextlib.asynccontextmanager
+    async def entered(self):
+        self.inside += 1
+        assert self.inside <= self.limit, f"{self.inside} tasks are inside {self.shared!r}"
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+    async def on_lock(self):
+        async with self.shared, self.entered():
+            for _ in range(self.random.randrange(3)):
+                await asyncio.sleep(0)
+        return "entered"
+
+    on_semaphore = on_boundedsemaphore = on_lock
+
+    async def on_event(self):
+        if self.random.random() < 0.6:
+            return await self.shared.wait()
+        await asyncio.sleep(0)
+        return self.shared.set() if self.random.random() < 0.5 else self.shared.clear()
+
+    async def on_condition(self):
+        async with self.shared:
+            if self.random.random() < 0.6:
+                return await self.shared.wait()
+            async with self.entered():
+                await asyncio.sleep(0)
+                self.shared.notify(self.random.randrange(4))
+        return "notified"
+
+    async def on_barrier(self):
+        draw = self.random.random()
+        if draw < 0.05:
+            return await self.shared.abort()
+        if draw < 0.2:
+            return await self.shared.reset()
+        return await self.shared.wait()
+
+
+def do(half, primitive, seed, shared=None):
+    """Work on an object, or on a new one, in a loop of this thread's; return what was seen."""
+    if shared is None:
+        shared = make(half, primitive)
+    return asyncio.run(Work(shared, primitive, seed).do(), debug=False)
+
+
+class Correct:
+    """What correct threads do: work, and compare what they see with what one thread saw alone."""
+
+    def __init__(self, half, primitives):
+        self.half = half
+        self.expected = {
+            (primitive, seed): do(half, primitive, seed)
+            for primitive in primitives
+            for seed in range(SEEDS)
+        }
+
+    def check(self, primitive, seed, shared=None):
+        seen = do(self.half, primitive, seed, shared)
+        expected = self.expected[primitive, seed]
+        if seen != expected:
+            first = next((pair for pair in zip(seen, expected) if pair[0] != pair[1]), "the end")  # noqa: B905
+            raise AssertionError(f"{primitive}, seed {seed}: not as in one thread: {first}")
+
+    def with_own(self, random, end):
+        """Check at least once, so that a thread that is kept from its work is a hang."""
+        while True:
+            self.check(*random.choice(list(self.expected)))
+            if monotonic() > end:
+                break
+
+    def with_handed(self, pool, random, end):
+        while monotonic() < end:
+            primitive, shared = pool.get()
+            self.check(primitive, random.randrange(SEEDS), shared)
+            pool.put((primitive, shared))
+
+
+# ---- Misuse ----
+
+# Errors that misuse may have raised. Others, such as a SystemError, say that something broke.
+ALLOWED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    asyncio.CancelledError,
+    asyncio.InvalidStateError,
+    GeneratorExit,
+    StopIteration,
+    pickle.PickleError,
+)
+AWAITED = {
+    "Lock": ("acquire", "__aenter__"),
+    "Event": ("wait",),
+    "Condition": ("wait", "acquire", "__aenter__"),
+    "Semaphore": ("acquire", "__aenter__"),
+    "BoundedSemaphore": ("acquire", "__aenter__"),
+    "Barrier": ("wait", "__aenter__", "reset", "abort"),
+}
+CALLED = {
+    "Lock": ("release", "locked"),
+    "Event": ("set", "clear", "is_set"),
+    "Condition": ("release", "notify", "notify_all", "locked"),
+    "Semaphore": ("release", "locked"),
+    "BoundedSemaphore": ("release", "locked"),
+    "Barrier": ("parties", "n_waiting", "broken"),
+}
+WRITTEN = {
+    "Lock": {"_locked": (False, True)},
+    "Event": {"_value": (False, True)},
+    "Condition": {},
+    "Semaphore": {"_value": (0, 1, 2)},
+    "BoundedSemaphore": {"_value": (0, 1, 2), "_bound_value": (2, 3)},
+    "Barrier": {"_parties": (2, 3)},
+}
+
+
+def judge(error):
+    if error is not None and not isinstance(error, ALLOWED):
+        failures.append(error)
+
+
+class PythonsLoop(asyncio.SelectorEventLoop):
+    """Futures in Python, with which threads can switch in the middle of a step."""
+
+    def create_future(self):
+        return asyncio.futures._PyFuture(loop=self)
+
+
+class Misuse:
+    """What threads do to one object, all at once."""
+
+    def __init__(self, half, primitive):
+        self.half = half
+        self.primitive = primitive
+        self.shared = make(half, primitive)
+        self.raw = [None] * 8  # awaitables that any thread may use
+
+    def thread(self, random, end):
+        with contextlib.suppress(*ALLOWED):  # what the loop itself raises when it is meddled with
+            while monotonic() < end:
+                loop = random.choice([asyncio.SelectorEventLoop, PythonsLoop])()
+                loop.set_exception_handler(lambda _, context: judge(context.get("exception")))
+                until = min(end, monotonic() + random.choice([0.002, 0.02, 0.1]))
+                try:
+                    loop.run_until_complete(self.main(random, until))
+                finally:
+                    loop.close()  # with whoever is parked there
+
+    async def main(self, random, end):
+        tasks = [asyncio.create_task(self.task(random, end)) for _ in range(3)]
+        await asyncio.wait(tasks, timeout=max(0, end - monotonic()) + 0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=0.01)  # who is left may never get the lock back
+
+    async def task(self, random, end):
+        while monotonic() < end:
+            try:
+                async with asyncio.timeout(random.choice([0, 0.001])):
+                    await random.choice(self.MISUSES)(self, random)
+            except BaseException as error:
+                judge(error)
+            await asyncio.sleep(0)
+
+    def new(self, random):
+        return getattr(self.shared, random.choice(AWAITED[self.primitive]))()
+
+    async def wait(self, random):
+        await self.new(random)
+
+    async def use(self, random):
+        if hasattr(self.shared, "__aenter__"):
+            async with self.shared:
+                await asyncio.sleep(0)
+                if self.primitive == "Condition":
+                    await self.shared.wait_for(partial(random.choice, [False, True]))
+
+    async def call(self, random):
+        for _ in range(5):
+            method = getattr(self.shared, random.choice(CALLED[self.primitive]))
+            if callable(method):
+                method()
+
+    async def cancel(self, random):
+        tasks = [asyncio.ensure_future(self.new(random)) for _ in range(5)]
+        await asyncio.sleep(0)
+        random.shuffle(tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=0.01)
+
+    async def write(self, random):
+        name = random.choice(["_loop", *WRITTEN[self.primitive]])
+        value = None if name == "_loop" else random.choice(WRITTEN[self.primitive][name])
+        setattr(self.shared, name, value)
+
+    async def look(self, random):
+        waiters = self.shared._waiters or ()
+        repr(self.shared), repr(waiters), len(waiters), bool(waiters)
+        for future in waiters:
+            future.done()
+        waiters[0].cancelled()
+
+    async def meddle(self, random):
+        """What a queue's futures can suffer from other hands."""
+        future = random.choice(list(self.shared._waiters))
+        draw = random.randrange(4)
+        if draw == 0:
+            future.set_result(True)
+        elif draw == 1:
+            future.set_exception(KeyError("by other hands"))
+        else:
+            future.cancel()
+
+    async def append(self, random):
+        self.shared._waiters.append(asyncio.get_running_loop().create_future())
+
+    async def copy(self, random):
+        random.choice([copy.copy, copy.deepcopy, pickle.dumps])(self.shared)
+
+    async def attributes(self, random):
+        self.shared.extra = random.random()
+        self.shared.release_count = 1
+        weakref.ref(self.shared)
+        dict(vars(self.shared))
+        del self.shared.extra
+
+    async def others(self, random):
+        """Objects that come and go, among them conditions that share a lock."""
+        new = make(self.half, self.primitive)
+        if self.primitive == "Lock":
+            new = HALVES[self.half].Condition(self.shared)
+            async with new:
+                new.notify()
+                await new.wait()
+
+    async def collect(self, random):
+        if random.random() < 0.02:
+            gc.collect()
+
+    async def begin(self, random):
+        """Put an awaitable where all can reach it, perhaps parked, and drop what was there."""
+        awaitable = self.new(random)
+        self.raw[random.randrange(len(self.raw))] = awaitable
+        awaitable.send(None)
+
+    async def step(self, random):
+        awaitable = random.choice(self.raw)
+        draw = random.randrange(6)
+        if draw == 0:
+            awaitable.send(None)
+        elif draw == 1:
+            next(awaitable.__await__())
+        elif draw == 2:
+            awaitable.close()
+        elif draw == 3:
+            awaitable.throw(random.choice([asyncio.CancelledError, KeyError, GeneratorExit]))
+        elif draw == 4:
+            repr(awaitable)
+            del awaitable
+            self.raw[random.randrange(len(self.raw))] = None
+        else:
+            await awaitable
+
+    MISUSES = (
+        *(wait, wait, use, use, call, call, call, cancel, write, look, meddle, append, copy),
+        *(attributes, others, collect, begin, begin, begin, step, step, step, step),
+    )
+
+    def check(self):
+        """Nobody uses it any more: it is whole, works, and dies."""
+        self.raw.clear()
+        if self.half == "compiled":  # elsewhere a queue keeps the tasks in it
+            vars(self.shared).pop("_appended", None)
+            gc.collect()
+            assert not self.shared._waiters, f"left in the queue: {self.shared._waiters!r}"
+            self.repair()
+            do(self.half, self.primitive, seed=0, shared=self.shared)
+        dead = weakref.ref(self.shared)
+        self.shared = None
+        gc.collect()
+        assert dead() is None, f"kept by {gc.get_referrers(dead())}"
+
+    def repair(self):
+        """Take back what was written, and what was acquired and not released."""
+        for name, values in WRITTEN[self.primitive].items():
+            setattr(self.shared, name, values[-1] if self.primitive == "Barrier" else values[0])
+        if self.primitive == "Condition" and self.shared.locked():
+            self.shared.release()
+        elif self.primitive == "Barrier":
+            asyncio.run(self.shared.reset(), debug=False)
+        elif self.primitive.endswith("Semaphore"):
+            self.shared._value = 2
+
+
+def install_and_uninstall(random, end):
+    while monotonic() < end:
+        draw = random.randrange(3)
+        if draw == 0:
+            aiofastlock.install()
+        elif draw == 1:
+            aiofastlock.uninstall()
+        else:
+            with aiofastlock.installed():
+                asyncio.Lock()
+
+
+# ---- The commands ----
+
+failures = []  # errors, of whatever thread
+
+
+def run(functions):
+    """Run each function in a thread of its own, at the same time, until all have ended."""
+    start = threading.Barrier(len(functions))
+
+    def thread(function):
+        start.wait()
+        try:
+            function()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=thread, args=[function]) for function in functions]
+    for started in threads:
+        started.start()
+    for started in threads:
+        started.join()
+
+
+def own(arguments, random):
+    correct = Correct(arguments.half, arguments.primitives)
+    end = monotonic() + arguments.seconds
+    run([partial(correct.with_own, draw, end) for draw in split(random, arguments.threads)])
+
+
+def handed(arguments, random):
+    correct = Correct(arguments.half, arguments.primitives)
+    pool = SimpleQueue()
+    for number in range(arguments.threads + len(arguments.primitives)):
+        primitive = arguments.primitives[number % len(arguments.primitives)]
+        pool.put((primitive, make(arguments.half, primitive)))
+    end = monotonic() + arguments.seconds
+    run(
+        [partial(correct.with_handed, pool, draw, end) for draw in split(random, arguments.threads)]
+    )
+
+
+def shared(arguments, random):
+    correct = Correct(arguments.half, ARGUMENTS)
+    for primitive in arguments.primitives:
+        end = monotonic() + arguments.seconds
+        while monotonic() < end and not failures:
+            misuse = Misuse(arguments.half, primitive)
+            until = min(end, monotonic() + random.choice([0.05, 0.3, 1]))
+            run(
+                [
+                    partial(correct.with_own, random, until),
+                    *(partial(misuse.thread, r, until) for r in split(random, arguments.threads)),
+                ]
+            )
+            misuse.check()
+
+
+def install(arguments, random):
+    before = {name: getattr(asyncio, name) for name in ARGUMENTS}
+    end = monotonic() + arguments.seconds
+    run([partial(install_and_uninstall, draw, end) for draw in split(random, arguments.threads)])
+    aiofastlock.uninstall()
+    assert before == {name: getattr(asyncio, name) for name in ARGUMENTS}
+
+
+COMMANDS = {"own": own, "handed": handed, "shared": shared, "install": install}
+
+
+def split(random, count):
+    return [Random(random.random()) for _ in range(count)]
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("--half", choices=HALVES, default=aiofastlock.IMPLEMENTATION)
+    parser.add_argument("--threads", type=int, default=8, help="(default: 8)")
+    parser.add_argument("--seconds", type=float, default=2, help="of `shared`: for each primitive")
+    parser.add_argument("--seed", type=int, help="(default: another one each time)")
+    parser.add_argument("primitives", nargs="*", help="(default: all)")
+    arguments = parser.parse_args()
+    arguments.primitives = arguments.primitives or list(ARGUMENTS)
+    seed = arguments.seed if arguments.seed is not None else Random().randrange(1_000_000)
+    seconds = arguments.seconds * len(arguments.primitives)
+    faulthandler.enable()
+    faulthandler.dump_traceback_later(2 * seconds + PATIENCE, exit=True)
+    sys.setswitchinterval(1e-6)
+    # What is raised where nobody can catch it, such as in a destructor.
+    sys.unraisablehook = lambda unraisable: judge(unraisable.exc_value)
+    sys.excepthook = lambda _type, error, _traceback: judge(error)
+    warnings.simplefilter("ignore")  # awaitables that were never awaited
+    logging.disable()
+    print(f"{arguments.command}, {arguments.half}, {arguments.primitives}, seed {seed}", flush=True)
+    try:
+        COMMANDS[arguments.command](arguments, Random(seed))
+    except Exception as error:
+        failures.append(error)
+    for error in failures[:3]:
+        traceback.print_exception(error)
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
