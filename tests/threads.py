@@ -513,7 +513,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=2, help="of `shared`: for each primitive")
     parser.add_argument("--seed", type=int, help="(default: another one each time)")
     parser.add_argument("primitives", nargs="*", help="(default: all)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     arguments.primitives = arguments.primitives or list(ARGUMENTS)
     seed = arguments.seed if arguments.seed is not None else Random().randrange(1_000_000)
     seconds = arguments.seconds * len(arguments.primitives)

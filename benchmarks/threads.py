@@ -1,0 +1,89 @@
+"""Throughput of 1 to 8 threads, each with an event loop and a lock of its own.
+
+Where there is a GIL it stays that of one thread; free-threaded, it should grow by the cores there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import threading
+from statistics import median
+from time import perf_counter_ns
+from typing import Any
+
+import results
+from implementations import IMPLEMENTATIONS
+
+from aiofastlock import _benchmark
+from aiofastlock._benchmark import ROWS, Row, own_copy, require
+
+THREADS = (1, 2, 4, 8)
+COMPARED = ("compiled", "pure", "asyncio")
+NAMES = ("async with lock", "lock: hand-off between 2 tasks")
+
+
+def throughput(row: Row, implementation: str, threads: int, times: int) -> float:
+    """Return how many passes a second all the threads together make."""
+    primitive = getattr(IMPLEMENTATIONS[implementation]().primitives, row.primitive)
+    workload = own_copy(row.workload)
+    start = threading.Barrier(threads + 1)
+    done: list[int] = []
+
+    def work() -> None:
+        with asyncio.Runner(debug=False) as runner:
+            runner.run(workload(primitive, **row.sizes))  # warm, and each loop is there
+            start.wait()
+            for _ in range(times):
+                runner.run(workload(primitive, **row.sizes))
+            done.append(perf_counter_ns())
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    gc.collect()
+    start.wait()
+    began = perf_counter_ns()
+    for worker in workers:
+        worker.join()
+    require(len(done) == threads, "a thread has failed")
+    return threads * times * row.sizes["passes"] / (max(done) - began) * 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7, help="(default: 7)")
+    parser.add_argument("--times", type=int, default=40, help="a round runs a workload")
+    arguments = parser.parse_args()
+    _benchmark.print_environment()
+    print(f"{os.cpu_count()} cores\n\n{'passes a second, by threads':44}", end="")
+    print("".join(f"{threads:>18}" for threads in THREADS))
+    found: list[dict[str, Any]] = []
+    gc.disable()
+    for row in ROWS:
+        if row.name not in NAMES:
+            continue
+        # Taken in turn, so that what slows the machine for a while slows all.
+        rates: dict[tuple[str, int], list[float]] = {}
+        for _ in range(arguments.rounds):
+            for name in COMPARED:
+                for threads in THREADS:
+                    rate = throughput(row, name, threads, arguments.times)
+                    rates.setdefault((name, threads), []).append(rate)
+        for name in COMPARED:
+            line = f"{row.name}, {name}"
+            one = rates[name, 1]
+            for threads in THREADS:
+                each = rates[name, threads]
+                growth = median(many / few for many, few in zip(each, one, strict=True))
+                what = {"row": row.name, "implementation": name, "threads": threads}
+                found.append({**what, "rate": round(median(each)), "growth": round(growth, 3)})
+                line += f"{median(each):>11,.0f} {growth:5.2f}x"
+            print(line, flush=True)
+    print(f"wrote {results.write('threads', found, cores=os.cpu_count()).name}")
+
+
+if __name__ == "__main__":
+    main()
