@@ -1,0 +1,694 @@
+"""Small programs in every order there is: each start, each step and each fault at every point.
+
+A program is one primitive and a few clients, each with a role. It is run again and again from its
+beginning, each time with other choices, until all have been made. `Turns` drives tasks on asyncio's
+loop, which runs what is ready in its own order; before and after each of its handles a client can
+be started, or one that has begun be cancelled. `Hands` steps coroutines itself, in any order that
+their futures allow, and `RoughHands` throws into them and closes them as well. Where a client has a
+point inside of a step, all of this can happen there too.
+
+After every step: nobody is inside without a permit; who came first is woken first; where there is a
+permit and somebody waits for it, somebody is on the way. Whenever nothing can run, nobody is left
+waiting who should not be. In the end all permits are there, and each client ended as it was told.
+
+`python tests/test_exhaustive.py` goes further than the suite does, and prints what it counts.
+"""
+
+import asyncio
+import contextlib
+import inspect
+import sys
+import time
+from collections import Counter
+
+import pytest
+from conftest import OURS
+
+from aiofastlock import _pure
+
+
+def explore(run):
+    """Call run(choose) with every sequence of choices; return how many there are."""
+    count, path = 0, []  # path: at each choice, which option was taken, and all that there were
+    while True:
+        depth = 0
+
+        def choose(options):
+            nonlocal depth
+            if depth == len(path):
+                path.append([0, options])
+            depth += 1
+            return options[path[depth - 1][0]]
+
+        try:
+            run(choose)
+        except AssertionError as error:
+            error.add_note("after " + ", ".join(str(options[taken]) for taken, options in path))
+            raise
+        assert depth == len(path)  # or else it does not repeat itself
+        count += 1
+        while path and path[-1][0] + 1 == len(path[-1][1]):
+            path.pop()
+        if not path:
+            return count
+        path[-1][0] += 1
+
+
+# ---- What drives a program ----
+
+
+class Client:
+    """What plays a role."""
+
+    ticket = None  # what it waited for first, since it last came
+    fault = None  # what it was last cancelled with, or had thrown into it
+
+
+class Turn(Client):
+    """A task."""
+
+    kinds = ("cancel",)
+
+    def begin(self, coroutine):
+        self.coroutine = coroutine
+        self.task = asyncio.get_running_loop().create_task(coroutine)
+        self.task._log_destroy_pending = False  # if a check fails, nobody runs it to its end
+
+    @property
+    def future(self):
+        return self.task._fut_waiter
+
+    @property
+    def ended(self):
+        return self.task.done()
+
+    def cancel(self):
+        self.fault = asyncio.CancelledError()
+        self.task.cancel()
+
+    def check_end(self):
+        if self.task.cancelled():
+            assert self.fault
+        else:
+            self.task.result()
+            assert not self.fault
+
+
+class Hand(Client):
+    """A coroutine that is driven by hand, as a task would, or less gently."""
+
+    kinds = ("cancel",)
+    future = None
+    pending = None  # what the next step throws
+    running = ended = False
+    error = None
+
+    def begin(self, coroutine):
+        self.coroutine = coroutine
+        self.drive(coroutine.send, None)
+
+    def drive(self, method, *arguments):
+        self.running = True
+        try:
+            self.future = method(*arguments)
+            if self.pending is not None and self.future is not None:  # it was cancelled meanwhile
+                self.future.cancel()
+        except StopIteration:
+            self.ended = True
+        except AssertionError:
+            raise
+        except BaseException as error:
+            self.ended = True
+            self.error = error
+        self.running = False
+
+    def step(self):
+        error, self.pending = self.pending, None
+        if error is None:
+            self.drive(self.coroutine.send, None)
+        else:
+            self.drive(self.coroutine.throw, error)
+
+    def cancel(self):
+        self.fault = self.pending = asyncio.CancelledError()
+        if self.future is not None:
+            self.future.cancel()
+
+    def throw(self):
+        self.fault, self.pending = KeyError(), None
+        self.drive(self.coroutine.throw, self.fault)
+
+    def close(self):
+        self.fault, self.pending = GeneratorExit(), None
+        self.coroutine.close()
+        self.ended, self.error = True, self.fault
+
+    def check_end(self):
+        if self.error is not self.fault:
+            raise AssertionError(f"not {self.fault!r}") from self.error
+
+
+class RoughHand(Hand):
+    kinds = ("cancel", "throw", "close")
+
+
+class Driver:
+    def __init__(self, program, choose, roles, faults):
+        self.program = program
+        program.driver = self
+        self.choose = choose
+        self.fresh = roles.split()
+        self.clients = []
+        self.faults = faults
+        self.faulted = 0
+
+    def run(self):
+        try:
+            self.go_through()
+        except AssertionError:
+            for client in self.clients:
+                with contextlib.suppress(BaseException):  # whatever is wrong with them
+                    client.coroutine.close()
+            raise
+
+    def go_through(self):
+        while True:
+            options = self.runnable()
+            if not options:
+                self.program.check_rest()
+            options += self.meddling()
+            if not options:
+                break
+            self.take(self.choose(options))
+        for client in self.clients:
+            if not client.ended:
+                client.cancel()
+        while options := self.runnable():
+            self.take(options[0])
+        self.program.check_end()
+
+    def meddling(self):
+        """What can happen at any point: who begins, and what befalls whom."""
+        options = [("start", role) for role in sorted(set(self.fresh))]
+        if self.faulted < self.faults:
+            for number, client in enumerate(self.clients):
+                if not client.ended:
+                    kinds = (kind for kind in client.kinds if self.program.may(kind, client))
+                    options += [(kind, number) for kind in kinds]
+        return options
+
+    def take(self, option):
+        action, argument = option
+        if action == "start":
+            self.start(argument)
+        elif action == "turn":
+            self.turn()
+        else:
+            self.faulted += action != "step"
+            getattr(self.clients[argument], action)()
+        self.look()
+
+    def look(self):
+        for client in self.program.queue:
+            if client.ticket is None:
+                client.ticket = client.future
+        for client in self.clients:
+            if client.ended:
+                client.check_end()
+        self.program.check()
+
+    def point(self):
+        """A point inside of a client's step."""
+        option = self.choose([("go", "on"), *self.meddling()])
+        if option[0] != "go":
+            self.take(option)
+
+    def start(self, role):
+        self.fresh.remove(role)
+        does = getattr(self.program, role)
+        if inspect.iscoroutinefunction(does):
+            client = self.client()
+            self.clients.append(client)
+            client.begin(does(client))
+        else:
+            does()
+
+    def runnable(self):
+        return [("turn", "next")] if asyncio.get_running_loop()._ready else []
+
+    def turn(self):
+        handle = asyncio.get_running_loop()._ready.popleft()
+        if not handle._cancelled:
+            handle._run()
+
+
+class Turns(Driver):
+    client = Turn
+    in_order = True
+
+
+class Hands(Driver):
+    client = Hand
+    in_order = False
+
+    def runnable(self):
+        return super().runnable() + [
+            ("step", number)
+            for number, client in enumerate(self.clients)
+            if not (client.ended or client.running)
+            and (client.future is None or client.future.done())
+        ]
+
+
+class RoughHands(Hands):
+    client = RoughHand
+
+
+# ---- What is driven ----
+
+
+class Program:
+    """A primitive, what clients do with it, and what must hold."""
+
+    permits = 1
+
+    def __init__(self, thing):
+        self.thing = thing
+        self.queue = []  # those that wait, in the order in which they came
+        self.inside = 0
+
+    def may(self, kind, client):
+        """Whether a client can be made to end like this."""
+        return kind == "cancel" or not client.running
+
+    def live(self):
+        """Those that wait and have not been told to end."""
+        return [client for client in self.queue if not (client.fault or client.ended)]
+
+    def come(self, client):
+        client.ticket = None
+        self.queue.append(client)
+
+    def go(self, client):
+        """It has what it came for. Nobody who came before may still wait for that."""
+        ahead = self.queue[: self.queue.index(client)]
+        ahead = [other for other in ahead if other in self.live()]
+        if client.ticket is not None and not self.driver.in_order:
+            ahead = [other for other in ahead if not other.ticket.done()]
+        assert not ahead, "overtaken"
+        self.queue.remove(client)
+
+    async def stay(self, steps=1):
+        self.inside += 1
+        try:
+            assert self.inside <= self.permits
+            for _ in range(steps):
+                await asyncio.sleep(0)
+        finally:
+            self.inside -= 1
+
+    def check(self):
+        woken = [client.ticket.done() for client in self.live()]
+        assert woken == sorted(woken, reverse=True), "woken out of order"
+
+    def check_rest(self):
+        """Nothing can run."""
+        assert not self.inside
+
+    def check_end(self):
+        """All that there was has been given back, and no more."""
+        for _ in range(self.permits):
+            with contextlib.suppress(StopIteration):
+                self.thing.acquire().send(None)
+                raise AssertionError("a permit has leaked")
+        one_more = self.thing.acquire()
+        one_more.send(None)
+        one_more.close()
+
+
+class Permits(Program):
+    """A lock, or a semaphore."""
+
+    def __init__(self, thing, permits):
+        super().__init__(thing)
+        self.permits = permits
+
+    async def enter(self, client):
+        self.come(client)
+        async with self.thing:
+            self.go(client)
+            await self.stay()
+
+    async def linger(self, client):
+        """Stay until one that was cancelled has run, and another that it woke."""
+        self.come(client)
+        async with self.thing:
+            self.go(client)
+            await self.stay(3)
+
+    async def acquire(self, client):
+        self.come(client)
+        await self.thing.acquire()
+        try:
+            self.go(client)
+            await self.stay()
+        finally:
+            self.thing.release()
+
+    async def twice(self, client):
+        await self.enter(client)
+        self.driver.point()
+        await self.enter(client)
+
+    def release(self):
+        self.permits += 1
+        self.thing.release()
+
+    def check(self):
+        super().check()
+        woken = [client.ticket.done() for client in self.live()]
+        if self.permits - self.inside > sum(woken) and not all(woken):
+            on_the_way = (client.ticket.done() for client in self.queue if not client.ended)
+            assert any(on_the_way), "nobody is on the way"
+
+    def check_rest(self):
+        super().check_rest()
+        assert self.permits == 0 or not self.live(), "a wake-up is lost"
+
+
+class Notifications(Program):
+    """A condition."""
+
+    def __init__(self, thing):
+        super().__init__(thing)
+        self.owed = self.returned = 0
+        self.asleep = []  # those that nobody had notified before this step
+
+    def may(self, kind, client):
+        # While it takes its lock back, it only takes a CancelledError. close() does not let it.
+        if client in self.queue and kind != "cancel":
+            return kind == "throw" and client.future is client.ticket
+        return super().may(kind, client)
+
+    async def wait(self, client):
+        async with self.thing:
+            self.come(client)
+            try:
+                await self.thing.wait()
+                self.go(client)
+                self.returned += 1
+            except BaseException:
+                notified = client.ticket.done() and not client.ticket.cancelled()
+                self.owed -= notified and not self.asleep  # nobody was there to be given it
+                raise
+            finally:
+                assert self.thing.locked()
+                assert not self.inside
+            await self.stay()
+
+    async def notify(self, _client, count=1):
+        async with self.thing:
+            asleep = self.asleep
+            if count is None:
+                self.thing.notify_all()
+            else:
+                self.thing.notify(count)
+            woken = [client for client in asleep if client.ticket.done()]
+            assert woken == asleep[:count]
+            self.owed += len(woken)
+            await self.stay()
+
+    async def notify_two(self, client):
+        await self.notify(client, 2)
+
+    async def notify_all(self, client):
+        await self.notify(client, None)
+
+    def check(self):
+        super().check()
+        self.asleep = [client for client in self.live() if not client.ticket.done()]
+
+    def check_rest(self):
+        super().check_rest()
+        assert not self.thing.locked()
+        assert len(self.asleep) == sum(not client.ended for client in self.driver.clients)
+        # Who is told to end may pass on a notification that it never had.
+        assert self.returned <= self.owed + self.driver.faulted
+        assert self.returned >= self.owed or not self.asleep, "a notification is lost"
+
+
+class Flag(Program):
+    """An event."""
+
+    times_set = 0
+
+    async def wait(self, client):
+        times_set = self.times_set - self.thing.is_set()
+        self.come(client)
+        await self.thing.wait()
+        assert self.times_set > times_set
+        if client.ticket is None:
+            self.queue.remove(client)  # it need not wait for those that are on their way
+        else:
+            self.go(client)
+
+    def set(self):
+        self.thing.set()
+        self.times_set += 1
+        assert all(client.ticket.done() for client in self.live())
+
+    def clear(self):
+        self.thing.clear()
+
+    def check_rest(self):
+        assert not (self.live() and self.thing.is_set())
+        asleep = [client for client in self.driver.clients if not client.ended]
+        assert all(client in self.live() and not client.ticket.done() for client in asleep)
+
+    def check_end(self):
+        assert not self.thing._waiters
+
+
+class Parties(Program):
+    """A barrier."""
+
+    def __init__(self, thing):
+        super().__init__(thing)
+        self.came = 0
+        self.given = Counter()
+
+    async def wait(self, client):
+        self.came += 1
+        self.queue.append(client)
+        index = await self.thing.wait()
+        self.queue.remove(client)
+        self.given[index] += 1
+        parties = self.thing.parties
+        assert index in range(parties)
+        assert self.given.total() <= self.came // parties * parties
+
+    def check(self):
+        pass
+
+    def check_rest(self):
+        parties = self.thing.parties
+        assert len(self.live()) < parties, "a wake-up is lost"
+        # Each of those that were let go together has an index of its own, dead or alive.
+        times = max(self.given.values(), default=0)
+        assert times * parties - self.given.total() <= self.driver.faulted
+
+    def check_end(self):
+        assert self.thing.n_waiting == 0
+
+
+# ---- All of it ----
+
+MAKERS = {
+    "lock": lambda locks: Permits(locks.Lock(), 1),
+    "semaphore of 0": lambda locks: Permits(locks.Semaphore(0), 0),
+    "semaphore of 1": lambda locks: Permits(locks.Semaphore(1), 1),
+    "semaphore of 2": lambda locks: Permits(locks.Semaphore(2), 2),
+    "bounded of 2": lambda locks: Permits(locks.BoundedSemaphore(2), 2),
+    "condition": lambda locks: Notifications(locks.Condition()),
+    "event": lambda locks: Flag(locks.Event()),
+    "barrier of 2": lambda locks: Parties(locks.Barrier(2)),
+    "barrier of 3": lambda locks: Parties(locks.Barrier(3)),
+}
+# What, by whom, how many faults at most, and in how many ways that can go by Turns and RoughHands.
+CASES = [
+    ("lock", "linger enter enter", 2, 6704, 13919),
+    ("lock", "enter acquire twice", 1, 1884, 2178),
+    ("semaphore of 0", "enter enter release release", 1, 818, 814),
+    ("semaphore of 1", "enter enter acquire", 1, 495, 420),
+    ("semaphore of 2", "enter enter enter enter", 1, 1006, 3223),
+    ("bounded of 2", "enter enter acquire", 2, 2601, 5334),
+    ("condition", "wait wait notify", 2, 4012, 5659),
+    ("condition", "wait wait notify notify", 0, 360, 325),
+    ("condition", "wait wait notify_two", 1, 496, 666),
+    ("condition", "wait wait notify_all", 1, 496, 666),
+    ("event", "wait wait set clear", 2, 3441, 2086),
+    ("event", "wait wait set clear clear set", 0, 1432, 367),
+    ("barrier of 2", "wait wait wait wait", 2, 4148, 1464),
+    ("barrier of 3", "wait wait wait wait", 2, 5053, 1840),
+]
+# The same for who has some minutes.
+DEEPER = [
+    ("lock", "linger enter acquire", 3),
+    ("lock", "enter acquire twice", 2),
+    ("lock", "enter enter acquire acquire", 3),
+    ("semaphore of 0", "enter enter acquire release release", 2),
+    ("semaphore of 1", "enter enter acquire", 3),
+    ("semaphore of 2", "enter enter enter enter", 3),
+    ("semaphore of 2", "enter enter acquire twice", 1),
+    ("bounded of 2", "enter enter enter acquire", 2),
+    ("condition", "wait wait notify", 3),
+    ("condition", "wait wait notify notify", 2),
+    ("condition", "wait wait wait notify_two", 2),
+    ("event", "wait wait wait set clear", 3),
+    ("event", "wait wait set clear clear set", 2),
+    ("barrier of 2", "wait wait wait wait wait", 2),
+    ("barrier of 3", "wait wait wait wait wait", 2),
+]
+
+
+def count(driver, what, locks, roles, faults):
+    """In how many ways it can go. AssertionError: in one of them something is wrong."""
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        asyncio._set_running_loop(loop)
+        try:
+            return explore(lambda choose: driver(MAKERS[what](locks), choose, roles, faults).run())
+        finally:
+            asyncio._set_running_loop(None)
+
+
+def title(case):
+    return "-".join(map(str, case[:3])).replace(" ", "-")
+
+
+@pytest.mark.parametrize("case", CASES, ids=title)
+@pytest.mark.parametrize("driver", [Turns, RoughHands])
+def test_ours(driver, case, our_name):
+    *program, by_turns, by_hands = case
+    what, roles, faults = program
+    expected = by_turns if driver is Turns else by_hands
+    assert count(driver, what, OURS[our_name], roles, faults) == expected
+
+
+@pytest.mark.parametrize("case", CASES, ids=title)
+@pytest.mark.parametrize("driver", [Turns, Hands])
+def test_asyncios(driver, case, request):
+    """The checks ask for no more than asyncio does, but for the faults that it has."""
+    what, roles, faults, *_ = case
+    if what == "barrier of 3":
+        request.applymarker(pytest.mark.xfail(strict=True, reason="gh-155233: one index twice"))
+    if what == "condition" and faults and sys.version_info < (3, 13):
+        request.applymarker(pytest.mark.xfail(strict=True, reason="gh-112202, and gh-111693"))
+    assert count(driver, what, asyncio, roles, faults) > 200
+
+
+# ---- What is wrong is found ----
+
+
+class Overtaking(_pure.Lock):
+    async def acquire(self):
+        if self._locked:
+            await super().acquire()
+        self._locked = True
+        return True
+
+
+class LastFirst(_pure.Lock):
+    def _wake_head(self):
+        if self._queue is not None:
+            self._queue.parked.rotate(1)
+        super()._wake_head()
+
+
+class Forgetful(_pure.Lock):
+    """A woken waiter that is cancelled does not hand its turn on."""
+
+    def _forgo(self):
+        pass
+
+
+class Generous(_pure.Lock):
+    """A waiter that is cancelled hands on what it never had."""
+
+    def _forgo(self):
+        self._wake_head()
+
+
+class Leaky(_pure.Semaphore):
+    """The permit of a woken waiter that is cancelled is gone."""
+
+    def _forgo(self):
+        self._value = 0
+
+
+class Unheard(_pure.Condition):
+    """A notified waiter that is cancelled does not pass the notification on."""
+
+    telling = False
+
+    def notify(self, n=1):
+        self.telling = True
+        super().notify(n)
+        self.telling = False
+
+    def _notify(self, n):
+        if self.telling:
+            super()._notify(n)
+
+
+class WakesOne(_pure.Event):
+    def set(self):
+        self._value = True
+        if self._queue is not None and self._queue.parked:
+            self._queue.wake_first()
+
+
+class ShutsOut(_pure.Barrier):
+    """Those that came while others left are never let in."""
+
+    def _refill(self, queue):
+        pass
+
+
+@pytest.mark.parametrize("driver", [Turns, RoughHands])
+@pytest.mark.parametrize(
+    ("what", "roles", "cls", "message"),
+    [
+        ("lock", "enter enter enter", Overtaking, "overtaken"),
+        ("lock", "enter enter enter", LastFirst, "woken out of order"),
+        ("lock", "enter enter enter", Forgetful, "nobody is on the way"),
+        ("lock", "linger enter enter", Generous, "assert 2 <= 1"),
+        ("semaphore of 1", "enter enter", Leaky, "a permit has leaked"),
+        ("condition", "wait wait notify", Unheard, "a notification is lost"),
+        ("event", "wait wait set", WakesOne, "assert"),
+        ("barrier of 2", "wait wait wait wait", ShutsOut, "a wake-up is lost"),
+    ],
+)
+def test_what_is_wrong_is_found(driver, what, roles, cls, message, monkeypatch):
+    monkeypatch.setattr(_pure, cls.__base__.__name__, cls)
+    with pytest.raises(AssertionError, match=message):
+        count(driver, what, _pure, roles, 1)
+
+
+@pytest.mark.parametrize("what", ["lock", "semaphore of 1"])
+def test_asyncios_lose_the_turn_of_one_that_dies_of_another_error(what):
+    with pytest.raises(AssertionError, match="nobody is on the way|a permit has leaked"):
+        count(RoughHands, what, asyncio, "enter enter enter", 1)
+
+
+def main():
+    for what, roles, faults in DEEPER:
+        for driver in Turns, RoughHands:
+            for name, locks in OURS.items():
+                begun = time.perf_counter()
+                found = count(driver, what, locks, roles, faults)
+                took = f"{time.perf_counter() - begun:.0f} s"
+                print(what, roles, faults, driver.__name__, name, f"{found:,}", took, flush=True)
+
+
+if __name__ == "__main__":
+    main()
