@@ -1,0 +1,544 @@
+"""Thousands of tasks on shared locks for minutes, cancelled at random: is anything lost?
+
+    python tests/soak.py [--minutes 10] [--tasks 10000] [--loop asyncio|uvloop]
+                         [--half compiled|pure|asyncio] [--seed N]
+
+So many tasks live at every moment; one that ends is replaced. Each is a small random program over
+the locks of a group: it holds a lock, or a semaphore and a lock inside of it, waits for an event,
+takes what is there under one of two conditions that share a lock, meets others at a barrier, breaks
+the barrier. They are cancelled at any time, and at the very step in which they are woken, with a
+message or without; what they do times out. Looked at all along:
+
+- Nobody is in a lock with another, nor in a semaphore with more than it has permits. An event lets
+  nobody through that was not set. A barrier gives no index more often than so many came.
+- Those that queue get their turns in the order in which they came.
+- A CancelledError has the message that was sent to this very task.
+- No wake-up is lost: while a lock is free, an event set, a permit or an item there, whoever waits
+  for it is on the way. And no wait takes more turns of the event loop than can be. (Each group has
+  a driver that sets, notifies and resets; holding takes turns and not time.)
+
+In the end all are let go: every task ends, all permits are back, nobody is queued, nothing is
+locked, and no more objects live than did before. Memory is sampled meanwhile, and must not grow.
+
+The seed makes the programs. What becomes of them is a matter of time too, and not repeated.
+"""
+
+import argparse
+import asyncio
+import collections
+import contextlib
+import gc
+import importlib
+import itertools
+import random
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from conftest import IMPLEMENTATIONS
+
+MEMBERS = 50  # of a group; in one group it is a twentieth of all
+LONGEST_WAIT = 10_000  # turns of the loop
+DRAIN = 50_000  # turns in which all must have ended
+# Types of what must not outlive the tasks.
+LEAVE_NOTHING = (
+    "Waiter", "Queue", "Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier",
+    "Task", "Future", "Handle", "TimerHandle", "Timeout", "coroutine", "CancelledError",
+)  # fmt: skip
+
+
+class SoakError(AssertionError):
+    pass
+
+
+def expect(condition, *what):
+    if not condition:
+        raise SoakError(" ".join(map(str, what)))
+
+
+async def turns(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class Thing:
+    """One of the locks, and what is known of it: who waits for it, and who is inside."""
+
+    def __init__(self, group, name, *arguments, permits=1):
+        cls = getattr(group.soak.implementation, name)
+        if group.soak.random.random() < 0.2:  # subclasses go other ways
+            cls = type(name, (cls,), {})
+        self.primitive = cls(*arguments)
+        self.soak = group.soak
+        self.permits = permits
+        self.inside = self.taken = self.given = 0
+        self.items = 0  # under a condition
+        self.sets = 0  # of an event
+        self.arrivals = 0  # at a barrier
+        self.passed = collections.Counter()
+        self.waits = {}  # task: the turn in which it came, in that order
+        self.last = 0
+
+    def __str__(self):
+        return f"{self.primitive!r}, turn {self.soak.turn}:"
+
+    async def wait(self, awaitable, in_order=True):
+        ticket = next(self.soak.tickets)
+        task = asyncio.current_task()
+        self.waits[task] = self.soak.turn
+        try:
+            result = await awaitable
+        except asyncio.CancelledError as error:
+            expect(error.args in ((), (message_for(task),)), self, task, "cancelled by", error.args)
+            raise
+        finally:
+            turn = self.waits.pop(task)
+            self.soak.longest = max(self.soak.longest, self.soak.turn - turn)
+        if in_order:
+            expect(ticket > self.last, self, f"ticket {ticket} came after {self.last}")
+            self.last = ticket
+        return result
+
+    def enter(self):
+        self.inside += 1
+        self.taken += 1
+        expect(self.inside <= self.permits, self, f"{self.inside} inside of {self.permits}")
+
+    def leave(self):
+        self.inside -= 1
+        self.given += 1
+
+    @contextlib.asynccontextmanager
+    async def held(self, primitive=None):
+        """Hold it, got and given back in one of the ways to do so, maybe those of a condition."""
+        primitive = primitive or self.primitive
+        way_in = primitive.acquire if self.soak.often(0.5) else primitive.__aenter__
+        await self.wait(way_in())
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
+            self.soak.provoke(self)
+            if self.soak.often(0.5):
+                primitive.release()
+            else:
+                await primitive.__aexit__(None, None, None)
+            self.soak.provoke(self)
+
+    def check_turns(self):
+        if self.waits:
+            task, came = next(iter(self.waits.items()))
+            expect(self.soak.turn - came <= LONGEST_WAIT, self, task, f"waits since turn {came}")
+
+    def nobody_comes(self):
+        """Whether there are waiters, and none of them is on the way."""
+        waiters = self.primitive._waiters
+        return bool(waiters) and not any(waiter.done() for waiter in waiters)
+
+    def check_given(self):
+        expect(self.taken == self.given, self, f"{self.taken} taken, {self.given} given")
+        expect(not self.inside and not self.primitive._waiters, self, "still waited for")
+
+
+class Group:
+    """Locks of each kind for a number of tasks, taken in the order in which they stand here."""
+
+    def __init__(self, soak, members):
+        self.soak = soak
+        permits = 3 + members // 50
+        self.semaphore = Thing(self, "Semaphore", permits, permits=permits)
+        self.bounded = Thing(self, "BoundedSemaphore", permits, permits=permits)
+        self.lock = Thing(self, "Lock")
+        self.event = Thing(self, "Event")
+        self.shared = Thing(self, "Lock")
+        self.conditions = [Thing(self, "Condition", self.shared.primitive) for _ in range(2)]
+        self.barrier = Thing(self, "Barrier", 2 + members // 25)
+        self.things = [self.semaphore, self.bounded, self.lock, self.event, self.shared]
+        self.things += [*self.conditions, self.barrier]
+
+    # ---- What tasks do ----
+
+    async def hold_lock(self):
+        async with self.lock.held():
+            await turns(self.soak.random.randrange(3))
+
+    async def hold_permit(self):
+        async with self.soak.random.choice([self.semaphore, self.bounded]).held():
+            await turns(self.soak.random.randrange(6))
+
+    async def hold_permit_and_lock(self):
+        async with self.bounded.held():
+            await self.hold_lock()
+
+    async def hold_permit_and_take(self):
+        async with self.semaphore.held():
+            await self.take_item()
+
+    async def wait_for_event(self):
+        event = self.event
+        at_once, sets = event.primitive.is_set(), event.sets
+        expect(await event.wait(event.primitive.wait(), in_order=not at_once) is True, event)
+        expect(at_once or event.sets > sets, event, "was not set")
+
+    async def take_item(self):
+        condition = self.soak.random.choice(self.conditions)
+        async with self.shared.held(condition.primitive):
+            if self.soak.often(0.5):
+                wait = condition.primitive.wait_for(lambda: condition.items)
+                await self.wait_under(condition, wait, in_order=False)
+                expect(condition.items, condition, "there is nothing")
+            elif not condition.items:
+                await self.wait_under(condition, condition.primitive.wait(), in_order=True)
+            # Whoever was notified takes something, if there is anything: the others need not come.
+            if condition.items:
+                condition.items -= 1
+            await turns(self.soak.random.randrange(2))
+
+    async def wait_under(self, condition, wait, in_order):
+        self.shared.leave()
+        try:
+            await condition.wait(wait, in_order)
+        finally:  # however it ends, it has the lock again
+            self.shared.enter()
+
+    async def bring_item(self, count=1):
+        condition = self.soak.random.choice(self.conditions)
+        async with self.shared.held(condition.primitive):
+            condition.items += count
+            self.soak.provoke(condition)
+            if self.soak.often(0.1):
+                condition.primitive.notify_all()
+            else:
+                condition.primitive.notify(count)
+            self.soak.provoke(condition)
+
+    async def meet(self):
+        barrier, made = self.barrier, self.soak.implementation
+        barrier.arrivals += 1
+        way_in = barrier.primitive.wait if self.soak.often(0.5) else barrier.primitive.__aenter__
+        self.soak.provoke(barrier)
+        try:
+            index = await barrier.wait(way_in(), in_order=False)
+        except asyncio.BrokenBarrierError:
+            self.soak.done["broken barriers met"] += 1
+            return
+        self.soak.provoke(barrier)
+        barrier.passed[index] += 1
+        parties = barrier.primitive.parties
+        expect(index in range(parties), barrier, "index", index)
+        often = barrier.passed[index]
+        enough = often * parties <= barrier.arrivals or made is asyncio  # which has that fault
+        expect(enough, barrier, f"index {index} given {often} times")
+
+    async def break_barrier(self):
+        barrier = self.barrier.primitive
+        try:
+            if self.soak.often(0.5):
+                await barrier.abort()
+                self.soak.provoke(self.barrier)
+                await turns(2)
+        finally:
+            await barrier.reset()
+
+    async def use_own(self):
+        """Locks that live no longer than this, and are dropped with a waiter in the queue."""
+        made = self.soak.implementation
+        lock, condition, event = made.Lock(), made.Condition(), made.Event()
+        async with lock, made.Semaphore(), condition:
+            tasks = [asyncio.create_task(wait()) for wait in (lock.acquire, event.wait)]
+            try:
+                await turns(1)
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    programs = (
+        (hold_lock, 4), (hold_permit, 4), (hold_permit_and_lock, 2), (hold_permit_and_take, 1),
+        (wait_for_event, 4), (take_item, 4), (bring_item, 2), (meet, 4), (break_barrier, 0.2),
+        (use_own, 0.2),
+    )  # fmt: skip
+
+    # ---- What keeps them going ----
+
+    def drive(self):
+        # Each on its own: whoever waits for a permit may wait for those that wait for an item.
+        ways = (self.pulse, self.supply, self.lend, self.break_barrier)
+        return [asyncio.create_task(self.again_and_again(way)) for way in ways]
+
+    async def again_and_again(self, way):
+        while not self.soak.ended:
+            await turns(self.soak.random.randrange(100))
+            await way()
+
+    async def pulse(self):
+        event = self.event
+        self.soak.provoke(event)
+        event.primitive.set()
+        event.sets += 1
+        self.soak.provoke(event)
+        if self.soak.often(0.5):
+            await turns(2)
+        event.primitive.clear()
+
+    async def supply(self):
+        await self.bring_item(1 + max(len(condition.waits) for condition in self.conditions) // 2)
+
+    async def lend(self):
+        """Permits that are more than the semaphore had, for a while."""
+        semaphore = self.semaphore
+        semaphore.permits += 2
+        for _ in range(2):
+            semaphore.primitive.release()
+        await turns(5)
+        for _ in range(2):
+            await semaphore.wait(semaphore.primitive.acquire())
+            semaphore.permits -= 1
+
+    # ---- What must be so between any two steps of tasks ----
+
+    def check(self):
+        for thing in self.things:
+            thing.check_turns()
+        for lock in (self.lock, self.shared):
+            lost = not lock.primitive.locked() and lock.nobody_comes()
+            expect(not lost, lock, "free, and nobody comes")
+        for semaphore in (self.semaphore, self.bounded):
+            lost = semaphore.primitive._value > 0 and semaphore.nobody_comes()
+            expect(not lost, semaphore, "has permits, and nobody comes")
+        lost = self.event.primitive.is_set() and self.event.nobody_comes()
+        expect(not lost, self.event, "set, and nobody comes")
+        nobody_has_it = not self.shared.primitive.locked() and not self.shared.primitive._waiters
+        for condition in self.conditions:
+            lost = nobody_has_it and condition.items and condition.nobody_comes()
+            expect(not lost, condition, "has items, and nobody comes")
+
+    def check_end(self):
+        for thing in self.things[:-1]:
+            thing.check_given()
+        for thing in self.things:
+            expect(not thing.waits, thing, "still waited for")
+        for lock in (self.lock, self.shared, *self.conditions):
+            expect(not lock.primitive.locked(), lock, "still locked")
+        for semaphore in (self.semaphore, self.bounded):
+            expect(semaphore.primitive._value == semaphore.permits, semaphore, "permits lost")
+        expect(self.barrier.primitive.n_waiting == 0, self.barrier, "still waited for")
+        with contextlib.suppress(ValueError):
+            self.bounded.primitive.release()
+            expect(False, self.bounded, "took one permit too many")
+
+
+class Sample(NamedTuple):
+    """How much memory there is in use: of the process, of Python's allocator, by types."""
+
+    rss: int
+    blocks: int
+    types: collections.Counter
+
+    @classmethod
+    def take(cls):
+        gc.collect()
+        statm = Path("/proc/self/statm")  # Linux alone has it
+        rss = int(statm.read_text().split()[1]) * 4096 if statm.exists() else 0
+        blocks = getattr(sys, "getallocatedblocks", int)()  # PyPy has none
+        types = collections.Counter(type(found).__qualname__ for found in gc.get_objects())
+        return cls(rss, blocks, types)
+
+
+def message_for(task):
+    return f"for {task.get_name()}"
+
+
+class Soak:
+    def __init__(self, implementation, *, tasks, seconds, seed, report=lambda line: None):
+        self.implementation = implementation
+        self.count = tasks
+        self.seconds = seconds
+        self.random = random.Random(seed)
+        self.report = report
+        self.turn = self.longest = 0
+        self.tickets = itertools.count(1)
+        self.names = itertools.count(1)
+        self.done = collections.Counter()
+        self.live = {}  # task: whether it may be cancelled
+        self.drivers = []
+        self.faults = []
+        self.samples = []
+        self.closing = self.ended = False
+        self.sizes = [max(tasks // 20, MEMBERS)] + [MEMBERS] * (tasks * 19 // 20 // MEMBERS)
+        self.groups = [Group(self, size) for size in self.sizes]
+
+    def often(self, probability):
+        return self.random.random() < probability
+
+    # ---- Tasks ----
+
+    def begin(self):
+        task = asyncio.create_task(self.life(), name=f"program {next(self.names)}")
+        self.live[task] = self.often(0.8)
+        task.add_done_callback(self.end)
+
+    def end(self, task):
+        del self.live[task]
+        self.done["tasks ended"] += 1
+        if not task.cancelled() and task.exception():
+            self.faults.append(task.exception())
+        if not self.closing:
+            self.begin()
+
+    async def life(self):
+        (group,) = self.random.choices(self.groups, self.sizes)
+        programs, weights = zip(*Group.programs, strict=True)
+        for program in self.random.choices(programs, weights, k=self.random.randrange(1, 20)):
+            if self.closing:
+                break
+            try:
+                await self.limited(program, group)
+                self.done[program.__name__] += 1
+            except TimeoutError:
+                self.done["timed out"] += 1
+            except asyncio.CancelledError:
+                if self.often(0.5):
+                    raise
+                self.done["went on after being cancelled"] += 1
+            if self.often(0.2):
+                await asyncio.sleep(self.random.random() / 10)
+
+    async def limited(self, program, group):
+        chance = self.random.random()
+        limit = self.random.random() / 5
+        if chance < 0.2:
+            async with asyncio.timeout(limit):
+                await program(group)
+        elif chance < 0.25:
+            await asyncio.wait_for(program(group), limit)
+        else:
+            await program(group)
+
+    def cancel(self, task):
+        if self.live.get(task) and not self.closing:
+            task.cancel(*[message_for(task)] * self.often(0.5))
+            return True
+        return False
+
+    def provoke(self, thing):
+        """Cancel those that come next, in the step in which they are woken."""
+        if self.often(0.05):
+            for task in list(itertools.islice(thing.waits, self.random.randrange(1, 4))):
+                self.done["cancelled at their wake-up"] += self.cancel(task)
+
+    # ---- All of it ----
+
+    def step(self):
+        """Between two turns."""
+        self.turn += 1
+        if self.faults:
+            raise self.faults[0]
+        for group in self.groups[self.turn % 4 :: 4]:
+            group.check()
+        for driver in self.drivers:
+            expect(not driver.done(), driver)
+
+    async def run(self):
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: self.faults.append(SoakError(context)))
+        before = Sample.take()
+        self.drivers += [task for group in self.groups for task in group.drive()]
+        for _ in range(self.count):
+            self.begin()
+        try:
+            await self.keep_going()
+        finally:
+            self.closing = True
+        for _ in range(DRAIN):
+            if not self.live:
+                break
+            await asyncio.sleep(0)
+            self.step()
+        expect(not self.live, len(self.live), "are left behind:", *itertools.islice(self.live, 5))
+        self.ended = True
+        await asyncio.gather(*self.drivers)
+        self.drivers.clear()
+        await turns(1)  # the step that gather() woke holds its future, and that all of them
+        for group in self.groups:
+            group.check_end()
+        expect(asyncio.all_tasks() == {asyncio.current_task()}, asyncio.all_tasks())
+        self.check_left_behind(before)
+        self.check_flat()
+
+    async def keep_going(self):
+        start = time.monotonic()
+        interval = max(self.seconds / 40, 0.2)
+        due = start + interval
+        while (now := time.monotonic()) < start + self.seconds:
+            await asyncio.sleep(0)
+            self.step()
+            expect(len(self.live) == self.count, len(self.live), "tasks live")
+            for task in self.random.choices(list(self.live), k=1 + self.count // 1000):
+                self.done["cancelled"] += self.cancel(task)
+            if now >= due:
+                due = now + interval
+                self.sample(now - start)
+
+    def sample(self, elapsed):
+        sample = Sample.take()
+        self.samples.append(sample)
+        self.report(
+            f"{elapsed:6.0f} s  turn {self.turn:,}  tasks ended {self.done['tasks ended']:,}  "
+            f"{sample.rss / 2**20:.1f} MiB  {sample.blocks:,} blocks"
+        )
+
+    def check_left_behind(self, before):
+        after = Sample.take()
+        for name in LEAVE_NOTHING:
+            left = after.types[name] - before.types[name]
+            expect(left < 50, left, "of type", name, "are left")  # a few are kept to be used again
+
+    def check_flat(self):
+        """The last third of the samples against the one before: what grows has grown by a half."""
+        third = len(self.samples) // 3
+        early, late = self.samples[third : 2 * third], self.samples[-third:]
+        if not third:
+            return
+        for field, slack in (("rss", 8 << 20), ("blocks", 5_000)):
+            was, now = (median(getattr(s, field) for s in part) for part in (early, late))
+            expect(now <= was * 1.05 + slack, field, f"grew from {was:,.0f} to {now:,.0f}")
+        for name in {name for sample in late for name in sample.types}:
+            was, now = (median(s.types[name] for s in part) for part in (early, late))
+            expect(now <= was * 1.1 + 500, name, f"{was:,.0f} objects, and then {now:,.0f}")
+
+
+def soak(implementation, loop="asyncio", **keywords):
+    made = Soak(implementation, **keywords)
+    with asyncio.Runner(loop_factory=importlib.import_module(loop).new_event_loop) as runner:
+        runner.run(made.run())
+    return made
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--tasks", type=int, default=10_000)
+    parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
+    parser.add_argument("--half", choices=IMPLEMENTATIONS, default=list(IMPLEMENTATIONS)[-1])
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32))
+    options = parser.parse_args()
+    print(f"{options.half} on {options.loop}, Python {sys.version.split()[0]}, {options}")
+    done = soak(
+        IMPLEMENTATIONS[options.half],
+        options.loop,
+        tasks=options.tasks,
+        seconds=options.minutes * 60,
+        seed=options.seed,
+        report=lambda line: print(line, flush=True),
+    )
+    for what, count in sorted(done.done.items()):
+        print(f"{count:12,}  {what}")
+    print(f"{done.longest:12,}  turns of {done.turn:,} was the longest wait")
+    print("nothing lost")
+
+
+if __name__ == "__main__":
+    main()
