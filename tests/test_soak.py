@@ -1,0 +1,157 @@
+"""A short soak of each implementation, and soaks of locks that are broken: does it tell?"""
+
+import asyncio
+import gc
+import sys
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+from conftest import IMPLEMENTATIONS, needs_refcounts
+from soak import SoakError, soak
+
+from aiofastlock import _pure
+
+
+@pytest.fixture
+def soak_it(pytestconfig):
+    def run(implementation, seconds):
+        loop = pytestconfig.getoption("loop")
+        return soak(implementation, loop, tasks=300, seconds=seconds, seed=None)
+
+    return run
+
+
+def test_nothing_is_lost(implementation, soak_it):
+    if implementation == "asyncio" and sys.version_info < (3, 13):
+        pytest.skip("asyncio loses some, as test_faults.py shows")
+    done = soak_it(IMPLEMENTATIONS[implementation], 2).done
+    assert min(done.values()) > 0
+
+
+# ---- Broken locks ----
+
+
+class LockLosesTurns(_pure.Lock):
+    """Whoever dies at its turn does not hand it on."""
+
+    def _forgo(self):
+        pass
+
+
+class LockLetsTwoIn(_pure.Lock):
+    """At times a second one is woken."""
+
+    def release(self):
+        super().release()
+        if self._queue is not None and len(self._queue.parked) == 5:
+            self._queue.wake_first()
+
+
+class LockIsUnfair(_pure.Lock):
+    """The last that came is the next."""
+
+    def _wake_head(self):
+        if self._queue is not None and self._queue.parked and not self._queue.gone:
+            self._queue.parked.rotate(1)
+        super()._wake_head()
+
+
+class LockKeepsErrors(_pure.Lock):
+    """What cancelled a waiter is never freed."""
+
+    kept: ClassVar = []
+
+    async def acquire(self):
+        try:
+            return await super().acquire()
+        except asyncio.CancelledError as error:
+            self.kept.append(error)
+            raise
+
+
+class LockGrows(_pure.Lock):
+    kept: ClassVar = []
+
+    async def acquire(self):
+        self.kept.extend(object() for _ in range(20))
+        return await super().acquire()
+
+
+class SemaphoreLosesTurns(_pure.Semaphore):
+    def _forgo(self):
+        pass
+
+
+class SemaphoreLosesPermits(_pure.Semaphore):
+    """Whoever is cancelled keeps a permit, if there is one."""
+
+    async def acquire(self):
+        try:
+            return await super().acquire()
+        except asyncio.CancelledError:
+            self._value -= self._value > 0
+            raise
+
+
+class SemaphoreIsOversold(_pure.Semaphore):
+    """At times a permit is given twice."""
+
+    def release(self):
+        super().release()
+        if self._queue is not None and len(self._queue.parked) == 5:
+            self._queue.wake_first()
+
+
+class EventOverlooksOne(_pure.Event):
+    """The last of five is not woken."""
+
+    def set(self):
+        parked = self._queue.parked if self._queue is not None else ()
+        last = parked.pop() if len(parked) == 5 and not self._queue.gone else None
+        super().set()
+        if last is not None:
+            self._queue.parked.append(last)
+
+
+class ConditionForgets(_pure.Condition):
+    """A notification is lost with the one that is cancelled."""
+
+    def _notify(self, n):
+        if sys._getframe(1).f_code.co_name == "notify":
+            super()._notify(n)
+
+
+class BarrierIsGenerous(_pure.Barrier):
+    """One party less than it says is enough."""
+
+    parties = property(lambda self: self._parties + 1)
+
+
+def broken_in(cls):
+    """The pure half, but for one class."""
+    return SimpleNamespace(**{**vars(_pure), cls.__base__.__name__: cls})
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "broken",
+    [
+        LockLosesTurns, LockLetsTwoIn, LockIsUnfair, SemaphoreLosesTurns, SemaphoreLosesPermits,
+        SemaphoreIsOversold, EventOverlooksOne, ConditionForgets, BarrierIsGenerous,
+    ],
+)  # fmt: skip
+def test_what_is_lost_is_told(broken, soak_it):
+    with pytest.raises(SoakError):
+        soak_it(broken_in(broken), 20)
+    gc.collect()  # the tasks that are stuck
+
+
+@needs_refcounts
+@pytest.mark.parametrize(
+    ("broken", "told"), [(LockKeepsErrors, "are left"), (LockGrows, "blocks grew")]
+)
+def test_what_is_kept_is_told(broken, told, soak_it):
+    with pytest.raises(SoakError, match=told):
+        soak_it(broken_in(broken), 2)
+    broken.kept.clear()
