@@ -40,7 +40,7 @@ from typing import NamedTuple
 from conftest import IMPLEMENTATIONS
 
 MEMBERS = 50  # of a group; in one group it is a twentieth of all
-LONGEST_WAIT = 5_000  # turns of the loop
+LONGEST_WAIT = 100  # turns of the loop, for each member of the group
 DRAIN = 50_000  # turns in which all must have ended
 # Types of what must not outlive the tasks.
 LEAVE_NOTHING = (
@@ -72,6 +72,7 @@ class Thing:
             cls = type(name, (cls,), {})
         self.primitive = cls(*arguments)
         self.soak = group.soak
+        self.bound = group.bound
         self.permits = permits
         self.inside = self.taken = self.given = 0
         self.items = 0  # under a condition
@@ -131,7 +132,7 @@ class Thing:
     def check_turns(self):
         if self.waits:
             task, came = next(iter(self.waits.items()))
-            expect(self.soak.turn - came <= LONGEST_WAIT, self, task, f"waits since turn {came}")
+            expect(self.soak.turn - came <= self.bound, self, task, f"waits since turn {came}")
 
     def nobody_comes(self):
         """Whether there are waiters, and none of them is on the way."""
@@ -148,6 +149,7 @@ class Group:
 
     def __init__(self, soak, members):
         self.soak = soak
+        self.bound = LONGEST_WAIT * members
         permits = 3 + members // 50
         self.semaphore = Thing(self, "Semaphore", permits, permits=permits)
         self.bounded = Thing(self, "BoundedSemaphore", permits, permits=permits)
@@ -331,10 +333,11 @@ class Group:
 
 
 class Sample(NamedTuple):
-    """How much memory there is in use: of the process, of Python's allocator, by types."""
+    """What is in use: of the process, of Python's allocator, references, objects by type."""
 
     rss: int
     blocks: int
+    references: int
     types: collections.Counter
 
     @classmethod
@@ -343,8 +346,9 @@ class Sample(NamedTuple):
         statm = Path("/proc/self/statm")  # Linux alone has it
         rss = int(statm.read_text().split()[1]) * 4096 if statm.exists() else 0
         blocks = getattr(sys, "getallocatedblocks", int)()  # PyPy has none
+        references = getattr(sys, "gettotalrefcount", int)()  # debug builds alone count them
         types = collections.Counter(type(found).__qualname__ for found in gc.get_objects())
-        return cls(rss, blocks, types)
+        return cls(rss, blocks, references, types)
 
 
 def message_for(task):
@@ -465,8 +469,9 @@ class Soak:
         for group in self.groups:
             group.check_end()
         expect(asyncio.all_tasks() == {asyncio.current_task()}, asyncio.all_tasks())
-        self.check_left_behind(before)
         self.check_flat()
+        self.samples.clear()
+        self.check_left_behind(before)
 
     async def keep_going(self):
         start = time.monotonic()
@@ -494,7 +499,9 @@ class Soak:
         after = Sample.take()
         for name in LEAVE_NOTHING:
             left = after.types[name] - before.types[name]
-            expect(left < 50, left, "of type", name, "are left")  # a few are kept to be used again
+            expect(left <= 50, left, "of type", name, "are left")  # a few are kept to be used again
+        left = after.references - before.references
+        expect(left <= 2_000, left, "references are left")
 
     def check_flat(self):
         """The last third of the samples against the one before: what grows has grown by a half."""
