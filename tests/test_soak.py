@@ -137,8 +137,8 @@ def broken_in(cls):
 @pytest.mark.parametrize(
     "broken",
     [
-        LockLosesTurns, LockLetsTwoIn, LockIsUnfair, SemaphoreLosesTurns, SemaphoreLosesPermits,
-        SemaphoreIsOversold, EventOverlooksOne, ConditionForgets, BarrierIsGenerous,
+        LockLosesTurns, LockLetsTwoIn, LockIsUnfair, SemaphoreLosesTurns, SemaphoreIsOversold,
+        EventOverlooksOne, ConditionForgets, BarrierIsGenerous,
     ],
 )  # fmt: skip
 def test_what_is_lost_is_told(broken, soak_it):
@@ -147,11 +147,17 @@ def test_what_is_lost_is_told(broken, soak_it):
     gc.collect()  # the tasks that are stuck
 
 
-@needs_refcounts
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
-    ("broken", "told"), [(LockKeepsErrors, "are left"), (LockGrows, "blocks grew")]
+    ("broken", "told"),
+    [
+        (SemaphoreLosesPermits, "permits lost|waits since|left behind"),
+        pytest.param(LockKeepsErrors, "are left|objects, and then|grew", marks=needs_refcounts),
+        pytest.param(LockGrows, "grew", marks=needs_refcounts),
+    ],
 )
-def test_what_is_kept_is_told(broken, told, soak_it):
+def test_what_shows_in_the_end_is_told(broken, told, soak_it):
     with pytest.raises(SoakError, match=told):
         soak_it(broken_in(broken), 4)
-    broken.kept.clear()
+    vars(broken).get("kept", []).clear()
+    gc.collect()
