@@ -1,6 +1,6 @@
 """Throughput of 1 to 8 threads, each with an event loop and a lock of its own.
 
-Where there is a GIL it stays that of one thread; free-threaded, it should grow by the cores there are.
+With a GIL it stays that of one thread; without, it should grow with the cores that there are.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ def throughput(row: Row, implementation: str, threads: int, times: int) -> float
     """Return how many passes a second all the threads together make."""
     primitive = getattr(IMPLEMENTATIONS[implementation]().primitives, row.primitive)
     workload = own_copy(row.workload)
-    start = threading.Barrier(threads + 1)
-    done: list[int] = []
+    start = threading.Barrier(threads)
+    spans: list[tuple[int, int]] = []
 
     def work() -> None:
         with asyncio.Runner(debug=False) as runner:
             runner.run(workload(primitive, **row.sizes))  # warm, and each loop is there
             start.wait()
+            began = perf_counter_ns()
             for _ in range(times):
                 runner.run(workload(primitive, **row.sizes))
-            done.append(perf_counter_ns())
+            spans.append((began, perf_counter_ns()))
 
     workers = [threading.Thread(target=work) for _ in range(threads)]
+    gc.collect()
     for worker in workers:
         worker.start()
-    gc.collect()
-    start.wait()
-    began = perf_counter_ns()
     for worker in workers:
         worker.join()
-    require(len(done) == threads, "a thread has failed")
-    return threads * times * row.sizes["passes"] / (max(done) - began) * 1e9
+    require(len(spans) == threads, "a thread has failed")
+    elapsed = max(end for _, end in spans) - min(began for began, _ in spans)
+    return threads * times * row.sizes["passes"] / elapsed * 1e9
 
 
 def main() -> None:
@@ -58,8 +58,8 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=40, help="a round runs a workload")
     arguments = parser.parse_args()
     _benchmark.print_environment()
-    print(f"{os.cpu_count()} cores\n\n{'passes a second, by threads':44}", end="")
-    print("".join(f"{threads:>18}" for threads in THREADS))
+    print(f"{os.cpu_count()} cores\n\n{'passes a second, by threads':42}", end="")
+    print("".join(f"{threads:>11}{'':7}" for threads in THREADS))
     found: list[dict[str, Any]] = []
     gc.disable()
     for row in ROWS:
@@ -73,7 +73,7 @@ def main() -> None:
                     rate = throughput(row, name, threads, arguments.times)
                     rates.setdefault((name, threads), []).append(rate)
         for name in COMPARED:
-            line = f"{row.name}, {name}"
+            line = f"{f'{row.name}, {name}':42}"
             one = rates[name, 1]
             for threads in THREADS:
                 each = rates[name, threads]

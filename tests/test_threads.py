@@ -10,13 +10,12 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import HALVES, IMPLEMENTATIONS, PRIMITIVES
+from conftest import HALVES, PRIMITIVES
+
+pytestmark = pytest.mark.timeout(150)  # later than threads.py says itself that a thread hangs
 
 THREADS = Path(__file__).with_name("threads.py")
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-
-# Threads that share a coroutine of Python's or a future of asyncio's can crash such a Python itself.
-needs_a_gil = pytest.mark.skipif(FREE_THREADED, reason="shares what such a Python does not guard")
 
 
 def run(command, implementation, *options):

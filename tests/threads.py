@@ -47,7 +47,6 @@ ARGUMENTS = {
 }
 TASKS = 8
 SEEDS = 20
-PATIENCE = 30  # seconds, until a thread that has not ended is taken to hang
 
 
 def make(half, primitive):
@@ -512,6 +511,7 @@ def main():
     parser.add_argument("--half", choices=HALVES, default=aiofastlock.IMPLEMENTATION)
     parser.add_argument("--threads", type=int, default=8, help="(default: 8)")
     parser.add_argument("--seconds", type=float, default=2, help="of `shared`: for each primitive")
+    parser.add_argument("--patience", type=float, default=100, help="seconds, until it is a hang")
     parser.add_argument("--seed", type=int, help="(default: another one each time)")
     parser.add_argument("primitives", nargs="*", help="(default: all)")
     arguments = parser.parse_intermixed_args()
@@ -519,7 +519,7 @@ def main():
     seed = arguments.seed if arguments.seed is not None else Random().randrange(1_000_000)
     seconds = arguments.seconds * len(arguments.primitives)
     faulthandler.enable()
-    faulthandler.dump_traceback_later(2 * seconds + PATIENCE, exit=True)
+    faulthandler.dump_traceback_later(2 * seconds + arguments.patience, exit=True)
     sys.setswitchinterval(1e-6)
     # What is raised where nobody can catch it, such as in a destructor.
     sys.unraisablehook = lambda unraisable: judge(unraisable.exc_value)
