@@ -125,6 +125,12 @@ leave; a barrier whose loop is closed binds itself to the next.
     cdef Py_ssize_t parked_now(self) noexcept:
         return <Py_ssize_t> self.count - self.woken - self.passed
 
+    cdef Py_ssize_t inside(self) noexcept:
+        """How many are inside: parties, or those that were woken and have not left."""
+        if self.refilling:
+            return 0
+        return self.parked_now() if self.state == FILLING else self.woken
+
     cdef int wake_parked(self, Py_ssize_t index) except -1:
         """Wake the first that is parked, unless it is cancelled."""
         cdef PyObject* parked = self.parked
@@ -236,42 +242,49 @@ leave; a barrier whose loop is closed binds itself to the next.
         return new_waiter(self, BARRIER_EXIT)
 
     @property
+    @cython.critical_section
     def parties(self):
         """How many tasks make the barrier trip. (asyncio's.)"""
         return self.size
 
     @property
+    @cython.critical_section
     def n_waiting(self):
         """How many parties wait for the barrier to trip. (asyncio's.)"""
-        return self._count if self.state == FILLING else 0
+        return self.inside() if self.state == FILLING else 0
 
     @property
+    @cython.critical_section
     def broken(self):
         """True if the barrier is broken, after abort() and before reset(). (asyncio's.)"""
         return self.state == BROKEN
 
     @property
+    @cython.critical_section
     def _count(self):
-        """How many are inside: parties, or those that were woken and have not left."""
-        if self.refilling:
-            return 0
-        return self.parked_now() if self.state == FILLING else self.woken
+        return self.inside()
 
     @property
+    @cython.critical_section
     def _parties(self):
         return self.size
 
     @_parties.setter
     def _parties(self, parties):
-        self.size = parties
+        cdef Py_ssize_t size = parties
+        with cython.critical_section(self):
+            self.size = size
 
     @property
+    @cython.critical_section
     def _state(self):
         return NAMES[self.state]
 
     @_state.setter
     def _state(self, name):
-        self.state = <State> <int> NAMES.index(name)
+        cdef int state = NAMES.index(name)
+        with cython.critical_section(self):
+            self.state = <State> state
 
     def __getstate__(self):
         return _protocols.getstate(self, "_parties", "_state")

@@ -124,7 +124,7 @@ itself to the next.
 
     cdef bint is_locked(self) except -1:
         cdef Lock lock = self.plain_lock()
-        return self.locked() if lock is None or self.is_patched() else lock.held
+        return self.locked() if lock is None or self.is_patched() else operate(is_held, lock)
 
     @property
     def _lock(self):
@@ -144,7 +144,7 @@ itself to the next.
     def locked(self):
         """Return True if the lock is held, False if not. (The lock's own.)"""
         cdef Lock lock = self.plain_lock()
-        return lock_of(self)[1]() if lock is None else lock.held
+        return lock_of(self)[1]() if lock is None else bool(operate(is_held, lock))
 
     def acquire(self):
         """Wait until the lock is unlocked, and lock it. (The lock's own.)"""
@@ -258,6 +258,10 @@ cdef enum Phase:
     UNSTARTED
     WAITING  # in the condition's queue
     TAKING   # notified, or thrown into: takes the lock back
+
+
+cdef inline int is_held(ParkingLot lock) except -1:
+    return (<Lock> lock).held
 
 
 cdef inline int give_back(ParkingLot lock) except -1:
@@ -386,7 +390,7 @@ cdef inline int go_on(Wait self) except -1:
 
 cdef inline int begin(Wait self) except -1:
     self.phase = DONE
-    if not self.lock.held:
+    if not operate(is_held, self.lock):
         raise RuntimeError("cannot wait on un-acquired lock")
     future = future_to_yield(self.condition)
     self.waiter = new_waiter(self.condition, LOCK_ACQUIRE)

@@ -48,15 +48,18 @@ the next.
         return 0
 
     @property
+    @cython.critical_section
     def _value(self):
         return self.flag
 
     @_value.setter
+    @cython.critical_section
     def _value(self, value):
         self.flag = value
 
     _waiters = property(_protocols.Waiters, _protocols.set_waiters)
 
+    @cython.critical_section
     def is_set(self):
         """Return True if the event is set, False if not. (asyncio's.)"""
         return self.flag
@@ -76,6 +79,7 @@ the next.
                 self.flag = False
                 raise
 
+    @cython.critical_section
     def clear(self):
         """Unset the event, so that those that come from now on wait. (asyncio's.)
 

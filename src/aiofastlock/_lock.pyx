@@ -204,6 +204,7 @@ cdef class ParkingLot:
         self.loop = loop
 
     @property
+    @cython.critical_section
     def _waiting(self):
         return self.count
 
@@ -702,13 +703,16 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
         return 0
 
     @property
+    @cython.critical_section
     def _locked(self):
         return self.held
 
     @_locked.setter
+    @cython.critical_section
     def _locked(self, value):
         self.held = value
 
+    @cython.critical_section
     def locked(self):
         """Return True if the lock is held, False if not. (asyncio's.)
 

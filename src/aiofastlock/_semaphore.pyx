@@ -108,12 +108,15 @@ itself to the next; asyncio takes any value that can be compared with 0.
         return 0
 
     @property
+    @cython.critical_section
     def _value(self):
         return inf if self.value == UNLIMITED else self.value
 
     @_value.setter
     def _value(self, value):
-        self.value = permits(value)
+        cdef Py_ssize_t number = permits(value)
+        with cython.critical_section(self):
+            self.value = number
 
     @cython.critical_section
     def locked(self):
@@ -177,12 +180,15 @@ Behaviour: asyncio.BoundedSemaphore's of Python 3.13. Ours: as for Semaphore.
         operate(give_back_within_bound, self)
 
     @property
+    @cython.critical_section
     def _bound_value(self):
         return inf if self.bound == UNLIMITED else self.bound
 
     @_bound_value.setter
     def _bound_value(self, value):
-        self.bound = permits(value)
+        cdef Py_ssize_t number = permits(value)
+        with cython.critical_section(self):
+            self.bound = number
 
     def __getstate__(self):
         return _protocols.getstate(self, "_value", "_bound_value")
