@@ -282,9 +282,14 @@ class Misuse:
         while monotonic() < end:
             try:
                 async with asyncio.timeout(random.choice([0, 0.001])):
-                    await random.choice(self.MISUSES)(self, random)
+                    await random.choice(self.WITH_AWAIT)(self, random)
             except BaseException as error:
                 judge(error)
+            for _ in range(random.choice([0, 30, 300])):
+                try:
+                    random.choice(self.WITHOUT)(self, random)
+                except BaseException as error:
+                    judge(error)
             await asyncio.sleep(0)
 
     def new(self, random):
@@ -300,11 +305,10 @@ class Misuse:
                 if self.primitive == "Condition":
                     await self.shared.wait_for(partial(random.choice, [False, True]))
 
-    async def call(self, random):
-        for _ in range(5):
-            method = getattr(self.shared, random.choice(CALLED[self.primitive]))
-            if callable(method):
-                method()
+    def call(self, random):
+        method = getattr(self.shared, random.choice(CALLED[self.primitive]))
+        if callable(method):
+            method()
 
     async def cancel(self, random):
         tasks = [asyncio.ensure_future(self.new(random)) for _ in range(5)]
@@ -314,19 +318,19 @@ class Misuse:
             task.cancel()
         await asyncio.wait(tasks, timeout=0.01)
 
-    async def write(self, random):
-        name = random.choice(["_loop", *WRITTEN[self.primitive]])
+    def write(self, random):
+        name = random.choice(["_loop", *WRITTEN[self.primitive]])  # so that all can wait
         value = None if name == "_loop" else random.choice(WRITTEN[self.primitive][name])
         setattr(self.shared, name, value)
 
-    async def look(self, random):
+    def look(self, random):
         waiters = self.shared._waiters or ()
         repr(self.shared), repr(waiters), len(waiters), bool(waiters)
         for future in waiters:
             future.done()
         waiters[0].cancelled()
 
-    async def meddle(self, random):
+    def meddle(self, random):
         """What a queue's futures can suffer from other hands."""
         future = random.choice(list(self.shared._waiters))
         draw = random.randrange(4)
@@ -337,13 +341,14 @@ class Misuse:
         else:
             future.cancel()
 
-    async def append(self, random):
-        self.shared._waiters.append(asyncio.get_running_loop().create_future())
+    def append(self, random):
+        if len(self.shared._waiters) < 20:
+            self.shared._waiters.append(asyncio.get_running_loop().create_future())
 
-    async def copy(self, random):
+    def copy(self, random):
         random.choice([copy.copy, copy.deepcopy, pickle.dumps])(self.shared)
 
-    async def attributes(self, random):
+    def attributes(self, random):
         self.shared.extra = random.random()
         self.shared.release_count = 1
         weakref.ref(self.shared)
@@ -359,19 +364,19 @@ class Misuse:
                 new.notify()
                 await new.wait()
 
-    async def collect(self, random):
-        if random.random() < 0.02:
+    def collect(self, random):
+        if random.random() < 0.005:
             gc.collect()
 
-    async def begin(self, random):
+    def begin(self, random):
         """Put an awaitable where all can reach it, perhaps parked, and drop what was there."""
         awaitable = self.new(random)
         self.raw[random.randrange(len(self.raw))] = awaitable
         awaitable.send(None)
 
-    async def step(self, random):
+    def step(self, random):
         awaitable = random.choice(self.raw)
-        draw = random.randrange(6)
+        draw = random.randrange(5)
         if draw == 0:
             awaitable.send(None)
         elif draw == 1:
@@ -380,16 +385,17 @@ class Misuse:
             awaitable.close()
         elif draw == 3:
             awaitable.throw(random.choice([asyncio.CancelledError, KeyError, GeneratorExit]))
-        elif draw == 4:
-            repr(awaitable)
-            del awaitable
-            self.raw[random.randrange(len(self.raw))] = None
         else:
-            await awaitable
+            repr(awaitable)
+            self.raw[random.randrange(len(self.raw))] = None
 
-    MISUSES = (
-        *(wait, wait, use, use, call, call, call, cancel, write, look, meddle, append, copy),
-        *(attributes, others, collect, begin, begin, begin, step, step, step, step),
+    async def finish(self, random):
+        await random.choice(self.raw)
+
+    WITH_AWAIT = (wait, use, cancel, others, finish)
+    WITHOUT = (
+        *(call, call, call, write, look, meddle, append, copy, attributes, collect),
+        *(begin, begin, begin, begin, step, step, step, step),
     )
 
     def check(self):
