@@ -26,7 +26,7 @@ def test_nothing_is_lost(implementation, soak_it):
     if implementation == "asyncio" and sys.version_info < (3, 13):
         pytest.skip("asyncio loses some, as test_faults.py shows")
     done = soak_it(IMPLEMENTATIONS[implementation], 2).done
-    assert min(done.values()) > 0
+    assert done["tasks ended"] >= 300  # more where it is not slow
 
 
 # ---- Broken locks ----
