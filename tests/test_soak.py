@@ -143,7 +143,7 @@ def broken_in(cls):
 )  # fmt: skip
 def test_what_is_lost_is_told(broken, soak_it):
     with pytest.raises(SoakError):
-        soak_it(broken_in(broken), 50)
+        soak_it(broken_in(broken), 25)
     gc.collect()  # the tasks that are stuck
 
 
