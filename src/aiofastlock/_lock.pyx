@@ -7,7 +7,7 @@ the list are one object, so a wait allocates it and one future and nothing more.
 The queue is doubly linked, through pointers that own nothing. A waiter is owned by the frame or the
 task that awaits it, and it owns its lot; it links itself when it parks and unlinks itself when it
 is resumed, thrown into, closed or deallocated. The lot owns the futures of those in its queue, and
-so keeps a task that nobody else has for as long as it may be woken. From that follow the invariants:
+so keeps a task that nobody else has as long as it may be woken. From that follow the invariants:
 
 - A waiter is in the queue exactly while its state is PARKED, PASSED or WOKEN. It then has a lot
   and a future, and is alive: what the links point at is never gone. A lot with a queue is alive
