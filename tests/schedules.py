@@ -212,7 +212,9 @@ class Driver:
         self.note("loop", context["message"].split()[:3], error and describe(error))
 
     def note_unraisable(self, unraisable):
-        self.note("unraisable", *describe(unraisable.exc_value))
+        # 3.12 keeps tasks of the driver that never began, and drops them in a later program.
+        if "'Driver.work' was never awaited" not in str(unraisable.exc_value):
+            self.note("unraisable", *describe(unraisable.exc_value))
 
     def look(self):
         seen = []
