@@ -207,9 +207,8 @@ def interrupted_in_run(cls, count):
     except KeyboardInterrupt:
         return "held" if lock.locked() else "free"
     except asyncio.InvalidStateError:
-        return (
-            "release() failed"  # asyncio's, if it is interrupted before it wakes who is cancelled
-        )
+        # asyncio's release(), interrupted before it wakes one that is being cancelled.
+        return "release() failed"
 
 
 HOW = {"anywhere": interrupted_anywhere, "run": interrupted_in_run}
