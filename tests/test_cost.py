@@ -110,7 +110,7 @@ async def cost_of_waking(ours, name, count):
 async def test_waking_does_not_cost_more_the_more_are_woken_already(our_name, name):
     few = min([await cost_of_waking(OURS[our_name], name, 1_000) for _ in range(5)])
     many = min([await cost_of_waking(OURS[our_name], name, 16_000) for _ in range(3)])
-    assert many < 5 * few  # asyncio, which looks at all that are woken, makes it 16
+    assert many < 8 * few  # asyncio, which looks at all that are woken, makes it 16
 
 
 async def test_meeting_does_not_cost_more_the_more_are_blocked(OurBarrier):
@@ -126,7 +126,7 @@ async def test_meeting_does_not_cost_more_the_more_are_blocked(OurBarrier):
 
     few = min([await cost(500) for _ in range(5)])
     many = min([await cost(8_000) for _ in range(3)])
-    assert many < 5 * few
+    assert many < 8 * few
 
 
 async def test_passing_cancelled_waiters_does_not_cost_more_the_more_there_are(OurLock):
@@ -150,7 +150,7 @@ async def test_passing_cancelled_waiters_does_not_cost_more_the_more_there_are(O
 
     few = min([await cost(1_000) for _ in range(5)])
     many = min([await cost(16_000) for _ in range(3)])
-    assert many < 4 * few
+    assert many < 8 * few
 
 
 # ---- Leaks ----

@@ -407,10 +407,10 @@ class Misuse:
             self.repair()
             do(self.half, self.primitive, seed=0, shared=self.shared)
             assert not self.shared._waiters, f"left in the queue: {self.shared._waiters!r}"
-        dead = weakref.ref(self.shared)
-        self.shared = None
-        gc.collect()
-        assert dead() is None, f"kept by {gc.get_referrers(dead())}"
+            dead = weakref.ref(self.shared)
+            self.shared = None
+            gc.collect()
+            assert dead() is None, f"kept by {gc.get_referrers(dead())}"
 
     def repair(self):
         """Take back what was written, and what was acquired and not released."""
