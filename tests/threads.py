@@ -414,6 +414,9 @@ class Misuse:
 
     def repair(self):
         """Take back what was written, and what was acquired and not released."""
+        loop = asyncio.new_event_loop()
+        loop.close()
+        self.shared._loop = loop  # it lets go of those who wait in loops it was taken from
         for name, values in WRITTEN[self.primitive].items():
             setattr(self.shared, name, values[-1] if self.primitive == "Barrier" else values[0])
         if self.primitive == "Condition" and self.shared.locked():
