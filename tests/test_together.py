@@ -3,6 +3,7 @@
 import asyncio
 import asyncio.staggered
 import contextlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -426,7 +427,7 @@ async def test(lock):
 
 
 def test_anyios_pytest_plugin(implementation, tmp_path):
-    options = ["{}"] + ['{"use_uvloop": True}'] * (sys.implementation.name == "cpython")
+    options = ["{}"] + ['{"use_uvloop": True}'] * (importlib.util.find_spec("uvloop") is not None)
     text = PLUGIN.format(IMPLEMENTATIONS[implementation].__name__, ", ".join(options))
     (tmp_path / "test_plugin.py").write_text(text)
     run = subprocess.run(
