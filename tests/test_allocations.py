@@ -212,26 +212,24 @@ async def duplicate(new, shortage):
     lock_works(lock)
 
 
-@operation(*LOCKS)
-async def acquire(new, shortage):
+async def take(new, shortage, method):
     lock = new()
     with shortage:
-        await lock.acquire()
+        await getattr(lock, method)()
     assert lock.locked() is not shortage.failed
     if not shortage.failed:
         lock.release()
     lock_works(lock)
+
+
+@operation(*LOCKS)
+async def acquire(new, shortage):
+    await take(new, shortage, "acquire")
 
 
 @operation(*LOCKS)
 async def enter(new, shortage):
-    lock = new()
-    with shortage:
-        await lock.__aenter__()
-    assert lock.locked() is not shortage.failed
-    if not shortage.failed:
-        lock.release()
-    lock_works(lock)
+    await take(new, shortage, "__aenter__")
 
 
 @operation(*LOCKS)

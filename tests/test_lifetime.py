@@ -100,19 +100,21 @@ async def woken(parking):
     parking.ended()
 
 
-async def woken_task(parking):
-    waiter = parking.wait()
-    task = asyncio.create_task(waiter)
+async def parked_task(parking):
+    task = asyncio.create_task(parking.wait())
     await asyncio.sleep(0)
+    return task
+
+
+async def woken_task(parking):
+    task = await parked_task(parking)
     parking.wake()
     await task
     parking.ended()
 
 
 async def cancelled(parking):
-    waiter = parking.wait()
-    task = asyncio.create_task(waiter)
-    await asyncio.sleep(0)
+    task = await parked_task(parking)
     task.cancel()
     await asyncio.wait([task])
     parking.ended()
@@ -278,6 +280,25 @@ async def test_a_primitive_lives_as_long_as_somebody_waits(our_name, name):
         if name == "Condition" and waiters:  # which has taken its lock back
             gone().release()
     assert gone() is None
+
+
+@needs_refcounts
+async def test_a_turn_that_dies_in_a_cycle_goes_to_a_task_that_nobody_knows(OurLock):
+    lock = OurLock()
+    await lock.acquire()
+    first = lock.acquire()
+    first.send(None)
+    cycle = [first]
+    cycle.append(cycle)
+    task = asyncio.create_task(lock.acquire())
+    await asyncio.sleep(0)
+    lock.release()  # the turn is first's
+    died = weakref.ref(task)
+    del first, cycle, task
+    gc.collect()
+    await asyncio.sleep(0)
+    assert lock.locked()
+    assert died() is None  # it has run to its end
 
 
 # ---- The collector at any time ----

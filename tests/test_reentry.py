@@ -510,17 +510,22 @@ def send(coroutine):
         return error
 
 
+async def waiting_without_the_lock(ours):
+    lock = ours.Lock()
+    condition = ours.Condition(lock)
+    await lock.acquire()
+    wait = condition.wait()
+    future = wait.send(None)
+    await lock.acquire()
+    return lock, condition, wait, future
+
+
 @needs_refcounts
 def test_a_wait_is_thrown_into_when_its_future_dies(our_name):
     ours = OURS[our_name]
 
     async def main():
-        lock = ours.Lock()
-        condition = ours.Condition(lock)
-        await lock.acquire()
-        wait = condition.wait()
-        future = wait.send(None)
-        await lock.acquire()
+        lock, condition, wait, future = await waiting_without_the_lock(ours)
         condition.notify()
         refused = []
 
@@ -550,12 +555,7 @@ def test_a_wait_that_cannot_take_its_lock_does_not_keep_it(our_name):
         raise ZeroDivisionError
 
     async def main():
-        lock = ours.Lock()
-        condition = ours.Condition(lock)
-        await lock.acquire()
-        wait = condition.wait()
-        future = wait.send(None)
-        await lock.acquire()
+        lock, condition, wait, future = await waiting_without_the_lock(ours)
         blocked, ahead = parked(lock)
         future.set_result(True)  # by other hands
         lock._locked = False

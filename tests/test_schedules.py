@@ -108,20 +108,16 @@ class SilentCondition(oracle.Condition):
         pass
 
 
+class WeakQueue(weakref.WeakSet):
+    append = weakref.WeakSet.add
+
+
 class ForgetfulEvent(asyncio.Event):
     """Does not keep alive who waits for it."""
 
     def __init__(self):
         super().__init__()
-        self._waiters = weakref.WeakSet()
-
-    async def wait(self):
-        waiter = oracle.new_waiter(self)
-        self._waiters.add(waiter)
-        try:
-            await waiter
-        finally:
-            self._waiters.discard(waiter)
+        self._waiters = WeakQueue()
 
 
 class MixedUpCondition(oracle.Condition):

@@ -6,16 +6,14 @@ A crash or a hang is a failed test there, with where each thread was.
 import os
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
-from conftest import HALVES, PRIMITIVES
+from conftest import FREE_THREADED, HALVES, PRIMITIVES
 
 pytestmark = pytest.mark.timeout(150)  # later than threads.py says itself that a thread hangs
 
 THREADS = Path(__file__).with_name("threads.py")
-FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def run(command, implementation, *options):

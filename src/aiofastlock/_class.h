@@ -4,11 +4,13 @@
 
 #include <Python.h>
 
+#include "_guard.h"
+
 /* Cython makes every instance a __dict__; without one, objects are smaller and the interpreter
    can specialise the look-up of their methods. It is made when an attribute is set. And it is
    dropped here when the instance dies: Cython empties it by recursion. */
 #define drop_attributes(lot) Py_CLEAR((lot)->__dict__)
-#define has_attributes(lot) ((lot)->__dict__ != NULL)
+#define has_attributes(lot) (pointer_in(&(lot)->__dict__) != NULL)
 
 /* Whether it is of a class of ours, no subclass, and no attribute of its own hides a method. */
 #define is_plain(lot) \

@@ -32,13 +32,13 @@ from aiofastlock._lock cimport (
     finish_public_class,
     future_of_waiter,
     future_to_yield,
+    give_back,
     has_attributes,
     is_closed,
     is_plain,
     keep_spares,
     leave,
     loop_field,
-    loop_of_lot,
     lot_locked,
     new_waiter,
     operate,
@@ -46,6 +46,7 @@ from aiofastlock._lock cimport (
     simple_exit_of,
     vectorcallfunc,
     stand,
+    state_of,
     step,
 )
 
@@ -200,7 +201,8 @@ itself to the next.
         if not self.is_locked():
             raise RuntimeError("cannot notify on un-acquired lock")
         if type(n) is int and 0 <= n < PY_SSIZE_T_MAX:
-            self.wake_up_to(n)
+            with cython.critical_section(self):
+                self.wake_up_to(n)
         else:
             self._notify(n)
 
@@ -209,9 +211,10 @@ itself to the next.
 
         Returns None. RuntimeError: the lock is not locked.
         """
-        self.notify(self.count)
+        with cython.critical_section(self):
+            waiting = self.count
+        self.notify(waiting)
 
-    @cython.critical_section
     cdef int wake_up_to(self, Py_ssize_t n) except -1:
         while n > 0 and self.parked is not NULL:
             n -= self.wake(self.parked, False)
@@ -256,16 +259,13 @@ cdef object exit_condition(PyObject* exit, PyObject** args, size_t nargsf, PyObj
 cdef enum Phase:
     DONE
     UNSTARTED
+    RUNNING  # as others see it while a step is under way, whatever it is
     WAITING  # in the condition's queue
     TAKING   # notified, or thrown into: takes the lock back
 
 
 cdef inline int is_held(ParkingLot lock) except -1:
     return (<Lock> lock).held
-
-
-cdef inline int give_back(ParkingLot lock) except -1:
-    return lock.give(None)
 
 
 cdef int take_back(ParkingLot lock) except -1:
@@ -299,7 +299,7 @@ cdef class Wait:
     cdef int running    # so that no code that runs in a step, and no thread, can begin another
 
     def __await__(self):
-        if self.phase >= WAITING:
+        if phase_of(self) >= WAITING:
             raise RuntimeError("coroutine is being awaited already")
         return self
 
@@ -312,7 +312,7 @@ cdef class Wait:
 
     def send(self, value):
         """Resume, as a coroutine's send() does."""
-        if value is not None and self.phase == UNSTARTED:
+        if value is not None and phase_of(self) == UNSTARTED:
             raise TypeError("can't send non-None value to a just-started coroutine")
         future = run(self, None)
         if future is not None:
@@ -321,17 +321,14 @@ cdef class Wait:
 
     def throw(self, typ, val=None, tb=None):
         """Raise an exception where this waits, as a coroutine's throw() does."""
-        exception = _protocols.exception_to_throw(typ, val, tb)
-        if self.phase == DONE and not self.running:
-            raise RuntimeError("cannot reuse already awaited coroutine")
-        future = run(self, exception)
+        future = run(self, _protocols.exception_to_throw(typ, val, tb))
         if future is not None:
             return future
         raise StopIteration(True)
 
     def close(self):
         """Stop waiting, as a coroutine's close() does. RuntimeError: the lock is taken."""
-        if self.phase == DONE and not self.running:
+        if phase_of(self) == DONE:
             return
         try:
             run(self, GeneratorExit())
@@ -361,6 +358,14 @@ cdef class Wait:
             pass_on(self)
 
 
+cdef inline Phase phase_of(Wait self) noexcept:
+    cdef Phase phase = RUNNING
+    if begin_to_run(&self.running):
+        phase = self.phase
+        end_to_run(&self.running)
+    return phase
+
+
 cdef object run(Wait self, object exception):
     """Go on, or raise the exception where it waits; return what to wait for next, or None."""
     cdef int outcome
@@ -379,7 +384,7 @@ cdef inline int go_on(Wait self) except -1:
         return begin(self)
     if self.phase == DONE:
         raise RuntimeError("cannot reuse already awaited coroutine")
-    if self.waiter.state != WOKEN:
+    if state_of(self.waiter) != WOKEN:
         return go_on_otherwise(self)
     if self.phase == WAITING:
         lot_locked(leave_queue, self.waiter)
@@ -402,7 +407,7 @@ cdef inline int begin(Wait self) except -1:
 
 
 cdef int stand_in_queue(Waiter waiter) except -1:
-    return stand(waiter, waiter.lot, waiter.future)
+    return stand(waiter, waiter.future)
 
 
 cdef int leave_queue(Waiter waiter) except -1:
@@ -452,8 +457,9 @@ cdef int pass_on(Wait self) except -1:
     self.phase = DONE
     self.condition = None
     self.thrown = self.raised = None
-    if condition.parked is not NULL and not is_closed(loop_of_lot(condition)):
-        condition.wake_up_to(1)
+    with cython.critical_section(condition):
+        if condition.parked is not NULL and not is_closed(condition.loop):
+            condition.wake_up_to(1)
     return 0
 
 
@@ -468,6 +474,8 @@ cdef int go_on_otherwise(Wait self) except -1:
 
 cdef int throw_into(Wait self, object exception) except -1:
     cdef Phase phase = self.phase
+    if phase == DONE:
+        raise RuntimeError("cannot reuse already awaited coroutine")
     if phase == UNSTARTED:
         self.phase = DONE
         self.condition = None
@@ -494,7 +502,7 @@ cdef int add_context(Wait self, object exception) except -1:
 cdef int wait_send(Wait self, object value, PyObject** result) except -1:
     """am_send, as Waiter's."""
     result[0] = NULL
-    if value is not None and self.phase == UNSTARTED:
+    if value is not None and phase_of(self) == UNSTARTED:
         raise TypeError("can't send non-None value to a just-started coroutine")
     future = run(self, None)
     result[0] = Py_NewRef(<PyObject*> future if future is not None else Py_True)

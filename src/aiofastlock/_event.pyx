@@ -99,7 +99,7 @@ the next.
         return _protocols.getstate(self, "_value")
 
     def __repr__(self):
-        return _protocols.represent(self, "set" if self.flag else "unset")
+        return _protocols.represent(self, "set" if self._value else "unset")
 
 
 finish_public_class(<PyTypeObject*> Event, "aiofastlock.Event")

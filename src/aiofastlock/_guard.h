@@ -105,6 +105,7 @@ static inline void enable_try_incref(PyObject *object)
 #define may_be_looked_for(waiter) enable_try_incref((PyObject *)(waiter))
 #define begin_to_run(running) (!_Py_atomic_exchange_int(running, 1))
 #define end_to_run(running) _Py_atomic_store_int(running, 0)
+#define pointer_in(field) _Py_atomic_load_ptr_relaxed(field)
 
 #else
 
@@ -119,9 +120,8 @@ static inline void enable_try_incref(PyObject *object)
 #define may_be_looked_for(waiter) ((void)0)
 #define begin_to_run(running) (!*(running) && (*(running) = 1))
 #define end_to_run(running) (*(running) = 0)
+#define pointer_in(field) (*(field))
 
 #endif
-
-#define loop_of_lot(lot) read_field(lot, loop)
 
 #endif

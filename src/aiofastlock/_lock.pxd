@@ -22,8 +22,8 @@ cdef extern from "_guard.h":
     bint begin_to_run(int* running) noexcept
     void end_to_run(int* running) noexcept
     int lot_locked(int (*)(Waiter) except -1, Waiter) except -1
+    int lot_locked_to_read "lot_locked"(int (*)(Waiter) noexcept, Waiter) noexcept
     object future_of_waiter(Waiter)
-    object loop_of_lot(ParkingLot)
 
 
 # What a step of an await comes to, as am_send says it.
@@ -85,9 +85,21 @@ cdef class Waiter:
     cdef Call call
 
 
+cdef inline int read_state(Waiter waiter) noexcept:
+    return waiter.state
+
+
+cdef inline State state_of(Waiter waiter) noexcept:
+    return <State> lot_locked_to_read(read_state, waiter)
+
+
+cdef inline int give_back(ParkingLot lot) except -1:
+    return lot.give(None)
+
+
 cdef object new_waiter(ParkingLot lot, Call call)
 cdef object future_to_yield(ParkingLot lot)
-cdef int stand(Waiter waiter, ParkingLot lot, object future) noexcept
+cdef int stand(Waiter waiter, object future) noexcept
 cdef int step(Waiter waiter) except -1
 cdef int abandon(Waiter waiter) except -1
 cdef void leave(Waiter waiter) noexcept

@@ -167,8 +167,9 @@ cdef class ParkingLot:
             return True
         future = waiter.future
         cdef bint done = future.done()
-        if done:
-            settle(self, parked, WOKEN if has_result(future) else PASSED)
+        cdef bint live = done and has_result(future)
+        if done and waiter.future is future:  # still: these may be Python code
+            settle(self, parked, WOKEN if live else PASSED)
         return done
 
     cdef bint any_live(self) except -1:
@@ -194,8 +195,9 @@ cdef class ParkingLot:
     _waiters = property(_protocols.waiters_or_none, _protocols.set_waiters)
 
     @property
+    @cython.critical_section
     def _loop(self):
-        return loop_of_lot(self)
+        return self.loop
 
     @_loop.setter
     @cython.critical_section
@@ -228,7 +230,7 @@ cdef class ParkingLot:
     @cython.critical_section
     def _enqueue(self, future):
         cdef Waiter waiter = new_waiter(self, LOCK_ACQUIRE)
-        stand(waiter, self, future)
+        stand(waiter, future)
         return waiter
 
     @cython.critical_section
@@ -281,7 +283,8 @@ cdef bint not_set(ParkingLot lot, Waiter waiter, object future, int outcome) exc
     try:
         raise_if_failed(outcome)
     except BaseException:  # not `try` in wake(): that costs every wake-up
-        unwake(lot, waiter)
+        if waiter.future is future:
+            unwake(lot, waiter)
         raise
     pass_if_cancelled(lot, waiter, future)
     return False
@@ -300,7 +303,7 @@ cdef int unwake(ParkingLot lot, Waiter waiter) except -1:
 cdef int pass_if_cancelled(ParkingLot lot, Waiter waiter, object future) except -1:
     """The future was done: by other hands, which have let the waiter through, or not."""
     cdef bint live = has_result(future)
-    if not live and waiter.state == WOKEN:
+    if not live and waiter.future is future and waiter.state == WOKEN:
         waiter.state = PASSED
         lot.woken -= 1
     return 0
@@ -428,7 +431,7 @@ cdef class Waiter:
     """What a primitive's methods return to be awaited, once: a coroutine in all but its type."""
 
     def __await__(self):
-        if self.state >= PARKED:
+        if state_of(self) >= PARKED:
             raise RuntimeError("coroutine is being awaited already")
         return self
 
@@ -447,7 +450,7 @@ cdef class Waiter:
     # Not by way of __next__: an exception that goes to Python code is none to use again.
     def send(self, value):
         """Resume, as a coroutine's send() does."""
-        if value is not None and self.state == CREATED:
+        if value is not None and state_of(self) == CREATED:
             raise TypeError("can't send non-None value to a just-started coroutine")
         if step(self) == NEXT:
             return future_of_waiter(self)
@@ -459,9 +462,7 @@ cdef class Waiter:
         """Raise an exception where this waits, as a coroutine's throw() does."""
         if not isinstance(typ, BaseException) or val is not None or tb is not None:
             typ = _protocols.exception_to_throw(typ, val, tb)
-        if self.state == FINISHED:
-            raise RuntimeError("cannot reuse already awaited coroutine")
-        abandon(self)
+        lot_locked(abandon_unless_finished, self)
         raise typ
 
     def close(self):
@@ -480,11 +481,12 @@ cdef class Waiter:
         return f"<coroutine object {self.__qualname__} at {<Py_ssize_t> <PyObject*> self:#x}>"
 
     def __dealloc__(self):
-        if self.state == CREATED:
+        cdef State state = state_of(self)
+        if state == CREATED:
             qualname = self.__qualname__
             PyErr_WarnFormat(RuntimeWarning, 1, "coroutine '%U' was never awaited",
                              <PyObject*> qualname)
-        elif self.state != FINISHED:
+        elif state != FINISHED:
             abandon(self)
 
 
@@ -508,21 +510,20 @@ cdef int step(Waiter self) except -1:  # for the other modules, and where it nee
 
 cdef int park(Waiter self) except -1:
     cdef ParkingLot lot = self.lot
-    if not FREE_THREADED:
-        drop_lot(self)
     future = future_of(lot)
     set_blocking(future)
     # Once more: what stood in the way may have gone with a closed loop, or while code ran to make
     # the future (the collector can run any), and then nobody would come to wake this waiter.
     if lot.take(self):
+        drop_lot(self)
         return RETURN
-    return stand(self, lot, future)
+    return stand(self, future)
 
 
-cdef int stand(Waiter self, ParkingLot lot, object future) noexcept:
-    """Stand in the queue, waiting on a future, which is to be yielded."""
+cdef int stand(Waiter self, object future) noexcept:
+    """Stand in the queue of its lot, waiting on a future, which is to be yielded."""
+    cdef ParkingLot lot = self.lot
     self.future = future
-    self.lot = lot
     may_be_looked_for(self)
     track_anew(self)
     self.state = PARKED
@@ -576,6 +577,12 @@ cdef int check_result(Waiter self, object future) except -1:
     return 0
 
 
+cdef int abandon_unless_finished(Waiter self) except -1:
+    if self.state == FINISHED:
+        raise RuntimeError("cannot reuse already awaited coroutine")
+    return abandon_in_section(self)
+
+
 cdef int abandon(Waiter self) except -1:
     """Finish without having had the turn."""
     return lot_locked(abandon_in_section, self)
@@ -597,14 +604,14 @@ cdef int abandon_in_section(Waiter self) except -1:
 cdef void leave(Waiter self) noexcept:
     unlink(self.lot, <PyObject*> self)
     self.state = FINISHED
+    self.future = None  # before the lot: without one, nobody keeps out of whose section this is
     drop_lot(self)
-    self.future = None
 
 
 cdef int waiter_send(Waiter self, object value, PyObject** result) except -1:
     """am_send: what tasks call, and the interpreter of 3.11 and 3.15."""
     result[0] = NULL  # also if it raises
-    if value is not None and self.state == CREATED:
+    if value is not None and state_of(self) == CREATED:
         raise TypeError("can't send non-None value to a just-started coroutine")
     if lot_locked(inline_step, self) == NEXT:
         future = future_of_waiter(self)
@@ -740,11 +747,7 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
         return _protocols.getstate(self, "_locked")
 
     def __repr__(self):
-        return _protocols.represent(self, "locked" if self.held else "unlocked")
-
-
-cdef inline int give_back(ParkingLot lot) except -1:
-    return lot.give(None)
+        return _protocols.represent(self, "locked" if self._locked else "unlocked")
 
 
 cdef bint take_if_nobody_lives(Lock self) except -1:

@@ -20,6 +20,7 @@ from aiofastlock._lock cimport (
     construct_without_init,
     exit_if_plain,
     finish_public_class,
+    give_back,
     is_closed,
     new_waiter,
     operate,
@@ -140,7 +141,7 @@ itself to the next; asyncio takes any value that can be compared with 0.
 
         Returns None. It takes back more than it gave, too.
         """
-        operate(give_back, self)
+        operate(give_back_unbounded, self)
 
     def __getstate__(self):
         return _protocols.getstate(self, "_value")
@@ -177,7 +178,7 @@ Behaviour: asyncio.BoundedSemaphore's of Python 3.13. Ours: as for Semaphore.
 
         Returns None. ValueError: the semaphore has all its permits.
         """
-        operate(give_back_within_bound, self)
+        operate(give_back, self)
 
     @property
     @cython.critical_section
@@ -194,12 +195,8 @@ Behaviour: asyncio.BoundedSemaphore's of Python 3.13. Ours: as for Semaphore.
         return _protocols.getstate(self, "_value", "_bound_value")
 
 
-cdef inline int give_back(ParkingLot self) except -1:
+cdef inline int give_back_unbounded(ParkingLot self) except -1:
     return Semaphore.give(<Semaphore> self, None)
-
-
-cdef inline int give_back_within_bound(ParkingLot self) except -1:
-    return self.give(None)
 
 
 cdef Py_ssize_t initial_value(object pure_class, tuple args, dict kwargs) except? -1:
