@@ -41,10 +41,11 @@ cdef enum State:
 
 cdef tuple NAMES = (pure.FILLING, pure.DRAINING, pure.RESETTING, pure.BROKEN)  # by State
 
-# The index of a waiter that abort() wakes, and that was not yet a party.
+# In the place of an index.
 cdef enum:
-    BLOCKED = -1
+    BLOCKED = -1  # of a waiter that abort() wakes, and that was not yet a party
     COUNTED = -2  # of one that is PASSED, as which it is counted
+    IN_TURN = -3  # to each that is woken its own
 
 
 @cython.no_gc_clear
@@ -90,7 +91,7 @@ leave; a barrier whose loop is closed binds itself to the next.
         waiter.index = self.size - 1
         self.state = DRAINING
         try:
-            self.wake_with_indices(self.size - 1)
+            self.wake_up_to(self.size - 1, IN_TURN)
         except BaseException:
             if self.state == DRAINING and not self.woken:
                 self.state = FILLING
@@ -145,18 +146,12 @@ leave; a barrier whose loop is closed binds itself to the next.
             (<Waiter> waiter).index = COUNTED
             self.passed += 1
 
-    cdef int wake_with_indices(self, Py_ssize_t count) except -1:
-        cdef Py_ssize_t index
-        for index in range(count):
+    cdef int wake_up_to(self, Py_ssize_t count, Py_ssize_t index) except -1:
+        """Wake the first that are parked, with that index or IN_TURN."""
+        cdef Py_ssize_t turn
+        for turn in range(count):
             if self.parked is not NULL:
-                self.wake_parked(index)
-        return 0
-
-    cdef int wake_with(self, Py_ssize_t index) except -1:
-        """Wake all that are parked at this moment."""
-        for _ in range(self.parked_now()):
-            if self.parked is not NULL:
-                self.wake_parked(index)
+                self.wake_parked(turn if index == IN_TURN else index)
         return 0
 
     cdef int let_in_if_left(self) except -1:
@@ -191,14 +186,14 @@ leave; a barrier whose loop is closed binds itself to the next.
                     following = NULL
         if self.state == FILLING and self.parked_now() >= self.size:
             self.state = DRAINING
-            self.wake_with_indices(self.size)
+            self.wake_up_to(self.size, IN_TURN)
 
     cdef int empty(self) except -1:
         if self.state != FILLING:
             self.state = RESETTING if self.woken else FILLING
         elif not self.refilling:
             self.state = RESETTING
-            self.wake_with(0)
+            self.wake_up_to(self.parked_now(), 0)
             self.let_in_if_left()
         return 0
 
@@ -206,7 +201,7 @@ leave; a barrier whose loop is closed binds itself to the next.
         cdef Py_ssize_t index = 0 if self.state == FILLING and not self.refilling else BLOCKED
         self.state = BROKEN
         self.refilling = False
-        self.wake_with(index)
+        self.wake_up_to(self.parked_now(), index)
         return 0
 
     def wait(self):

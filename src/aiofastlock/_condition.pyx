@@ -42,6 +42,7 @@ from aiofastlock._lock cimport (
     lot_locked,
     new_waiter,
     operate,
+    send_to,
     set_exit,
     simple_exit_of,
     vectorcallfunc,
@@ -312,12 +313,7 @@ cdef class Wait:
 
     def send(self, value):
         """Resume, as a coroutine's send() does."""
-        if value is not None and phase_of(self) == UNSTARTED:
-            raise TypeError("can't send non-None value to a just-started coroutine")
-        future = run(self, None)
-        if future is not None:
-            return future
-        raise StopIteration(True)
+        return send_to(self, value)
 
     def throw(self, typ, val=None, tb=None):
         """Raise an exception where this waits, as a coroutine's throw() does."""

@@ -101,6 +101,7 @@ cdef object new_waiter(ParkingLot lot, Call call)
 cdef object future_to_yield(ParkingLot lot)
 cdef int stand(Waiter waiter, object future) noexcept
 cdef int step(Waiter waiter) except -1
+cdef object send_to(object awaitable, object value)
 cdef int abandon(Waiter waiter) except -1
 cdef void leave(Waiter waiter) noexcept
 cdef object exit_if_plain(PyObject* exit, PyObject** args, size_t nargsf, PyObject* names)

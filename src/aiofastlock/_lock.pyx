@@ -75,6 +75,7 @@ cdef extern from *:
     PyObject* Py_True
     PyObject* Py_None
     PyObject* Py_NewRef(PyObject*)
+    int PyIter_Send(object, object, PyObject**) except -1
     void Py_INCREF(PyObject*) noexcept
     void Py_DECREF(PyObject*) noexcept
     PyObject* PyLong_FromSsize_t(Py_ssize_t) except NULL
@@ -450,13 +451,7 @@ cdef class Waiter:
     # Not by way of __next__: an exception that goes to Python code is none to use again.
     def send(self, value):
         """Resume, as a coroutine's send() does."""
-        if value is not None and state_of(self) == CREATED:
-            raise TypeError("can't send non-None value to a just-started coroutine")
-        if step(self) == NEXT:
-            return future_of_waiter(self)
-        if self.call < FIRST_TO_GIVE_NONE:
-            raise StopIteration(True if self.call < FIRST_TO_GIVE_INDEX else self.index)
-        raise StopIteration
+        return send_to(self, value)
 
     def throw(self, typ, val=None, tb=None):
         """Raise an exception where this waits, as a coroutine's throw() does."""
@@ -627,6 +622,16 @@ cdef int waiter_send(Waiter self, object value, PyObject** result) except -1:
 
 
 set_am_send(<PyTypeObject*> Waiter, <sendfunc> waiter_send)
+
+
+cdef object send_to(object awaitable, object value):
+    """send(), by am_send."""
+    cdef PyObject* result
+    cdef int outcome = PyIter_Send(awaitable, value, &result)
+    sent = owned(result)
+    if outcome == NEXT:
+        return sent
+    raise StopIteration if sent is None else StopIteration(sent)
 
 
 # ---- Lock ----

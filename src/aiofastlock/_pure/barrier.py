@@ -55,9 +55,9 @@ class Barrier(ParkingLot):
         it has to wait: the barrier is bound to another loop, which is not closed.
         """
         if not self._is_last():
-            future = self._future()
+            queue, future = self._prepare()
             if not self._is_last():  # once more, as in Lock.acquire()
-                queue = self._enqueue(future)
+                queue.parked.append(future)
                 try:
                     index: int = await future
                 except BaseException:

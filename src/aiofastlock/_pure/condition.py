@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError, _get_running_loop
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
@@ -56,11 +56,7 @@ class Condition(ContextManager, ParkingLot):
         """
         if not self.locked():
             raise RuntimeError("cannot wait on un-acquired lock")
-        loop: Any = _get_running_loop()
-        queue = self._queue
-        if queue is None or loop is not self._loop:
-            queue = self._bind(loop)
-        future = loop.create_future()
+        queue, future = self._prepare()
         self.release()
         queue.parked.append(future)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import _get_running_loop
 from typing import Any, Literal
 
 from aiofastlock import _protocols
@@ -59,11 +58,7 @@ class Event(ParkingLot):
         """
         if self._value:
             return True
-        loop: Any = _get_running_loop()
-        queue = self._queue
-        if queue is None or loop is not self._loop:
-            queue = self._bind(loop)
-        future = loop.create_future()
+        queue, future = self._prepare()
         if not self._value:  # once more, as in Lock.acquire()
             queue.parked.append(future)
             try:

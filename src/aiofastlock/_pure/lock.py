@@ -169,13 +169,16 @@ class ParkingLot:
 
     def _get_loop(self) -> AbstractEventLoop:
         loop: Any = _get_running_loop()
-        if self._queue is None or loop is not self._loop:
-            self._bind(loop)
+        self._bind(loop)
         return cast("AbstractEventLoop", loop)
 
-    def _future(self) -> Future[Any]:
-        """Return a future to wait on, of the loop that the lot is bound to."""
-        return self._get_loop().create_future()
+    def _prepare(self) -> tuple[Queue, Future[Any]]:
+        """Return the queue to wait in, and a future of the running loop to wait on."""
+        loop: Any = _get_running_loop()
+        queue = self._queue
+        if queue is None or loop is not self._loop:
+            queue = self._bind(loop)
+        return queue, loop.create_future()
 
     _waiters = property(_protocols.waiters_or_none, _protocols.set_waiters)
 
@@ -258,10 +261,7 @@ class Lock(ContextManager, ParkingLot):
         queue = self._queue
         # any_live() can run other code, which may take the lock.
         if self._locked or (queue and (queue.any_live() or self._locked)):
-            loop: Any = _get_running_loop()
-            if queue is None or loop is not self._loop:
-                queue = self._bind(loop)
-            future = loop.create_future()
+            queue, future = self._prepare()
             # Once more: what stood in the way may have gone with a closed loop, or while code ran
             # to make the future, and then nobody would come to wake this waiter.
             if self._locked or queue.any_live() or self._locked:

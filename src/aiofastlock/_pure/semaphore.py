@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from asyncio import _get_running_loop
 from typing import Any, Literal
 
 from aiofastlock import _protocols
@@ -57,10 +56,7 @@ class Semaphore(ContextManager, ParkingLot):
         queue = self._queue
         # any_live() can run other code, which may take the last permit.
         if self._value == 0 or (queue and (queue.any_live() or self._value == 0)):
-            loop: Any = _get_running_loop()
-            if queue is None or loop is not self._loop:
-                queue = self._bind(loop)
-            future = loop.create_future()
+            queue, future = self._prepare()
             # Once more, as in Lock.acquire().
             if self._value == 0 or queue.any_live() or self._value == 0:
                 queue.parked.append(future)
