@@ -572,6 +572,31 @@ def test_a_wait_that_cannot_take_its_lock_does_not_keep_it(our_name):
     on(main)
 
 
+def test_one_that_stands_anew_in_done_is_not_passed_over(our_name):
+    ours = OURS[our_name]
+
+    async def main():
+        lock, condition, wait, _future = await waiting_without_the_lock(ours)
+        condition.notify()
+        future = send(wait)  # in the lock's queue
+        behind, _ = parked(lock)
+        future.cancel()
+        future.in_done = lambda: again.append(wait.throw(cancelled))
+        again, cancelled = [], asyncio.CancelledError()
+        lock._locked = False
+        newcomer, _ = parked(lock)
+        assert not again[0].done()
+        finish(behind)  # which has been woken for it
+        lock.release()
+        assert send(wait) is cancelled
+        lock.release()
+        finish(newcomer)
+        lock.release()
+        await works(lock)
+
+    on(main)
+
+
 async def test_a_wait_is_closed_by_what_is_thrown_into_it(OurCondition):
     wait = OurCondition().wait()
 
