@@ -218,8 +218,12 @@ ADVISORY = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
 def postgres():
     """The directory with the socket of a PostgreSQL that is thrown away."""
     pytest.importorskip("asyncpg", reason="needs asyncpg")
-    if not shutil.which("initdb") or not shutil.which("pg_ctl"):
-        pytest.skip("needs PostgreSQL's initdb and pg_ctl on PATH")
+    path = os.pathsep.join(
+        [os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
+    )
+    initdb, pg_ctl = (shutil.which(name, path=path) for name in ("initdb", "pg_ctl"))
+    if not initdb or not pg_ctl:
+        pytest.skip("needs PostgreSQL's initdb and pg_ctl")
     user = "nobody" if os.geteuid() == 0 else None  # it does not run as root
     with TemporaryDirectory() as home:
         if user:
@@ -229,12 +233,12 @@ def postgres():
             quiet = subprocess.DEVNULL
             subprocess.run(command, check=True, cwd=home, user=user, stdout=quiet, stderr=quiet)
 
-        run("initdb", "--no-sync", "--auth=trust", "--username=postgres", "data")
-        run("pg_ctl", "-D", "data", "-o", f"-k {home} -c listen_addresses= -F", "start")
+        run(initdb, "--no-sync", "--auth=trust", "--username=postgres", "data")
+        run(pg_ctl, "-D", "data", "-o", f"-k {home} -c listen_addresses= -F", "start")
         try:
             yield home
         finally:
-            run("pg_ctl", "-D", "data", "-m", "immediate", "stop")
+            run(pg_ctl, "-D", "data", "-m", "immediate", "stop")
 
 
 @pytest.fixture
