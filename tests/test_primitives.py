@@ -398,6 +398,8 @@ async def test_throw_takes_what_a_coroutine_takes(implementation, arguments, exp
             assert str(raised.value).startswith(str(expected))
             parking.ended()
             assert not parking.queue()
+            if implementation == "asyncio" and "Semaphore" in wait:
+                continue  # where a CancelledError makes a permit, before 3.13: gh-111693
             assert woken or state(parking.primitive) == parking.shut
 
 
@@ -538,7 +540,7 @@ class Loop(asyncio.SelectorEventLoop):
         return self.made[-1]
 
 
-def test_bound_to_the_first_loop_it_waits_on(parking, other_loop):
+def test_bound_to_the_first_loop_it_waits_on(implementation, parking, other_loop):
     primitive = parking.primitive
     assert primitive._loop is None
     with asyncio.Runner() as runner:
@@ -547,11 +549,11 @@ def test_bound_to_the_first_loop_it_waits_on(parking, other_loop):
         runner.run(steps())
         with pytest.raises(RuntimeError) as raised:
             other_loop.run_until_complete(parking.wait())
-        if hasattr(primitive, "_cond"):  # asyncio's barrier speaks of that
-            assert str(raised.value).endswith("> is bound to a different event loop")
-        else:
-            assert str(raised.value) == f"{primitive!r} is bound to a different event loop"
-            assert primitive._loop is runner.get_loop()
+        text = f"{primitive!r} is bound to a different event loop"
+        if implementation == "asyncio":  # whose barrier speaks of the condition that it has
+            text = text.rpartition("]")[2]
+        assert str(raised.value).endswith(text)
+        assert getattr(primitive, "_cond", primitive)._loop is runner.get_loop()
         parking.ended()
         runner.run(parking.works())
 
@@ -923,10 +925,8 @@ async def test_the_loop_is_writable(parking):
 
 @pytest.mark.parametrize("woken", [False, True])
 @pytest.mark.parametrize("cancelled", [False, True])
-async def test_made_to_forget_its_loop(request, implementation, open_queue, woken, cancelled):
+async def test_made_to_forget_its_loop(open_queue, woken, cancelled):
     """Some set `_loop` to None to use one on another loop. It loses nobody by that."""
-    if open_queue.name == "Condition" and woken and cancelled:
-        request.getfixturevalue("gh_112202")
     tasks = await park(open_queue.visit, 2)
     if woken:
         open_queue.wake()
