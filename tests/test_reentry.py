@@ -528,12 +528,12 @@ def test_one_that_stands_anew_in_done_is_not_passed_over(our_name):
         lock, condition, wait, _future = await waiting_without_the_lock(ours)
         condition.notify()
         future = send(wait)  # in the lock's queue
-        behind, _ = parked(lock)
+        behind, _ = parked(lock.acquire())
         future.cancel()
         future.in_done = lambda: again.append(wait.throw(cancelled))
         again, cancelled = [], asyncio.CancelledError()
         lock._locked = False
-        newcomer, _ = parked(lock)
+        newcomer, _ = parked(lock.acquire())
         assert not again[0].done()
         finish(behind)  # which has been woken for it
         lock.release()
@@ -543,7 +543,7 @@ def test_one_that_stands_anew_in_done_is_not_passed_over(our_name):
         lock.release()
         await works(lock)
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 async def test_a_wait_is_closed_by_what_is_thrown_into_it(OurCondition):
