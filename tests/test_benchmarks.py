@@ -1,14 +1,19 @@
 """The benchmarks: that they run, see what is wrong, and report what they found."""
 
+import asyncio
 import copy
+import dataclasses
 import json
 import os
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 from conftest import OURS
 
-from aiofastlock._benchmark import ROWS, acquire_and_release, enter_and_leave, own_copy
+from aiofastlock import _benchmark
+from aiofastlock._benchmark import ROWS, acquire_and_release, cancel, enter_and_leave, own_copy
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -60,6 +65,90 @@ async def test_a_workload_can_call_methods_by_other_names(OurLock):
 
     workload = own_copy(acquire_and_release, {"acquire": "take", "release": "give"})
     assert await workload(Renamed, 4) > 0
+
+
+async def test_a_floor_is_not_asked_to_keep_anybody_out():
+    class Floor(Open):
+        excludes = False
+
+    assert await enter_and_leave(Floor, 4) > 0
+
+
+@pytest.mark.parametrize("order", ["FIFO", "LIFO", "random"])
+async def test_waiters_are_cancelled_in_any_order(OurLock, order):
+    assert await cancel(OurLock, 10, order) > 0
+
+
+async def test_an_order_that_there_is_not(OurLock):
+    with pytest.raises(RuntimeError, match="no such order: FILO"):
+        await cancel(OurLock, 10, "FILO")
+
+
+# ---- The table ----
+
+
+def test_the_table(monkeypatch, capsys):
+    async def not_here(primitive, passes):
+        raise ImportError("not here")
+
+    timed = next(row for row in ROWS if row.name == "async with lock")
+    rows = [
+        dataclasses.replace(timed, seconds=0, sizes={"passes": 40}),
+        dataclasses.replace(timed, name="another", workload=not_here, sizes={"passes": 1}),
+    ]
+    monkeypatch.setattr(_benchmark, "ROWS", rows)
+    _benchmark.print_table()
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("async with lock ") and line.endswith("x") for line in lines)
+    assert "another          not measured: not here" in lines
+
+
+def test_a_round_of_each_in_turn():
+    async def workload(primitive, passes):
+        number, made = primitive
+        made.append(number)
+        return passes * number
+
+    made = []
+    contestants = [(workload, (number, made)) for number in (1, 2)]
+    with asyncio.Runner() as runner:
+        costs = _benchmark.measure(runner, contestants, 0, passes=5)
+    assert costs == [[1, 1, 1], [2, 2, 2]]
+    assert made == [1, 2, 1, 2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({}, ""),
+        ({"Py_GIL_DISABLED": 1}, ", free-threaded"),
+        (
+            {"CONFIG_ARGS": "--with-pydebug", "Py_DEBUG": 1},
+            ", a debug build, which says little about speed",
+        ),
+        ({"CONFIG_ARGS": "'--enable-optimizations'"}, ", an optimised build"),
+        (
+            {"CONFIG_ARGS": "''", "PGO_PROF_USE_FLAG": "-fprofile-use"},
+            ", built without --enable-optimizations, which flatters a C extension",
+        ),
+    ],
+)
+def test_a_python_is_described(monkeypatch, variables, words):
+    monkeypatch.setattr(sysconfig, "get_config_var", variables.get)
+    name, comma, rest = _benchmark.describe_python().partition(",")
+    assert comma + rest == words
+    assert name.split()[0] in ("CPython", "PyPy")
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_why_the_half_is_pure(monkeypatch, capsys, asked):
+    monkeypatch.setattr(_benchmark.aiofastlock, "IMPLEMENTATION", "pure")
+    monkeypatch.setitem(sys.modules, "aiofastlock._lock", None)
+    monkeypatch.setenv("AIOFASTLOCK_EXTENSIONS", "0" if asked else "")
+    _benchmark.print_environment()
+    out = capsys.readouterr().out
+    assert "the pure half, on " in out
+    assert ("*** THE COMPILED HALF IS NOT IN USE: " in out) is not asked
 
 
 # ---- Counts ----

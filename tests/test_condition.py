@@ -1684,3 +1684,26 @@ async def test_a_cancelled_wait_asks_the_loop_nothing_when_nobody_else_waits(Con
         with pytest.raises(asyncio.CancelledError):
             await task
     assert not is_closed.called
+
+
+async def test_a_subclass_that_overrides_a_method_of_the_lock_is_copied(OurCondition):
+    """The condition uses the lock's own, which it has hidden the other by: the copy its own's."""
+
+    class Counted(OurCondition):
+        released = 0
+
+        def release(self):
+            self.released += 1
+            super().release()
+
+    condition = Counted()
+    copied = copy.deepcopy(condition)
+    assert type(copied) is Counted
+    assert copied._lock is not condition._lock
+    await condition.acquire()
+    await copied.acquire()
+    copied.release()
+    assert condition.locked()
+    assert not copied.locked()
+    condition.release()
+    await works(copied)

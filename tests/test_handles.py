@@ -591,3 +591,83 @@ def test_a_wake_up_at_the_end_of_the_stack_is_not_lost():
         assert 0 < failed < 150
 
     run(main())
+
+
+def test_what_looking_at_a_loops_class_raises_goes_on():
+    class Meta(type):
+        failing = False
+
+        def __getattr__(cls, name):
+            raise ZeroDivisionError if Meta.failing else AttributeError(name)
+
+    class Loop(asyncio.SelectorEventLoop, metaclass=Meta):
+        pass
+
+    def fail(failing):
+        Meta.failing = failing
+        Loop.changed = failing  # so that it is looked at again
+
+    async def main():
+        lock = aiofastlock.Lock()
+        await lock.acquire()
+        task = await park(lock.acquire())
+        fail(True)
+        with pytest.raises(ZeroDivisionError):
+            lock.release()
+        waiting = lock.acquire()
+        with pytest.raises(ZeroDivisionError):
+            waiting.send(None)
+        fail(False)
+        assert not lock.locked()
+        second = await park(lock.acquire())
+        assert await asyncio.wait_for(task, 5) is True
+        lock.release()
+        assert await asyncio.wait_for(second, 5) is True
+
+    run(main(), Loop)
+
+
+def test_what_looking_at_a_loops_attributes_raises_goes_on():
+    class Name:
+        def __hash__(self):
+            return hash("create_future")
+
+        def __eq__(self, other):
+            raise ZeroDivisionError
+
+    async def main():
+        lock = aiofastlock.Lock()
+        await lock.acquire()
+        attributes, name = vars(asyncio.get_running_loop()), Name()
+        attributes[name] = None
+        waiting = lock.acquire()
+        with pytest.raises(ZeroDivisionError):
+            waiting.send(None)
+        attributes.pop(name)
+        task = await park(lock.acquire())
+        lock.release()
+        assert await asyncio.wait_for(task, 5) is True
+
+    run(main())
+
+
+def test_an_asyncio_without_its_part_in_c():
+    code = """if True:
+        import sys
+        sys.modules["_asyncio"] = None
+        import asyncio
+        import aiofastlock
+        assert asyncio.Future is asyncio.futures._PyFuture
+        async def main():
+            lock = aiofastlock.Lock()
+            await lock.acquire()
+            tasks = [asyncio.create_task(lock.acquire()) for _ in range(3)]
+            await asyncio.sleep(0)
+            tasks[0].cancel()
+            for task in tasks[1:]:
+                lock.release()
+                assert await task is True
+            assert tasks[0].cancelled()
+        asyncio.run(main())
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=50)

@@ -420,6 +420,49 @@ def test_an_interpreter_ends_while_some_wait(our_name, how, state, loop):
     assert end("aiofastlock", HALVES[our_name], how, state, loop) == expected
 
 
+@pytest.mark.skipif("compiled" not in OURS, reason="the pure half's are in a list")
+async def test_the_collector_is_told_of_the_futures():
+    lock = OURS["compiled"].Lock()
+    await lock.acquire()
+    waiters = [lock.acquire() for _ in range(3)]
+    futures = [waiter.send(None) for waiter in waiters]
+    for future in futures:
+        assert any(found is lock for found in gc.get_referrers(future))
+    for waiter in waiters:
+        waiter.close()
+
+
+@pytest.mark.skipif("compiled" not in OURS, reason="the pure half's frames are emptied before")
+def test_a_loop_that_the_collector_has_emptied():
+    """It dies with those that wait on it, who ask it as they go whether it is closed."""
+
+    class Loop:
+        def __init__(self, running):
+            self.running = running
+
+        def is_closed(self):
+            return self.running.is_closed()
+
+        def create_future(self):
+            return self.running.create_future()
+
+    async def main():
+        loop = Loop(asyncio.get_running_loop())
+        asyncio.events._set_running_loop(loop)
+        lock = OURS["compiled"].Lock()
+        finish(lock.acquire())
+        waiters = [lock.acquire() for _ in range(2)]
+        futures = [waiter.send(None) for waiter in waiters]
+        asyncio.events._set_running_loop(loop.running)
+        lock.release()
+        vars(loop).clear()
+        waiters[0].close()
+        assert [future.done() for future in futures] == [True, False]
+        waiters[1].close()
+
+    asyncio.run(main())
+
+
 # ---- As many as one likes ----
 
 

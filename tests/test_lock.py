@@ -1,9 +1,14 @@
 """What Lock does, on asyncio's and on both of ours."""
 
 import asyncio
+import collections
+import ctypes
 
 import pytest
+from conftest import OURS
 from helpers import queue_up
+
+needs_compiled = pytest.mark.skipif("compiled" not in OURS, reason="the compiled half's own")
 
 # ---- Acquiring and releasing ----
 
@@ -151,3 +156,53 @@ async def test_private_state_is_writable(Lock):
     assert lock._loop is loop
     async with lock:
         pass
+
+
+async def test_a_queue_that_was_set(Lock):
+    lock = Lock()
+    await lock.acquire()
+    future = asyncio.get_running_loop().create_future()
+    lock._waiters = collections.deque([future])
+    assert list(lock._waiters) == [future]
+    lock.release()
+    assert future.result() is True
+
+
+# ---- What calls C ----
+
+
+@needs_compiled
+@pytest.mark.parametrize("primitive", ["Lock", "Condition"])
+async def test_a_value_sent_from_c_before_the_first_step(primitive):
+    one = getattr(OURS["compiled"], primitive)()
+    await one.acquire()
+    awaitable = one.acquire() if primitive == "Lock" else one.wait()
+    send = ctypes.PYFUNCTYPE(
+        ctypes.c_int, ctypes.py_object, ctypes.py_object, ctypes.POINTER(ctypes.c_void_p)
+    )(("PyIter_Send", ctypes.pythonapi))
+    with pytest.raises(TypeError, match="non-None value to a just-started coroutine"):
+        send(awaitable, "value", ctypes.byref(ctypes.c_void_p()))
+    awaitable.close()
+    one.release()
+    async with one:
+        pass
+
+
+@needs_compiled
+async def test_what_is_no_primitive_refuses_to_be_one():
+    import aiofastlock._lock
+
+    nothing = aiofastlock._lock.ContextManager()
+    with pytest.raises(NotImplementedError):  # take()
+        await nothing.__aenter__()
+    with pytest.raises(NotImplementedError):  # give()
+        await nothing.__aexit__(None, None, None)
+    future = asyncio.get_running_loop().create_future()
+    waiter = nothing._enqueue(future)
+    with pytest.raises(NotImplementedError):  # forgo()
+        waiter.throw(asyncio.CancelledError())
+    waiter = nothing._enqueue(future)
+    future.set_result(True)
+    with pytest.raises(NotImplementedError):  # admit()
+        waiter.send(None)
+    assert not nothing._waiters

@@ -188,3 +188,26 @@ def test_aexit_of_another_class_is_refused():
     lock, semaphore = OURS["compiled"].Lock, OURS["compiled"].Semaphore
     with pytest.raises(TypeError, match=r"for 'aiofastlock.Lock' objects doesn't apply"):
         lock.__aexit__(semaphore(), None, None, None)
+
+
+@pytest.mark.parametrize("kind", ["own", "subclass"])
+async def test_what_cannot_be_awaited_says_so(our_name, name, kind):
+    def refusal(implementation):
+        cls = getattr(implementation, name)
+        if kind == "subclass":
+            cls = type("Mine", (cls,), {})
+        with pytest.raises(TypeError) as refused:
+            await_it(cls(*([3] if name == "Barrier" else []))).send(None)
+        return str(refused.value)
+
+    async def await_it(thing):
+        await thing
+
+    assert refusal(OURS[our_name]) == refusal(asyncio)
+
+
+@compiled
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "Event"])
+def test_the_repr_of_an_aexit(name):
+    method = getattr(OURS["compiled"], name).__aexit__
+    assert repr(method) == f"<method '__aexit__' of 'aiofastlock.{name}' objects>"

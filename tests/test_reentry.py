@@ -623,6 +623,27 @@ def test_a_barrier_is_aborted_and_reset_while_it_is_refilled(OurBarrier):
     on_interrupted_loop(main)
 
 
+@pytest.mark.skipif("compiled" not in OURS, reason="the pure half counts the cancelled one")
+def test_a_blocked_one_leaves_while_a_barrier_is_refilled():
+    async def main():
+        barrier = OURS["compiled"].Barrier(2)
+        first = barrier.wait()
+        first.send(None)
+        assert send(barrier.wait()) == 1
+        blocked = [barrier.wait() for _ in range(3)]
+        futures = [coroutine.send(None) for coroutine in blocked]
+        assert send(first) == 0
+        futures[1].in_done = blocked[1].close
+        futures[2].cancel()  # is still to be noticed: it is no party
+        await asyncio.sleep(0)
+        assert barrier.n_waiting == 1
+        assert send(barrier.wait()) == 1
+        assert send(blocked[0]) == 0
+        assert isinstance(send(blocked[2]), asyncio.CancelledError)
+
+    on_interrupted_loop(main)
+
+
 @pytest.mark.parametrize("more", [0, 2])
 def test_a_waiter_leaves_while_it_is_asked_whether_it_is_done(OurLock, more):
     async def main():

@@ -91,7 +91,7 @@ static PyObject *construct(PyObject *type, PyObject *const *args, size_t nargsf,
     }
     positional = PyTuple_New(nargs);
     if (positional == NULL) {
-        return NULL;
+        return NULL; /* pragma: no cover - only where Python keeps no tuple to use again */
     }
     if (nargs + nkwargs == 0) {
         result = ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, positional, NULL);
@@ -124,7 +124,7 @@ static PyObject *refuse_await(PyObject *self)
     return PyErr_Format(PyExc_TypeError,
                         PY_VERSION_HEX >= 0x030E0000 ? "'%.100s' object can't be awaited"
                                                      : "object %.100s can't be used in 'await' expression",
-                        dot == NULL ? Py_TYPE(self)->tp_name : dot + 1);
+                        dot == NULL ? Py_TYPE(self)->tp_name : dot + 1); /* pragma: no cover - all have a dot */
 }
 
 static PyAsyncMethods not_awaitable = {.am_await = refuse_await};
@@ -195,11 +195,11 @@ static PyTypeObject exit_type = {
 static inline int set_exit(PyTypeObject *type, PyObject *pure, vectorcallfunc vectorcall)
 {
     if (PyType_Ready(&exit_type) < 0) {
-        return -1;
+        return -1; /* pragma: no cover - no memory at import */
     }
     Exit *exit = PyObject_New(Exit, &exit_type);
     if (exit == NULL) {
-        return -1;
+        return -1; /* pragma: no cover - no memory at import */
     }
     exit->vectorcall = vectorcall;
     exit->type = type;
@@ -222,11 +222,11 @@ static inline int finish_public_class(PyTypeObject *type, const char *name)
         for (PyMethodDef *method = base->tp_methods; method && method->ml_name; method++) {
             PyObject *descriptor = PyDescr_NewMethod(type, method);
             if (descriptor == NULL) {
-                return -1;
+                return -1; /* pragma: no cover - no memory at import */
             }
             if (PyDict_GetItemString(type->tp_dict, method->ml_name) == NULL
                 && PyDict_SetItemString(type->tp_dict, method->ml_name, descriptor) < 0) {
-                return -1;
+                return -1; /* pragma: no cover - no memory at import */
             }
             Py_DECREF(descriptor);
         }

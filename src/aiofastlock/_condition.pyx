@@ -320,7 +320,7 @@ cdef class Wait:
         future = run(self, _protocols.exception_to_throw(typ, val, tb))
         if future is not None:
             return future
-        raise StopIteration(True)
+        raise StopIteration(True)  # pragma: no cover - what is thrown is raised in the end
 
     def close(self):
         """Stop waiting, as a coroutine's close() does. RuntimeError: the lock is taken."""

@@ -95,7 +95,7 @@ static inline void set_stop_iteration_true(void)
     if (stop == NULL || !is_unmarked((PyStopIterationObject *)stop)) {
         PyObject *fresh = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
         if (fresh == NULL) {
-            return;
+            return; /* pragma: no cover - no memory, and others keep the spare one */
         }
         /* The old one may hold the frames that it went through: code may run when it goes, which
            comes here again. */

@@ -163,7 +163,7 @@ cdef class ParkingLot:
     cdef bint settle_if_done(self, PyObject* parked) except -1:
         """Pass over a parked waiter if it is done by other hands; say whether it is."""
         cdef Waiter waiter = alive(parked)
-        if waiter is None:
+        if waiter is None:  # pragma: no cover - it dies in another thread, without a GIL
             settle(self, parked, PASSED)
             return True
         future = waiter.future
@@ -183,7 +183,7 @@ cdef class ParkingLot:
     cdef bint wake(self, PyObject* parked, object result) except -1:
         """Give a parked waiter its turn, unless it is cancelled; say whether it was given."""
         cdef Waiter waiter = alive(parked)
-        if waiter is None:
+        if waiter is None:  # pragma: no cover - it dies in another thread, without a GIL
             settle(self, parked, PASSED)
             return False
         future = waiter.future
@@ -368,13 +368,13 @@ cdef void check(ParkingLot lot) noexcept:
             or (<Waiter> waiter).future is None
             or (<Waiter> (<Waiter> waiter).next).prev is not waiter
             or count > lot.count
-        ):
+        ):  # pragma: no cover - it aborts
             Py_FatalError("aiofastlock: the links of a queue are broken")
         waiter = (<Waiter> waiter).next
         if waiter is lot.head:
             break
     if count != lot.count or woken != lot.woken or parked is not lot.parked:
-        Py_FatalError("aiofastlock: the counts of a queue are wrong")
+        Py_FatalError("aiofastlock: the counts of a queue are wrong")  # pragma: no cover - so too
 
 
 cdef int bind(ParkingLot lot, object loop) except -1:
@@ -408,7 +408,7 @@ cdef int let_go(ParkingLot lot) except -1:
         waiter = alive(head)
         if waiter is not None:
             leave(waiter)
-        else:
+        else:  # pragma: no cover - as there
             unlink(lot, head)
             (<Waiter> head).state = FINISHED
     for state in states:

@@ -1,0 +1,134 @@
+"""What gcov saw of the compiled half, beside what coverage.py saw of the Python: one report.
+
+    python tests/compiled_lines.py TREE...
+
+Each TREE is a source tree in which the compiled half was built with gcc's --coverage, and was run.
+Cython says in comments of its C of which line that is made. A line is reached where the first
+statement after one of its comments is: what else stands there may be what a function does at its
+end, whatever was reached. Of the headers, gcov says itself; of what a macro does, the line that
+uses it tells.
+"""
+
+import collections
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import coverage
+from coverage.plugin import CoveragePlugin, FileReporter
+
+SOURCE = Path(__file__).resolve().parent.parent / "src" / "aiofastlock"
+MADE_OF = re.compile(r'\s*/\* "(?:src/)?aiofastlock/(\w+\.p(?:yx|xd))":(\d+)$')
+NO_LONGER = re.compile(r"\s*/\* function exit code \*/$|}$")
+LABEL = re.compile(r"\w+:$")  # gcov counts them, and not always well
+
+
+def counts_of(tree):
+    """Of each C file of a build, how often each of its lines was run, as gcov has counted."""
+    for notes in sorted(tree.glob("build/temp.*/**/*.gcno")):
+        gcov = ["gcov", "--json-format", "--stdout", notes.name]
+        done = subprocess.run(gcov, cwd=notes.parent, capture_output=True, text=True, check=True)
+        for file in json.loads(done.stdout)["files"]:
+            counts = collections.Counter()
+            for line in file["lines"]:  # each once for every function that it is in
+                counts[line["line_number"]] += line["count"]
+            yield tree / file["file"], counts
+
+
+def lines_of_header(text, counts):
+    for number, count in counts.items():
+        if not LABEL.match(text[number - 1]):
+            yield number, count
+
+
+def lines_of_cython(text, counts):
+    """The file and the number of each line of Cython in the C, and how often it was begun."""
+    made_of = None
+    for number, line in enumerate(text, 1):
+        if found := MADE_OF.match(line):
+            made_of = found[1], int(found[2])
+        elif NO_LONGER.match(line):
+            made_of = None
+        elif made_of and number in counts:
+            yield *made_of, counts[number]
+            made_of = None
+
+
+def excused_lines(text, excuses):
+    """Those with an excuse, and what is inside of them: as coverage.py has it in Python."""
+    inside_of = None
+    for number, line in enumerate(text, 1):
+        indent = len(line) - len(line.lstrip())
+        if inside_of is not None and line.strip() and indent <= inside_of:
+            inside_of = None
+        if re.search(excuses, line):
+            inside_of = indent
+        if inside_of is not None:
+            yield number
+
+
+class Lines(FileReporter):
+    """The lines of one file of the compiled half, for coverage.py."""
+
+    def __init__(self, filename, known, excuses):
+        super().__init__(filename)
+        self.known = known
+        self.excused = set(excused_lines(self.source().splitlines(), excuses))
+
+    def relative_filename(self):
+        return str(Path(self.filename).relative_to(Path.cwd()))
+
+    def lines(self):
+        return self.known - self.excused
+
+    def excluded_lines(self):
+        return self.known & self.excused
+
+
+class Plugin(CoveragePlugin):
+    def __init__(self, known):
+        self.known = known
+
+    def file_reporter(self, filename):
+        return Lines(filename, self.known[filename], self.excuses)
+
+
+def main(trees):
+    known, reached = collections.defaultdict(set), collections.defaultdict(set)
+
+    def add(name, number, count):
+        path = str(SOURCE / name)
+        known[path].add(number)
+        if count:
+            reached[path].add(number)
+
+    for tree in map(Path, trees):
+        for path, counts in counts_of(tree):
+            text = path.read_text().splitlines()
+            if path.suffix == ".c":
+                for name, number, count in lines_of_cython(text, counts):
+                    add(name, number, count)
+            elif (SOURCE / path.name).exists():  # not Python's
+                for number, count in lines_of_header(text, counts):
+                    add(path.name, number, count)
+
+    plugin = Plugin(known)
+    report = coverage.Coverage(plugins=[lambda plugins: plugins.add_file_tracer(plugin)])
+    plugin.excuses = "|".join(report.get_exclude_list())
+    report.load()
+    data = report.get_data()
+    data.add_lines(reached)
+    data.add_file_tracers(dict.fromkeys(reached, plugin._coverage_plugin_name))
+    percentage = report.report()
+    for path in sorted(SOURCE.rglob("*")):
+        if path.suffix in (".py", ".pyx", ".pxd", ".h"):
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                if "pragma: no cover" in line:
+                    print(f"{path.relative_to(SOURCE)}:{number}: {line.strip()}")
+    return percentage
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]) < 100)
