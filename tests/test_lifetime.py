@@ -22,7 +22,7 @@ import weakref
 
 import pytest
 from conftest import HALVES, IMPLEMENTATIONS, OURS, PRIMITIVES, needs_refcounts
-from helpers import Parking, by_hand
+from helpers import Parking, by_hand, finish
 from schedules import Clockwork
 
 # ---- Counts ----
