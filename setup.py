@@ -34,7 +34,9 @@ def extensions():
     gcc += ["-fno-inline-functions", "-fno-inline-small-functions"]
     flags = ["/O2", "/Ob1"] if os.name == "nt" else gcc
     headers = ("class.h", "guard.h", "lock.h", "lock.pxd", "loop.h")
-    debug = [("AIOFASTLOCK_DEBUG", "1")] if os.environ.get("AIOFASTLOCK_DEBUG") == "1" else []
+    # Without memory, Cython 3.3.1 hands keywords on in a way that drops references it has not got.
+    macros = [("CYTHON_VECTORCALL_TPNEW", "0")]
+    macros += [("AIOFASTLOCK_DEBUG", "1")] if os.environ.get("AIOFASTLOCK_DEBUG") == "1" else []
     sanitize = os.environ.get("AIOFASTLOCK_SANITIZE")
     sanitizers = [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-g"] if sanitize else []
     rooms = [
@@ -43,7 +45,7 @@ def extensions():
             [f"src/aiofastlock/{name}.pyx"],
             include_dirs=["src/aiofastlock"],
             depends=[f"src/aiofastlock/_{file}" for file in headers],
-            define_macros=debug,
+            define_macros=macros,
             extra_compile_args=flags + sanitizers,
             extra_link_args=sanitizers,
         )

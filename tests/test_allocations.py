@@ -168,6 +168,15 @@ def held(new):
 LOCKS = ("Lock", "Semaphore", "BoundedSemaphore", "Condition", "Overridden")
 
 
+@operation("Condition")
+async def make_with_a_lock_by_name(new, shortage):
+    condition, lock = None, new()._lock
+    with shortage:
+        condition = type(new())(lock=lock)
+    lock_works(new() if condition is None else condition)
+    lock_works(lock)
+
+
 @operation(*LOCKS)
 async def make(new, shortage):
     lock = None
