@@ -20,7 +20,6 @@
 
 #ifdef Py_GIL_DISABLED
 
-#define FREE_THREADED 1
 #define BEGIN_SECTION(object) Py_BEGIN_CRITICAL_SECTION(object)
 #define END_SECTION() Py_END_CRITICAL_SECTION()
 
@@ -109,7 +108,6 @@ static inline void enable_try_incref(PyObject *object)
 
 #else
 
-#define FREE_THREADED 0
 #define BEGIN_SECTION(object) ((void)0)
 #define END_SECTION() ((void)0)
 #define locked(operation, lot) (operation)(lot)

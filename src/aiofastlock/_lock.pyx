@@ -58,7 +58,6 @@ cdef extern from "_lock.h":
     void set_traverse(PyTypeObject*, traverseproc) noexcept
 
 cdef extern from "_guard.h":
-    enum: FREE_THREADED
     void may_be_looked_for(Waiter) noexcept
 
 cdef extern from "_loop.h":
