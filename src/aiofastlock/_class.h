@@ -207,7 +207,11 @@ static inline int set_exit(PyTypeObject *type, PyObject *pure, vectorcallfunc ve
     exit->function = PyObject_GetAttrString(pure, "__aexit__");
     int failed = PyErr_Occurred()
                  || PyDict_SetItemString(type->tp_dict, "__aexit__", (PyObject *)exit) < 0;
+#ifdef Py_GIL_DISABLED
+    Py_SET_REFCNT((PyObject *)exit, PY_SSIZE_T_MAX); /* immortal, or threads would contend for its count */
+#else
     Py_DECREF(exit);
+#endif
     PyType_Modified(type);
     return failed ? -1 : 0;
 }

@@ -13,7 +13,8 @@
    out what the GIL keeps out, and one rule serves both: whatever is called finds the lot whole.
 
    - The lot that a waiter has, and lets go of for good when it is finished, is read and written in the
-     waiter's own section. A waiter without a lot is finished.
+     waiter's own section. A waiter without a lot is finished, and its own section is all it needs:
+     that of None, which it has instead, is every thread's, and they would stand in line for it.
    - The queue's links own nothing. A waiter that dies takes itself out, in the section, before it is
      freed; so what the links point at is always there, but may be dying in a thread that waits for
      the section. alive() tells, where the waiter must outlive a call. */
@@ -45,7 +46,7 @@ static inline int in_section_of_its_lot(PyObject *waiter, PyObject **its_lot,
                                         int (*operation)(PyObject *))
 {
     PyObject *lot = read_in_section_of(waiter, its_lot);
-    int outcome = in_section_of(lot, operation, waiter);
+    int outcome = in_section_of(Py_IsNone(lot) ? waiter : lot, operation, waiter);
     Py_DECREF(lot);
     return outcome;
 }
