@@ -237,6 +237,15 @@ async def acquire(new, shortage):
 
 
 @operation(*LOCKS)
+async def acquire_while_the_exception_that_ended_the_last_is_kept(new, shortage):
+    try:
+        next(new().acquire().__await__())
+    except StopIteration as stop:
+        _kept = stop
+        await take(new, shortage, "acquire")
+
+
+@operation(*LOCKS)
 async def enter(new, shortage):
     await take(new, shortage, "__aenter__")
 

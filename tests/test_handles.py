@@ -175,6 +175,39 @@ def test_call_soon_patched_on_one_loop_while_a_task_waits():
     run(main())
 
 
+@pytest.mark.parametrize("name", ["call_soon", "_debug", "_closed", "_ready"])
+def test_an_attribute_of_the_loop_that_cannot_be_looked_up(name):
+    class Key(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+        failing = False
+
+        def __eq__(self, other):
+            if self is not other and Key.failing:
+                Key.failing = False
+                raise LookupError(name)
+            return self is other
+
+    async def main():
+        event = aiofastlock.Event()
+        task = await park(event.wait())
+        attributes = vars(asyncio.get_running_loop())
+        key = Key(name)
+        later = {name: attributes.pop(name)} if name in attributes else {}
+        attributes[key] = None
+        attributes.update(later)
+        Key.failing = True
+        with pytest.raises(LookupError, match=name):
+            event.set()
+        assert not Key.failing
+        event.clear()
+        event.set()
+        del attributes[key]
+        assert await task is True
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("owner", "name"),
     [(asyncio.BaseEventLoop, "call_soon"), (asyncio.Handle, "_run"), (asyncio.Handle, "__init__")],

@@ -120,11 +120,10 @@ done:
    no __await__ in the class, so that nobody takes a lock for an awaitable. */
 static PyObject *refuse_await(PyObject *self)
 {
-    const char *dot = strrchr(Py_TYPE(self)->tp_name, '.');
     return PyErr_Format(PyExc_TypeError,
                         PY_VERSION_HEX >= 0x030E0000 ? "'%.100s' object can't be awaited"
                                                      : "object %.100s can't be used in 'await' expression",
-                        dot == NULL ? Py_TYPE(self)->tp_name : dot + 1); /* pragma: no cover - all have a dot */
+                        strrchr(Py_TYPE(self)->tp_name, '.') + 1);
 }
 
 static PyAsyncMethods not_awaitable = {.am_await = refuse_await};

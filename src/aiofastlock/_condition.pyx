@@ -317,10 +317,7 @@ cdef class Wait:
 
     def throw(self, typ, val=None, tb=None):
         """Raise an exception where this waits, as a coroutine's throw() does."""
-        future = run(self, _protocols.exception_to_throw(typ, val, tb))
-        if future is not None:
-            return future
-        raise StopIteration(True)  # pragma: no cover - what is thrown is raised in the end
+        return run(self, _protocols.exception_to_throw(typ, val, tb))  # or it raises in the end
 
     def close(self):
         """Stop waiting, as a coroutine's close() does. RuntimeError: the lock is taken."""

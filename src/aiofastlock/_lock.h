@@ -77,39 +77,51 @@ static inline void keep_spare_waiter(PyObject *waiter)
 /* ---- StopIteration(True), the way an await gives True through tp_iternext ----
 
    The interpreter takes the value out and drops the exception, so one instance serves again and
-   again. Whoever calls __next__() himself can keep it, or mark it: then a new one takes its place. */
+   again. Whoever calls __next__() himself can keep it, or mark it: then a new one takes its place. If
+   none can be made it serves nevertheless: the lock is taken, and must not be lost to an error. */
 
-static PyObject *spare_stop = NULL;
+static PyObject *spare_stop = NULL; /* made at import */
+
+#if PY_VERSION_HEX >= 0x030C0000
 
 static inline int is_unmarked(PyStopIterationObject *stop)
 {
+#ifdef Py_GIL_DISABLED
+    return 0; /* it serves where none can be made, and only there */
+#endif
     return Py_REFCNT(stop) == 1 && !stop->traceback && !stop->context && !stop->cause
            && !stop->suppress_context && !stop->dict && !stop->notes && stop->value == Py_True
            && PyTuple_GET_SIZE(stop->args) == 1 && PyTuple_GET_ITEM(stop->args, 0) == Py_True;
 }
 
-static inline void set_stop_iteration_true(void)
+static PyObject *new_stop(void)
 {
-#if PY_VERSION_HEX >= 0x030C0000 && !defined(Py_GIL_DISABLED)
-    PyObject *stop = spare_stop;
-    if (stop == NULL || !is_unmarked((PyStopIterationObject *)stop)) {
-        PyObject *fresh = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
-        if (fresh == NULL) {
-            return; /* pragma: no cover - no memory, and others keep the spare one */
-        }
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
+    if (stop == NULL) {
+        PyErr_Clear();
+        stop = Py_NewRef(spare_stop);
+        Py_XSETREF(((PyStopIterationObject *)stop)->value, Py_NewRef(Py_True));
+    } else {
+#ifndef Py_GIL_DISABLED
         /* The old one may hold the frames that it went through: code may run when it goes, which
            comes here again. */
-        PyObject *old = spare_stop;
-        spare_stop = Py_NewRef(fresh);
-        Py_XDECREF(old);
-        PyErr_SetRaisedException(fresh);
-        return;
-    }
-    PyErr_SetRaisedException(Py_NewRef(stop));
-#else
-    PyErr_SetObject(PyExc_StopIteration, Py_True);
+        Py_SETREF(spare_stop, Py_NewRef(stop));
 #endif
+    }
+    return stop;
 }
+
+static inline void set_stop_iteration_true(void)
+{
+    int serves = is_unmarked((PyStopIterationObject *)spare_stop);
+    PyErr_SetRaisedException(serves ? Py_NewRef(spare_stop) : new_stop());
+}
+
+#else /* none is made before somebody looks at it */
+
+#define set_stop_iteration_true() PyErr_SetObject(PyExc_StopIteration, Py_True)
+
+#endif
 
 static inline void set_stop_iteration_index(Py_ssize_t index)
 {

@@ -80,7 +80,7 @@ static PyObject *ready_handles(PyObject *loop)
     }
     PyObject *ready = NULL;
     if (own_attribute(handles_home, names.handle) == (PyObject *)handle_type
-        && own_attribute(attributes, names.call_soon) == NULL
+        && own_attribute(attributes, names.call_soon) == NULL && !PyErr_Occurred()
         && own_attribute(attributes, names.debug) == Py_False
         && own_attribute(attributes, names.closed) == Py_False) {
         ready = own_attribute(attributes, names.ready);
