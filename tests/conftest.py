@@ -1,6 +1,7 @@
 """One suite over three implementations: asyncio's own, the oracle, and both of our halves."""
 
 import asyncio
+import gc
 import importlib
 import os
 import random
@@ -47,6 +48,13 @@ def pytest_asyncio_loop_factories(config, item):
 def pytest_configure(config):
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(10**9)  # xdist tells its workers
+
+
+def pytest_collection_finish():
+    """Many tests collect garbage: spare each of them a look at all that pytest has made."""
+    if hasattr(gc, "freeze"):
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_report_header(config):
