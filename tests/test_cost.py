@@ -27,6 +27,14 @@ def test_size(name, most):
     assert sys.getsizeof(getattr(OURS["compiled"], name)(*arguments)) <= most
 
 
+async def is_ever_below(bound, cost, *arguments):
+    """Whether one of three measurements is: other programs can spoil any of them."""
+    for _ in range(3):
+        if await cost(*arguments) < bound:
+            return True
+    return False
+
+
 async def park_many(ours, name, count):
     """Park that many awaitables of a primitive, which are driven by hand."""
     primitive = getattr(ours, name)(*{"Semaphore": [0], "Barrier": [count + 1]}.get(name, []))
@@ -70,10 +78,9 @@ async def cost_of_leaving(ours, name, count, step):
 async def test_leaving_does_not_cost_more_the_more_waiters_there_are(our_name, name, step):
     ours = OURS[our_name]
     few = min([await cost_of_leaving(ours, name, 500, step) for _ in range(5)])
-    many = min([await cost_of_leaving(ours, name, 32_000, step) for _ in range(3)])
     # A queue that is searched makes it 64. Not 2 instead: no processor's cache holds the many,
     # least of all where others use it too.
-    assert many < 16 * few
+    assert await is_ever_below(16 * few, cost_of_leaving, ours, name, 32_000, step)
 
 
 WAKING = {
@@ -108,9 +115,10 @@ async def cost_of_waking(ours, name, count):
 
 @pytest.mark.parametrize("name", WAKING)
 async def test_waking_does_not_cost_more_the_more_are_woken_already(our_name, name):
-    few = min([await cost_of_waking(OURS[our_name], name, 1_000) for _ in range(5)])
-    many = min([await cost_of_waking(OURS[our_name], name, 16_000) for _ in range(3)])
-    assert many < 8 * few  # asyncio, which looks at all that are woken, makes it 16
+    ours = OURS[our_name]
+    few = min([await cost_of_waking(ours, name, 1_000) for _ in range(5)])
+    # asyncio, which looks at all that are woken, makes it 16.
+    assert await is_ever_below(8 * few, cost_of_waking, ours, name, 16_000)
 
 
 async def test_meeting_does_not_cost_more_the_more_are_blocked(OurBarrier):
@@ -125,8 +133,7 @@ async def test_meeting_does_not_cost_more_the_more_are_blocked(OurBarrier):
         return (time.perf_counter() - start) / count
 
     few = min([await cost(500) for _ in range(5)])
-    many = min([await cost(8_000) for _ in range(3)])
-    assert many < 8 * few
+    assert await is_ever_below(8 * few, cost, 8_000)
 
 
 async def test_passing_cancelled_waiters_does_not_cost_more_the_more_there_are(OurLock):
@@ -149,8 +156,7 @@ async def test_passing_cancelled_waiters_does_not_cost_more_the_more_there_are(O
         return took / count
 
     few = min([await cost(1_000) for _ in range(5)])
-    many = min([await cost(16_000) for _ in range(3)])
-    assert many < 8 * few
+    assert await is_ever_below(8 * few, cost, 16_000)
 
 
 # ---- Leaks ----
