@@ -50,13 +50,6 @@ def pytest_configure(config):
         config.option.seed = random.SystemRandom().randrange(10**9)  # xdist tells its workers
 
 
-def pytest_collection_finish():
-    """Many tests collect garbage: spare each of them a look at all that pytest has made."""
-    if hasattr(gc, "freeze"):
-        gc.collect()
-        gc.freeze()
-
-
 def pytest_report_header(config):
     switch = os.environ.get("AIOFASTLOCK_EXTENSIONS", "unset")
     return (
@@ -64,6 +57,14 @@ def pytest_report_header(config):
         f"from {Path(aiofastlock.__file__).parent}; tested: {', '.join(IMPLEMENTATIONS)}; "
         f"schedules: --seed {config.option.seed}"
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen():
+    """Many tests collect garbage: spare them a look at all that is there already."""
+    if hasattr(gc, "freeze"):
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)

@@ -611,8 +611,6 @@ class Machine:
 
     def __exit__(self, *_):
         self.stop()
-        if COUNTS_REFERENCES:
-            gc.unfreeze()
         if self.collected:
             gc.enable()
 

@@ -155,16 +155,6 @@ async def dropped(parking):
 WORKS = (uncontended, woken, woken_task, cancelled, closed, closed_when_woken, thrown, dropped)
 
 
-@contextlib.contextmanager
-def frozen():
-    """What there is already is not looked at by the collector."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
 def counts(parking):
     gc.collect()
     primitive, loop = parking.primitive, asyncio.get_running_loop()
@@ -186,8 +176,7 @@ async def grown(parking, work, times):
 
 async def leaks(parking, work, times):
     """Whether any count grows by as much as one each time; what grows once may be another's."""
-    with frozen():  # or to collect takes long
-        growths = [await grown(parking, work, times) for _ in range(3)]
+    growths = [await grown(parking, work, times) for _ in range(3)]
     return max(map(min, zip(*growths, strict=True))) > times / 2
 
 
@@ -351,6 +340,16 @@ def at_each_allocation():
         yield
     finally:
         gc.set_threshold(*threshold)
+
+
+@contextlib.contextmanager
+def frozen():
+    """What there is already is not looked at by the collector."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @needs_refcounts
