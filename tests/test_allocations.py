@@ -33,7 +33,7 @@ import types
 import warnings
 
 import pytest
-from conftest import IMPLEMENTATIONS, OURS
+from conftest import FREE_THREADED, IMPLEMENTATIONS, OURS
 
 OPERATIONS = {}  # by the name of what they need, and their own
 ENOUGH = 4  # this many successes in a row: what it allocates has all failed before
@@ -83,7 +83,7 @@ def hoard(namespace):
         waiters,
         [[namespace.Lock(), namespace.Event(), namespace.Condition()] for _ in range(70)],
         [contextvars.copy_context() for _ in range(300)],
-        [[[], {}, 0.1 * i, (i,), (i, i), (i, i, i)] for i in range(100)],
+        [[[], {"i": i}, 0.1 * i, (i,), (i, i), (i, i, i)] for i in range(100)],
     ]
 
 
@@ -186,6 +186,17 @@ async def make(new, shortage):
     lock_works(new())  # what is kept of the one that could not be made is no worse
 
 
+@operation("Semaphore")
+async def make_with_too_many_arguments(new, shortage):
+    """So many that Python keeps no tuple for them to be used again."""
+    with shortage:
+        try:
+            type(new())(*range(21))
+        except TypeError:
+            pass
+    lock_works(new())
+
+
 @operation(*LOCKS)
 async def drop(new, shortage):
     lock = new()
@@ -281,6 +292,28 @@ async def begin_to_wait(new, shortage):
         lock.release()
     waiter.close()
     lock_works(lock)
+
+
+@operation("Lock")
+async def begin_to_wait_on_a_new_loop(new, shortage):
+    """Nobody has asked for its attributes yet: the dict of them is still to be made."""
+    lock = held(new)
+    waiter, notes = noted(lock.acquire())
+    running, loop = asyncio.get_running_loop(), asyncio.new_event_loop()
+    try:
+        with shortage:
+            asyncio._set_running_loop(loop)
+            waiter.send(None)
+        lock.release()
+        if not shortage.failed:
+            waiter.send(None)
+            assert notes.done
+            lock.release()
+        waiter.close()
+        lock_works(lock)
+    finally:
+        asyncio._set_running_loop(running)
+        loop.close()
 
 
 @operation(*LOCKS)
@@ -485,6 +518,21 @@ async def set_an_event(new, shortage):
     assert all(future.done() for _, future in waiters), "some wait for ever"
     assert all(ended(waiter) for waiter, _ in waiters)
     event_works(event)
+
+
+@operation("Event")
+async def set_an_event_on_a_new_loop(new, shortage):
+    """So many wait that the loop's queue, which is short still, has to grow."""
+    event, loop = new(), asyncio.new_event_loop()
+    futures = [asyncio.Future(loop=loop) for _ in range(40)]
+    for future in futures:
+        future.add_done_callback(bool)
+        event._waiters.append(future)
+    with shortage:
+        event.set()
+    event.set()
+    assert all(future.done() for future in futures), "some wait for ever"
+    loop.close()
 
 
 @operation("Event")
@@ -863,6 +911,9 @@ KNOWN = {
 
 
 @pytest.mark.skipif("compiled" not in OURS, reason="the compiled half is not here")
+@pytest.mark.skipif(
+    FREE_THREADED and sys.version_info < (3, 14), reason="it dies of it itself, in copy.copy()"
+)
 def test_a_memory_error_and_a_lock_that_still_works():
     pytest.importorskip("_testcapi")
     # Debug mode keeps tracebacks, and a debug build of Python does not survive it without memory.

@@ -50,6 +50,18 @@ async def test_a_lock_that_excludes_nobody_is_found_out():
         await enter_and_leave(Open, 4)
 
 
+async def test_a_lock_that_lets_in_who_is_cancelled_later_is_found_out():
+    class Ajar(Open):
+        async def acquire(self):
+            pass
+
+        async def __aexit__(self, exc_type, exc, tb):
+            await asyncio.sleep(60)
+
+    with pytest.raises(RuntimeError, match="entered a lock that another holds"):
+        await cancel(Ajar, 4)
+
+
 async def test_a_workload_can_call_methods_by_other_names(OurLock):
     class Renamed:
         def __init__(self):

@@ -411,6 +411,36 @@ def test_a_context_that_is_entered_already(Event, caplog):
     assert "Exception in callback" in caplog.text
 
 
+def test_a_callback_that_leaves_another_context_entered(Event):
+    """As code in C can."""
+    ctypes = pytest.importorskip("ctypes")
+    enter, leave = ctypes.pythonapi.PyContext_Enter, ctypes.pythonapi.PyContext_Exit
+    own, other = (ctypes.py_object(contextvars.copy_context()) for _ in range(2))
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        reports = []
+
+        def handle(report):
+            reports.append(report)
+            assert leave(other) == leave(own) == 0
+
+        loop.call_exception_handler = handle
+        event = Event()
+        task = await park(event.wait())
+        (future,) = event._waiters
+        ((callback, _context),) = future._callbacks
+        future.remove_done_callback(callback)
+        future.add_done_callback(lambda _future: enter(other), context=own.value)
+        event.set()
+        loop.call_soon(callback, future)
+        assert await task is True
+        return reports
+
+    (report,) = run(main())
+    assert "cannot exit context" in str(report["exception"])
+
+
 def test_a_closed_loop(Event):
     """Nobody can be woken on it; that is said, and the event can still be used elsewhere."""
     loop = asyncio.new_event_loop()

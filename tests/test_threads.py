@@ -3,13 +3,17 @@
 A crash or a hang is a failed test there, with where each thread was.
 """
 
+import asyncio
+import gc
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
-from conftest import FREE_THREADED, HALVES, PRIMITIVES
+from conftest import FREE_THREADED, HALVES, OURS, PRIMITIVES
 
 pytestmark = pytest.mark.timeout(150)  # later than threads.py says itself that a thread hangs
 
@@ -59,3 +63,133 @@ def test_one_object_misused_by_all(implementation, primitive):
 
 def test_install_in_all_threads(our_name):
     run("install", our_name, "--seconds=0.1")
+
+
+# ---- A waiter that dies while another thread is in the section of its lot ----
+
+
+class Dying:
+    """A thread that parks, and drops its waiter in the middle of another thread's step."""
+
+    def __init__(self, loop, acquire):
+        self.parked, self.told, self.ended = threading.Event(), False, False
+        self.thread = threading.Thread(target=self.main, args=(loop, acquire))
+        self.thread.start()
+        assert self.parked.wait(20)
+
+    def main(self, loop, acquire):
+        asyncio._set_running_loop(loop)
+        waiter = acquire()
+        waiter.send(None)
+        self.parked.set()
+        while not self.told:
+            pass
+        self.told = False
+        del waiter  # waits for the section
+        self.ended = True
+
+    def drop(self):
+        """Nothing here waits, so that the step keeps its section."""
+        self.told = True
+        while self.told:
+            pass
+        end = time.perf_counter() + 0.05
+        while time.perf_counter() < end:
+            pass
+        assert not self.ended
+
+
+class Future(asyncio.Future):
+    """A future that has code run in the middle of a step, once."""
+
+    meanwhile = None
+
+    def run(self):
+        code, self.meanwhile = self.meanwhile, None
+        if code:
+            code()
+
+    def done(self):
+        self.run()
+        return super().done()
+
+    def set_result(self, result):
+        self.run()
+        super().set_result(result)
+
+
+async def one_that_was_to_be_woken():
+    event = OURS["compiled"].Event()
+    future = Future()
+    event._waiters.append(future)
+    other = Dying(asyncio.get_running_loop(), event.wait)
+    behind = event.wait()
+    woken = behind.send(None)
+    future.meanwhile = other.drop
+    event.set()
+    other.thread.join()
+    assert future.done()
+    assert woken.done()
+    behind.close()
+    assert list(event._waiters) == [future]
+
+
+async def one_that_a_newcomer_looks_at():
+    lock = OURS["compiled"].Lock()
+    future = Future()
+    lock._waiters = [future]
+    lock._locked = True
+    other = Dying(asyncio.get_running_loop(), lock.acquire)
+    lock._locked = False
+    future.cancel()
+    future.meanwhile = other.drop
+    with pytest.raises(StopIteration):
+        lock.acquire().send(None)
+    other.thread.join()
+    assert list(lock._waiters) == [future]
+    lock.release()
+    assert not lock.locked()
+
+
+async def one_that_waited_on_a_closed_loop():
+    class Loop(asyncio.SelectorEventLoop):
+        meanwhile = None
+
+        def is_closed(self):
+            code, self.meanwhile = self.meanwhile, None
+            if code:
+                code()
+            return super().is_closed()
+
+    loop = Loop()
+    lock = OURS["compiled"].Lock()
+    lock._locked = True
+    other = Dying(loop, lock.acquire)
+    loop.close()
+    loop.meanwhile = other.drop
+    waiter = lock.acquire()
+    future = waiter.send(None)
+    other.thread.join()
+    assert list(lock._waiters) == [future]
+    lock.release()
+    assert future.done()
+    waiter.close()
+    assert not lock._waiters
+
+
+@pytest.mark.skipif(not FREE_THREADED, reason="with a GIL, no other thread runs in a step")
+@pytest.mark.skipif("compiled" not in OURS, reason="the compiled half's own")
+@pytest.mark.parametrize(
+    "case",
+    [
+        one_that_was_to_be_woken,
+        one_that_a_newcomer_looks_at,
+        one_that_waited_on_a_closed_loop,
+    ],
+)
+async def test_a_waiter_that_dies_in_a_step_of_the_compiled_half(case):
+    gc.disable()  # the collector would have every thread leave its sections
+    try:
+        await case()
+    finally:
+        gc.enable()

@@ -91,7 +91,7 @@ static PyObject *construct(PyObject *type, PyObject *const *args, size_t nargsf,
     }
     positional = PyTuple_New(nargs);
     if (positional == NULL) {
-        return NULL; /* pragma: no cover - only where Python keeps no tuple to use again */
+        return NULL;
     }
     if (nargs + nkwargs == 0) {
         result = ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, positional, NULL);

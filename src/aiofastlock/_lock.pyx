@@ -162,7 +162,7 @@ cdef class ParkingLot:
     cdef bint settle_if_done(self, PyObject* parked) except -1:
         """Pass over a parked waiter if it is done by other hands; say whether it is."""
         cdef Waiter waiter = alive(parked)
-        if waiter is None:  # pragma: no cover - it dies in another thread, without a GIL
+        if waiter is None:  # it dies in another thread
             settle(self, parked, PASSED)
             return True
         future = waiter.future
@@ -182,7 +182,7 @@ cdef class ParkingLot:
     cdef bint wake(self, PyObject* parked, object result) except -1:
         """Give a parked waiter its turn, unless it is cancelled; say whether it was given."""
         cdef Waiter waiter = alive(parked)
-        if waiter is None:  # pragma: no cover - it dies in another thread, without a GIL
+        if waiter is None:  # it dies in another thread
             settle(self, parked, PASSED)
             return False
         future = waiter.future
@@ -407,7 +407,7 @@ cdef int let_go(ParkingLot lot) except -1:
         waiter = alive(head)
         if waiter is not None:
             leave(waiter)
-        else:  # pragma: no cover - as there
+        else:  # as above
             unlink(lot, head)
             (<Waiter> head).state = FINISHED
     for state in states:

@@ -76,7 +76,7 @@ static PyObject *ready_handles(PyObject *loop)
     }
     PyObject *attributes = PyObject_GenericGetDict(loop, NULL);
     if (attributes == NULL) {
-        return NULL; /* pragma: no cover - a loop has made it long ago */
+        return NULL;
     }
     PyObject *ready = NULL;
     if (own_attribute(handles_home, names.handle) == (PyObject *)handle_type
@@ -113,7 +113,7 @@ static PyObject *new_future(PyObject *loop)
     if (asyncios > 0) {
         PyObject *attributes = PyObject_GenericGetDict(loop, NULL);
         if (attributes == NULL) {
-            return NULL; /* pragma: no cover - a loop has made it long ago */
+            return NULL;
         }
         asyncios = own_attribute(attributes, names.create_future) == NULL;
         Py_DECREF(attributes);
@@ -241,7 +241,7 @@ static PyObject *handle_run(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (PyContext_Enter(self->context) == 0) {
         result = PyObject_CallOneArg(self->callback, self->argument);
         if (PyContext_Exit(self->context) < 0) {
-            Py_CLEAR(result); /* pragma: no cover - only C leaves another one entered */
+            Py_CLEAR(result);
         }
     }
     if (result == NULL && !PyErr_ExceptionMatches(PyExc_SystemExit)
