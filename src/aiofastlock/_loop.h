@@ -390,7 +390,7 @@ static int set_through_handle(PyObject *future, PyObject *result)
     PyObject *arguments[2] = {future, handle->callback};
     number = PyObject_Vectorcall(remove_done_callback_method, arguments, 2, NULL);
     if (number == NULL) {
-        goto done; /* pragma: no cover - it looks for the very one that is there */
+        goto done; /* pragma: no cover - from 3.12 on, it looks for the very one that is there */
     }
     outcome = set_pending(future, result);
     if (outcome == 1 && PyObject_IsTrue(number)) {
