@@ -22,7 +22,8 @@ from coverage.plugin import CoveragePlugin, FileReporter
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "aiofastlock"
 MADE_OF = re.compile(r'\s*/\* "(?:src/)?aiofastlock/(\w+\.p(?:yx|xd))":(\d+)$')
 NO_LONGER = re.compile(r"\s*/\* function exit code \*/$|}$")
-LABEL = re.compile(r"\w+:$")  # gcov counts them, and not always well
+# Labels, which gcov does not always count well, and what some builds inline, and others do not.
+NOT_COUNTED = re.compile(r"\w+:$|\s*Py_DECREF\(\w+\);$")
 
 
 def counts_of(tree):
@@ -39,7 +40,7 @@ def counts_of(tree):
 
 def lines_of_header(text, counts):
     for number, count in counts.items():
-        if not LABEL.match(text[number - 1]):
+        if not NOT_COUNTED.match(text[number - 1]):
             yield number, count
 
 
