@@ -73,7 +73,7 @@ class Dying:
 
     def __init__(self, loop, acquire):
         self.parked, self.told, self.ended = threading.Event(), False, False
-        self.thread = threading.Thread(target=self.main, args=(loop, acquire))
+        self.thread = threading.Thread(target=self.main, args=(loop, acquire), daemon=True)
         self.thread.start()
         assert self.parked.wait(20)
 
