@@ -938,6 +938,28 @@ def test_set_result_that_fails_loses_nobody(Event, error):
     on(main)
 
 
+def test_set_again_after_a_memory_error(OurEvent):
+    """asyncio's is set then, and whoever was not reached waits on."""
+
+    def fail():
+        raise MemoryError
+
+    async def main():
+        event = OurEvent()
+        waiting = [parked(event) for _ in range(3)]
+        waiting[1][1].in_set_result = fail
+        with pytest.raises(MemoryError):
+            event.set()
+        assert not event.is_set()
+        event.set()
+        for coroutine, _ in waiting:
+            finish(coroutine)
+        assert event.is_set()
+        assert not event._waiters
+
+    on(main)
+
+
 # ---- A Python object like any other ----
 
 

@@ -85,8 +85,7 @@ leave; a barrier whose loop is closed binds itself to the next.
         if self.state != FILLING or self.refilling or self.parked_now() + 1 < self.size:
             waiter.index = 0
             return False
-        if self.head is not NULL and is_closed(self.loop):
-            let_go(self)
+        if self.let_go_if_closed():
             return self.take(waiter)
         waiter.index = self.size - 1
         self.state = DRAINING
@@ -100,8 +99,7 @@ leave; a barrier whose loop is closed binds itself to the next.
         return True
 
     cdef int give(self, Waiter waiter) except -1:
-        if self.head is not NULL and is_closed(self.loop):
-            let_go(self)
+        self.let_go_if_closed()
         if waiter.call == BARRIER_RESET:
             self.empty()
         elif waiter.call == BARRIER_ABORT:
@@ -122,6 +120,13 @@ leave; a barrier whose loop is closed binds itself to the next.
         if self.parked is NULL:
             self.refilling = False
         return self.let_in_if_left()
+
+    cdef bint let_go_if_closed(self) except -1:
+        """Begin anew where the loop is closed; say whether anybody was left on it."""
+        if self.head is NULL or not is_closed(self.loop):
+            return False
+        let_go(self)
+        return True
 
     cdef Py_ssize_t parked_now(self) noexcept:
         return <Py_ssize_t> self.count - self.woken - self.passed

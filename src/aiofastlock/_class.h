@@ -143,16 +143,17 @@ typedef struct {
     PyObject *function;   /* the pure half's */
 } Exit;
 
-static PyObject *exit_by_method(PyObject *exit, PyObject *const *args, size_t nargsf, PyObject *names)
+static PyObject *exit_by_method(PyObject *exit, PyObject *const *args, size_t nargsf,
+                                PyObject *kwnames)
 {
-    return PyObject_Vectorcall(((Exit *)exit)->descriptor, args, nargsf, names);
+    return PyObject_Vectorcall(((Exit *)exit)->descriptor, args, nargsf, kwnames);
 }
 
 /* The object, if it is of the very class, and there are three arguments; or NULL. Borrowed. */
 static inline PyObject *simple_exit_of(PyObject *exit, PyObject *const *args, size_t nargsf,
-                                       PyObject *names)
+                                       PyObject *kwnames)
 {
-    return PyVectorcall_NARGS(nargsf) == 4 && names == NULL
+    return PyVectorcall_NARGS(nargsf) == 4 && kwnames == NULL
                    && Py_IS_TYPE(args[0], ((Exit *)exit)->type)
                ? args[0]
                : NULL;

@@ -45,10 +45,10 @@ from aiofastlock._lock cimport (
     send_to,
     set_exit,
     simple_exit_of,
-    vectorcallfunc,
     stand,
     state_of,
     step,
+    vectorcallfunc,
 )
 
 cdef extern from "_lock.h":

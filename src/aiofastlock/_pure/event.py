@@ -40,8 +40,12 @@ class Event(ParkingLot):
         if not self._value:
             self._value = True
             queue = self._queue
-            if queue is not None:
-                queue.wake_all()
+            try:
+                if queue is not None:
+                    queue.wake_all()
+            except MemoryError:  # so that to set it again wakes the rest
+                self._value = False
+                raise
 
     def clear(self) -> None:
         """Unset the event, so that those that come from now on wait. (asyncio's.)
