@@ -121,6 +121,22 @@ for primitive in PRIMITIVES:
     globals()[f"our_{primitive}_fixture"] = of_ours(primitive)
 
 
+@pytest.fixture
+def importable(request, monkeypatch):
+    """pickle looks in aiofastlock for the classes of both halves, and one half's are there."""
+    which = "our_name" if "our_name" in request.fixturenames else "implementation"
+    found = OURS.get(request.getfixturevalue(which))
+    for primitive in PRIMITIVES if found else ():
+        monkeypatch.setattr(aiofastlock, primitive, getattr(found, primitive))
+
+
+@pytest.fixture
+def other_loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 needs_refcounts = pytest.mark.skipif(

@@ -479,6 +479,22 @@ def event_works(event):
 
 
 @operation("Event")
+async def set_with_a_new_block_of_handles(new, shortage):
+    """More handles than a block of the loop's deque holds, which has none to spare."""
+    event = new()
+    waiters = [park(event.wait()) for _ in range(70)]
+    for _, future in waiters:
+        future.add_done_callback(bool)
+    loop = asyncio.get_running_loop()
+    loop._ready = collections.deque(loop._ready)
+    with shortage:
+        event.set()
+    event.set()
+    assert all(future.done() for _, future in waiters), "some wait for ever"
+    assert all(ended(waiter) for waiter, _ in waiters)
+
+
+@operation("Event")
 async def make_an_event(new, shortage):
     event = None
     with shortage:

@@ -9,53 +9,7 @@ import sys
 
 import pytest
 from conftest import needs_refcounts
-
-
-async def end(*tasks):
-    """Let them run until they have ended, in whatever way. Those that can do so soon."""
-    for _ in range(100):
-        if all(task.done() for task in tasks):
-            break
-        await asyncio.sleep(0)
-    for task in tasks:
-        if task.done() and not task.cancelled():
-            task.exception()  # or else asyncio complains that nobody asked for it
-    assert all(task.done() for task in tasks)
-
-
-async def result(task):
-    await end(task)
-    return task.result()
-
-
-async def steps(count=5):
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-async def park(lock, count=1):
-    """Tasks that wait for a held lock, each in its turn, and then give it back."""
-
-    async def take_turn():
-        async with lock:
-            pass
-
-    tasks = [asyncio.create_task(take_turn()) for _ in range(count)]
-    await asyncio.sleep(0)
-    return tasks
-
-
-async def park_on(condition, count=1):
-    """Tasks that wait to be notified, and then give the lock back."""
-
-    async def wait():
-        async with condition:
-            return await condition.wait()
-
-    tasks = [asyncio.create_task(wait()) for _ in range(count)]
-    await asyncio.sleep(0)
-    return tasks
-
+from helpers import end, park_on, queue_up, result, steps
 
 # ---- bpo-27585: after a cancellation nobody was woken any more ----
 
@@ -63,7 +17,7 @@ async def park_on(condition, count=1):
 async def test_bpo_27585_a_cancelled_waiter_in_the_queue_stops_nobody(Lock):
     lock = Lock()
     await lock.acquire()
-    (cancelled,) = await park(lock)
+    (cancelled,) = await queue_up(lock)
     cancelled.cancel()
     lock.release()
     newcomer = lock.acquire()
@@ -77,7 +31,7 @@ async def test_bpo_27585_a_cancelled_waiter_in_the_queue_stops_nobody(Lock):
 async def test_bpo_27585_a_turn_goes_past_all_who_are_cancelled(Lock):
     lock = Lock()
     await lock.acquire()
-    tasks = await park(lock, 10)
+    tasks = await queue_up(lock, 10)
     lock.release()
     for task in tasks[:-1]:
         task.cancel()
@@ -214,7 +168,7 @@ async def test_gh_86296_cancelled_and_given_the_lock_at_once(Lock):
         got.append(await lock.acquire())
 
     task = asyncio.create_task(acquire())
-    (behind,) = await park(lock)
+    (behind,) = await queue_up(lock)
     lock.release()
     task.cancel("now")
     await end(task)
@@ -234,7 +188,7 @@ async def test_gh_86296_timed_out_and_given_the_lock_at_once(Lock):
             got.append(await lock.acquire())
 
     task = asyncio.create_task(acquire())
-    (behind,) = await park(lock)
+    (behind,) = await queue_up(lock)
     timeout.reschedule(asyncio.get_running_loop().time())
     lock.release()
     await end(task)
@@ -400,7 +354,7 @@ async def test_gh_112202_an_item_finds_its_consumer(Condition):
 async def test_anyio_1145_a_newcomer_behind_those_who_are_cancelled(Lock, heads, comes):
     lock = Lock()
     await lock.acquire()
-    cancelled = await park(lock, heads)
+    cancelled = await queue_up(lock, heads)
     newcomer = lock.acquire()
     if comes == "before the release":
         newcomer.send(None)
@@ -423,7 +377,7 @@ async def test_anyio_1145_a_newcomer_behind_those_who_are_cancelled(Lock, heads,
 async def test_anyio_1145_a_task_as_the_newcomer(Lock):
     lock = Lock()
     await lock.acquire()
-    (cancelled,) = await park(lock)
+    (cancelled,) = await queue_up(lock)
     newcomer = asyncio.create_task(lock.acquire())
     cancelled.cancel()
     lock.release()
@@ -435,7 +389,7 @@ async def test_anyio_1145_a_notified_task_as_the_newcomer(Condition):
     condition = Condition()
     (notified,) = await park_on(condition)
     await condition.acquire()
-    (cancelled,) = await park(condition)
+    (cancelled,) = await queue_up(condition)
     condition.notify()
     await asyncio.sleep(0)
     assert len(condition._lock._waiters) == 2
@@ -474,7 +428,7 @@ async def test_a_turn_goes_past_all_who_die(Lock, how):
     for _ in range(3):
         dying.append(lock.acquire())
         dying[-1].send(None)
-    (task,) = await park(lock)
+    (task,) = await queue_up(lock)
     lock.release()
     while dying:
         die(dying, how)
@@ -529,7 +483,7 @@ async def test_the_lock_goes_past_one_who_dies_while_it_takes_it_back(Condition,
     await condition.acquire()
     condition.notify()
     dying[0].send(None)
-    (task,) = await park(condition)
+    (task,) = await queue_up(condition)
     condition.release()
     die(dying, how)
     await result(task)

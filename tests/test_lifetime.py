@@ -17,57 +17,13 @@ import re
 import subprocess
 import sys
 import time
-import types
 import warnings
 import weakref
 
 import pytest
 from conftest import HALVES, IMPLEMENTATIONS, OURS, PRIMITIVES, needs_refcounts
+from helpers import Parking, by_hand, finish
 from schedules import Clockwork
-
-
-def finish(awaitable):
-    with contextlib.suppress(StopIteration):
-        awaitable.send(None)
-        raise AssertionError("it does not end")
-
-
-class Parking:
-    """A primitive that is not to be had, and how to wait for it and to be woken."""
-
-    def __init__(self, namespace, name):
-        arguments = {"Semaphore": [0], "BoundedSemaphore": [1], "Barrier": [2]}.get(name, [])
-        self.primitive = getattr(namespace, name)(*arguments)
-        self.name = name
-        if name in ("Lock", "BoundedSemaphore"):
-            finish(self.primitive.acquire())
-
-    def wait(self):
-        """What parks when it is awaited."""
-        if self.name == "Condition":
-            finish(self.primitive.acquire())
-        return (
-            self.primitive.wait() if hasattr(self.primitive, "wait") else self.primitive.acquire()
-        )
-
-    def wake(self):
-        if self.name == "Event":
-            self.primitive.set()
-            self.primitive.clear()
-        elif self.name == "Barrier":
-            finish(self.primitive.wait())
-        elif self.name == "Condition":
-            finish(self.primitive.acquire())
-            self.primitive.notify()
-            self.primitive.release()
-        else:
-            self.primitive.release()
-
-    def ended(self):
-        """One that has waited is over. The others are left as they found it."""
-        if self.name == "Condition" and self.primitive.locked():
-            self.primitive.release()
-
 
 # ---- Counts ----
 
@@ -96,7 +52,7 @@ async def woken(parking):
     waiter = parking.wait()
     waiter.send(None)
     parking.wake()
-    finish(waiter)
+    by_hand(waiter)
     parking.ended()
 
 
@@ -132,8 +88,8 @@ async def closed_when_woken(parking):
     waiter.send(None)
     parking.wake()
     waiter.close()
-    if parking.name in ("Lock", "Semaphore", "BoundedSemaphore"):
-        finish(parking.primitive.acquire())
+    if parking.is_given:
+        by_hand(parking.primitive.acquire())
     parking.ended()
 
 
@@ -184,7 +140,7 @@ async def leaks(parking, work, times):
 @pytest.mark.parametrize("work", WORKS)
 @pytest.mark.parametrize("name", PRIMITIVES)
 async def test_counts_are_flat(our_name, name, work):
-    assert not await leaks(Parking(OURS[our_name], name), work, 100)
+    assert not await leaks(Parking(getattr(OURS[our_name], name)), work, 100)
 
 
 @needs_refcounts
@@ -200,7 +156,7 @@ async def test_a_leak_would_be_seen(OurLock, kept):
     if kept == "block" and not sys.getallocatedblocks():
         pytest.skip("PYTHONMALLOC=malloc counts no blocks")
     leaked = []
-    parking = Parking(types.SimpleNamespace(Lock=Leaking), "Lock")
+    parking = Parking(Leaking)
     assert await leaks(parking, closed, 100)
 
 
@@ -212,7 +168,7 @@ def noise_of(namespace, name, how, loop_closed):
     told = []
 
     async def leave_behind():
-        loop, parking = asyncio.get_running_loop(), Parking(namespace, name)
+        loop, parking = asyncio.get_running_loop(), Parking(getattr(namespace, name))
         waiter = parking.wait()
         if how == "task":
             waiter = loop.create_task(waiter)
@@ -255,7 +211,7 @@ def test_a_cycle_through_one_that_waits_is_collected(our_name, name, how, loop_c
 @needs_refcounts
 @pytest.mark.parametrize("name", PRIMITIVES)
 async def test_a_primitive_lives_as_long_as_somebody_waits(our_name, name):
-    parking = Parking(OURS[our_name], name)
+    parking = Parking(getattr(OURS[our_name], name))
     waiters = []
     for _ in range(1 if name == "Barrier" else 3):
         waiters.append(parking.wait())
@@ -372,7 +328,7 @@ def test_whenever_the_collector_runs(our_name, collector):
 @pytest.mark.parametrize("how", ["raw", "task"])
 @pytest.mark.parametrize("name", PRIMITIVES)
 def test_another_loop_after_one_was_closed_under_those_who_wait(our_name, name, how):
-    parking = Parking(OURS[our_name], name)
+    parking = Parking(getattr(OURS[our_name], name))
 
     async def park():
         waiter = parking.wait()
@@ -513,7 +469,7 @@ async def measure(name, times):
     for primitive in PRIMITIVES:
         for work in WORKS:
             start = time.perf_counter()
-            parking = Parking(IMPLEMENTATIONS[name], primitive)
+            parking = Parking(getattr(IMPLEMENTATIONS[name], primitive))
             blocks, objects, *references = await grown(parking, work, times)
             took = time.perf_counter() - start
             print(

@@ -12,58 +12,7 @@ import weakref
 
 import pytest
 from conftest import FREE_THREADED, OURS, needs_refcounts
-
-
-class Future(asyncio.futures._PyFuture):
-    """A future in Python, which does what it is told in the middle of done() or set_result()."""
-
-    def __init__(self, **keywords):
-        self.in_done = self.in_set_result = None
-        super().__init__(**keywords)
-
-    def done(self):
-        if self.in_done is not None:
-            interrupt, self.in_done = self.in_done, None
-            interrupt()
-        return super().done()
-
-    def set_result(self, result):
-        if self.in_set_result is not None:
-            interrupt, self.in_set_result = self.in_set_result, None
-            interrupt()
-        super().set_result(result)
-
-
-class Loop(asyncio.SelectorEventLoop):
-    in_is_closed = in_create_future = None
-
-    def create_future(self):
-        if self.in_create_future is not None:
-            interrupt, self.in_create_future = self.in_create_future, None
-            interrupt()
-        return Future(loop=self)
-
-    def is_closed(self):
-        if self.in_is_closed is not None:
-            interrupt, self.in_is_closed = self.in_is_closed, None
-            interrupt()
-        return super().is_closed()
-
-
-def on(main):
-    with asyncio.Runner(loop_factory=Loop) as runner:
-        return runner.run(main())
-
-
-def parked(lock):
-    coroutine = lock.acquire()
-    return coroutine, coroutine.send(None)
-
-
-def finish(coroutine):
-    with pytest.raises(StopIteration) as stop:
-        coroutine.send(None)
-    assert stop.value.value is True
+from helpers import finish, on_interrupted_loop, parked
 
 
 async def works(lock):
@@ -83,13 +32,13 @@ def test_a_waiter_closed_in_its_own_set_result(OurLock):
     async def main():
         lock = OurLock()
         await lock.acquire()
-        coroutine, future = parked(lock)
+        coroutine, future = parked(lock.acquire())
         future.in_set_result = coroutine.close
         lock.release()
         assert future.done()
         await works(lock)
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 @pytest.mark.parametrize("asked_by", ["release", "newcomer"])
@@ -97,7 +46,7 @@ def test_a_waiter_closed_in_its_own_done(OurLock, asked_by):
     async def main():
         lock = OurLock()
         await lock.acquire()
-        coroutine, future = parked(lock)
+        coroutine, future = parked(lock.acquire())
         future.in_done = coroutine.close
         if asked_by == "newcomer":
             lock._locked = False
@@ -107,14 +56,14 @@ def test_a_waiter_closed_in_its_own_done(OurLock, asked_by):
         coroutine.close()
         await works(lock)
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 def test_a_waiter_closed_while_it_is_resumed(OurLock):
     async def main():
         lock = OurLock()
         await lock.acquire()
-        coroutine, future = parked(lock)
+        coroutine, future = parked(lock.acquire())
         future.in_done = coroutine.close
         with pytest.raises((RuntimeError, ValueError)):  # finished already, or executing
             coroutine.send(None)
@@ -122,27 +71,27 @@ def test_a_waiter_closed_while_it_is_resumed(OurLock):
         lock.release()
         await works(lock)
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 def test_another_waiter_closed_in_is_closed(OurLock):
     async def main():
         lock = OurLock()
         await lock.acquire()
-        (first, _), (second, _) = parked(lock), parked(lock)
+        (first, _), (second, _) = parked(lock.acquire()), parked(lock.acquire())
         lock.release()
         asyncio.get_running_loop().in_is_closed = second.close
         first.close()
         await works(lock)
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 def test_the_lock_taken_in_is_closed(OurLock):
     async def main():
         lock = OurLock()
         await lock.acquire()
-        (first, _), (second, future) = parked(lock), parked(lock)
+        (first, _), (second, future) = parked(lock.acquire()), parked(lock.acquire())
         lock.release()
         asyncio.get_running_loop().in_is_closed = lambda: setattr(lock, "_locked", True)
         first.close()
@@ -152,7 +101,7 @@ def test_the_lock_taken_in_is_closed(OurLock):
         lock.release()
         await works(lock)
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 def test_released_while_the_future_is_made(OurLock):
@@ -166,7 +115,7 @@ def test_released_while_the_future_is_made(OurLock):
         lock.release()
         await works(lock)
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
@@ -177,7 +126,7 @@ def test_set_result_that_fails_can_be_tried_again(OurLock, error):
     async def main():
         lock = OurLock()
         await lock.acquire()
-        (first, future), (second, _) = parked(lock), parked(lock)
+        (first, future), (second, _) = parked(lock.acquire()), parked(lock.acquire())
         future.in_set_result = fail
         with pytest.raises(error, match="not now"):
             lock.release()
@@ -191,17 +140,17 @@ def test_set_result_that_fails_can_be_tried_again(OurLock, error):
         lock.release()
         await works(lock)
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 def test_a_head_set_by_other_hands_has_its_turn(Lock):
     async def main():
         lock = Lock()
         await lock.acquire()
-        (first, future), (second, _) = parked(lock), parked(lock)
+        (first, future), (second, _) = parked(lock.acquire()), parked(lock.acquire())
         future.set_result(True)
         lock.release()
-        newcomer, _ = parked(lock)
+        newcomer, _ = parked(lock.acquire())
         assert not lock.locked()
         for coroutine in (first, second, newcomer):
             finish(coroutine)
@@ -209,18 +158,18 @@ def test_a_head_set_by_other_hands_has_its_turn(Lock):
             lock.release()
         assert not lock._waiters
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 def test_a_newcomer_waits_for_one_set_by_other_hands(Lock):
     async def main():
         lock = Lock()
         await lock.acquire()
-        (first, cancelled), (second, future) = parked(lock), parked(lock)
+        (first, cancelled), (second, future) = parked(lock.acquire()), parked(lock.acquire())
         cancelled.cancel()
         lock.release()
         future.set_result(True)
-        newcomer, _ = parked(lock)
+        newcomer, _ = parked(lock.acquire())
         finish(second)
         with pytest.raises(asyncio.CancelledError):
             first.send(None)
@@ -229,14 +178,14 @@ def test_a_newcomer_waits_for_one_set_by_other_hands(Lock):
         lock.release()
         await works(lock)
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 def test_one_failed_by_other_hands_takes_nothing(OurLock):
     async def main():
         lock = OurLock()
         await lock.acquire()
-        (first, future), (second, _) = parked(lock), parked(lock)
+        (first, future), (second, _) = parked(lock.acquire()), parked(lock.acquire())
         future.set_exception(KeyError("by other hands"))
         lock.release()
         with pytest.raises(KeyError, match="by other hands"):
@@ -245,7 +194,7 @@ def test_one_failed_by_other_hands_takes_nothing(OurLock):
         lock.release()
         await works(lock)
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 def test_the_lock_taken_in_done(OurLock):
@@ -261,7 +210,7 @@ def test_the_lock_taken_in_done(OurLock):
 
         waiting = []
         await lock.acquire()
-        (first, one), (second, two) = parked(lock), parked(lock)
+        (first, one), (second, two) = parked(lock.acquire()), parked(lock.acquire())
         one.cancel()
         two.cancel()
         lock.release()
@@ -276,7 +225,7 @@ def test_the_lock_taken_in_done(OurLock):
             lock.release()
         await works(lock)
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 def test_all_gone_in_done(OurLock):
@@ -285,7 +234,7 @@ def test_all_gone_in_done(OurLock):
     async def main():
         lock = OurLock()
         await lock.acquire()
-        (first, one), (second, two) = parked(lock), parked(lock)
+        (first, one), (second, two) = parked(lock.acquire()), parked(lock.acquire())
         one.cancel()
         lock.release()
 
@@ -308,21 +257,21 @@ def test_all_gone_in_done(OurLock):
         lock.release()
         await works(lock)
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 def test_an_attribute_set_on_a_lock_that_is_collected(OurLock):
     async def main():
         lock = OurLock()
         await lock.acquire()
-        (first, _), (second, future) = parked(lock), parked(lock)
+        (first, _), (second, future) = parked(lock.acquire()), parked(lock.acquire())
         lock.release()
         future.in_done = lambda: setattr(lock, "seen", True)
         future.keep = second
         lock.first = first
         del first, second, future
 
-    on(main)
+    on_interrupted_loop(main)
     gc.collect()
 
 
@@ -332,11 +281,11 @@ def test_parked_while_a_closed_loops_waiters_are_let_go(OurLock):
 
     class Noisy:
         def __del__(self):
-            coroutines.append(parked(lock)[0])
+            coroutines.append(parked(lock.acquire())[0])
 
     async def leave_behind():
         await lock.acquire()
-        stale, future = parked(lock)
+        stale, future = parked(lock.acquire())
         noisy = Noisy()
         future.add_done_callback(lambda _: noisy)
         return stale
@@ -344,7 +293,7 @@ def test_parked_while_a_closed_loops_waiters_are_let_go(OurLock):
     stale = asyncio.run(leave_behind())
 
     async def main():
-        coroutines.append(parked(lock)[0])
+        coroutines.append(parked(lock.acquire())[0])
         stale.close()
         gc.collect()
         assert len(coroutines) == len(lock._waiters) == 2
@@ -557,7 +506,7 @@ def test_a_wait_that_cannot_take_its_lock_does_not_keep_it(our_name):
 
     async def main():
         lock, condition, wait, future = await waiting_without_the_lock(ours)
-        blocked, ahead = parked(lock)
+        blocked, ahead = parked(lock.acquire())
         future.set_result(True)  # by other hands
         lock._locked = False
         ahead.in_done = fail
@@ -569,7 +518,7 @@ def test_a_wait_that_cannot_take_its_lock_does_not_keep_it(our_name):
         await ours.Lock().acquire()  # takes what was kept of that wait for use again
         assert died() is None
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 def test_one_that_stands_anew_in_done_is_not_passed_over(our_name):
@@ -579,12 +528,12 @@ def test_one_that_stands_anew_in_done_is_not_passed_over(our_name):
         lock, condition, wait, _future = await waiting_without_the_lock(ours)
         condition.notify()
         future = send(wait)  # in the lock's queue
-        behind, _ = parked(lock)
+        behind, _ = parked(lock.acquire())
         future.cancel()
         future.in_done = lambda: again.append(wait.throw(cancelled))
         again, cancelled = [], asyncio.CancelledError()
         lock._locked = False
-        newcomer, _ = parked(lock)
+        newcomer, _ = parked(lock.acquire())
         assert not again[0].done()
         finish(behind)  # which has been woken for it
         lock.release()
@@ -594,7 +543,7 @@ def test_one_that_stands_anew_in_done_is_not_passed_over(our_name):
         lock.release()
         await works(lock)
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 async def test_a_wait_is_closed_by_what_is_thrown_into_it(OurCondition):
@@ -671,7 +620,7 @@ def test_a_barrier_is_aborted_and_reset_while_it_is_refilled(OurBarrier):
         assert send(barrier.wait()) == 1
         assert send(again) == 0
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 @pytest.mark.skipif("compiled" not in OURS, reason="the pure half counts the cancelled one")
@@ -692,7 +641,7 @@ def test_a_blocked_one_leaves_while_a_barrier_is_refilled():
         assert send(blocked[0]) == 0
         assert isinstance(send(blocked[2]), asyncio.CancelledError)
 
-    on(main)
+    on_interrupted_loop(main)
 
 
 @pytest.mark.parametrize("more", [0, 2])
@@ -700,9 +649,9 @@ def test_a_waiter_leaves_while_it_is_asked_whether_it_is_done(OurLock, more):
     async def main():
         lock = OurLock()
         await lock.acquire()
-        first, future = parked(lock)
-        second, asked = parked(lock)
-        others = [parked(lock)[0] for _ in range(more)]
+        first, future = parked(lock.acquire())
+        second, asked = parked(lock.acquire())
+        others = [parked(lock.acquire())[0] for _ in range(more)]
         future.cancel()
         lock.release()
         asked.cancel()
@@ -714,4 +663,4 @@ def test_a_waiter_leaves_while_it_is_asked_whether_it_is_done(OurLock, more):
         lock._locked = False
         await works(lock)
 
-    on(main)
+    on_interrupted_loop(main)
