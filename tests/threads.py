@@ -414,9 +414,14 @@ class Misuse:
 
     def repair(self):
         """Take back what was written, and what was acquired and not released."""
+
+        async def rebind():
+            self.shared._get_loop()
+
         loop = asyncio.new_event_loop()
         loop.close()
-        self.shared._loop = loop  # it lets go of those who wait in loops it was taken from
+        self.shared._loop = loop  # the next lets go of those who wait in loops it was taken from
+        asyncio.run(rebind(), debug=False)  # first: it takes back turns, and so permits
         for name, values in WRITTEN[self.primitive].items():
             setattr(self.shared, name, values[-1] if self.primitive == "Barrier" else values[0])
         if self.primitive == "Condition" and self.shared.locked():
