@@ -11,6 +11,8 @@ import sys
 
 from setuptools import Extension, setup
 
+SOURCES = "src/aiofastlock/_compiled"
+
 switch = os.environ.get("AIOFASTLOCK_EXTENSIONS", "")
 if switch not in ("", "0", "1"):
     sys.exit(f"AIOFASTLOCK_EXTENSIONS must be unset, 0 or 1, not {switch!r}")
@@ -41,10 +43,10 @@ def extensions():
     sanitizers = [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-g"] if sanitize else []
     rooms = [
         Extension(
-            f"aiofastlock.{name}",
-            [f"src/aiofastlock/{name}.pyx"],
-            include_dirs=["src/aiofastlock"],
-            depends=[f"src/aiofastlock/_{file}" for file in headers],
+            f"aiofastlock._compiled.{name}",
+            [f"{SOURCES}/{name}.pyx"],
+            include_dirs=[SOURCES],
+            depends=[f"{SOURCES}/_{file}" for file in headers],
             define_macros=macros,
             extra_compile_args=flags + sanitizers,
             extra_link_args=sanitizers,

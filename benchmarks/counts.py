@@ -135,7 +135,9 @@ def count_all() -> dict[str, dict[str, dict[str, float]]]:
 
 def built_with() -> dict[str, str]:
     """Say what the figures depend on: this Python, and what compiled the extension."""
-    compiled = Path(importlib.import_module("aiofastlock._lock").__file__ or "").read_bytes()
+    compiled = Path(
+        importlib.import_module("aiofastlock._compiled._lock").__file__ or ""
+    ).read_bytes()
     compiler = re.search(rb"GCC: \([^\0]*|clang version [^\0]*", compiled)
     cython = re.search(rb"_cython_(\d+_\d+_\d+\w*)", compiled)
     return {

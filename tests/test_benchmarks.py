@@ -155,7 +155,7 @@ def test_a_python_is_described(monkeypatch, variables, words):
 @pytest.mark.parametrize("asked", [False, True])
 def test_why_the_half_is_pure(monkeypatch, capsys, asked):
     monkeypatch.setattr(_benchmark.aiofastlock, "IMPLEMENTATION", "pure")
-    monkeypatch.setitem(sys.modules, "aiofastlock._lock", None)
+    monkeypatch.setitem(sys.modules, "aiofastlock._compiled._lock", None)
     monkeypatch.setenv("AIOFASTLOCK_EXTENSIONS", "0" if asked else "")
     _benchmark.print_environment()
     out = capsys.readouterr().out

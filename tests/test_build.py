@@ -94,7 +94,7 @@ def test_sdist(tree: Path) -> None:
         for path in (ROOT / folder).rglob("*")
         if path.suffix in {".py", ".pyi", ".pyx", ".pxd", ".h"}
     }
-    assert "src/aiofastlock/_lock.pyx" in sources
+    assert "src/aiofastlock/_compiled/_lock.pyx" in sources
     assert sources <= files
     assert {"LICENSE", "README.md", "pyproject.toml", "setup.py"} <= files
     assert not [name for name in files if name.endswith((".c", ".o", ".so", ".pyd", ".pyc"))]

@@ -33,7 +33,7 @@ def run(main, loop_class=Watched, debug=False):
 
 
 def is_ours(handle):
-    return type(handle).__module__ == "aiofastlock._lock"
+    return type(handle).__module__ == "aiofastlock._compiled._lock"
 
 
 async def park(waiting):

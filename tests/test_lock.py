@@ -190,9 +190,9 @@ async def test_a_value_sent_from_c_before_the_first_step(primitive):
 
 @needs_compiled
 async def test_what_is_no_primitive_refuses_to_be_one():
-    import aiofastlock._lock
+    import aiofastlock._compiled._lock
 
-    nothing = aiofastlock._lock.ContextManager()
+    nothing = aiofastlock._compiled._lock.ContextManager()
     with pytest.raises(NotImplementedError):  # take()
         await nothing.__aenter__()
     with pytest.raises(NotImplementedError):  # give()

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 
-COMPILED = find_spec("aiofastlock._barrier") is not None
+COMPILED = find_spec("aiofastlock._compiled._barrier") is not None
 
 needs_compiled = pytest.mark.skipif(not COMPILED, reason="this install has no compiled half")
 needs_subinterpreters = pytest.mark.skipif(
@@ -16,7 +16,7 @@ needs_subinterpreters = pytest.mark.skipif(
 )
 
 IMPORT = "import aiofastlock; print(aiofastlock.IMPLEMENTATION)"
-BLOCK = "import sys; sys.modules['aiofastlock._barrier'] = None\n"
+BLOCK = "import sys; sys.modules['aiofastlock._compiled._barrier'] = None\n"
 
 
 def run(code: str, switch: str | None) -> subprocess.CompletedProcess[str]:
@@ -57,7 +57,7 @@ def test_unset_without_compiled_half(switch: str | None) -> None:
 
 
 def test_pure() -> None:
-    code = IMPORT + "; import sys; print('aiofastlock._barrier' in sys.modules)"
+    code = IMPORT + "; import sys; print('aiofastlock._compiled._barrier' in sys.modules)"
     assert output(code, "0") == ["pure", "False"]
 
 
@@ -68,8 +68,10 @@ def test_compiled() -> None:
 
 def test_compiled_is_missing() -> None:
     message = error(BLOCK + IMPORT, "1")
-    assert message.startswith("ImportError: AIOFASTLOCK_EXTENSIONS=1 asks for the compiled half")
-    assert "import of aiofastlock._barrier halted" in message  # why
+    assert message.startswith(
+        "ImportError: AIOFASTLOCK_EXTENSIONS=1 asks for the compiled implementation"
+    )
+    assert "import of aiofastlock._compiled._barrier halted" in message  # why
     assert "C compiler" in message  # what to do
     assert "unset AIOFASTLOCK_EXTENSIONS" in message
 
@@ -163,7 +165,9 @@ def test_subinterpreter_cannot_have_the_compiled_half() -> None:
     assert main == "compiled"
     assert len(others) == 2
     for line in others:
-        assert line.startswith("ImportError: AIOFASTLOCK_EXTENSIONS=1 asks for the compiled half")
+        assert line.startswith(
+            "ImportError: AIOFASTLOCK_EXTENSIONS=1 asks for the compiled implementation"
+        )
         assert "interpreter" in line.split(":")[2]  # why
 
 

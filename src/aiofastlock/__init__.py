@@ -1,16 +1,25 @@
 """asyncio's locks, in C.
 
-`from aiofastlock import Lock` in place of `from asyncio import Lock`, and nothing else changes. So
-with Event, Condition, Semaphore, BoundedSemaphore and Barrier. install() puts them into asyncio,
-uninstall() puts back what was there, and `with installed():` does both.
+Write `from aiofastlock import Lock` in place of `from asyncio import Lock`; nothing else in the
+program changes. The same is true of Event, Condition, Semaphore, BoundedSemaphore and Barrier.
+install() puts the six classes into asyncio, uninstall() restores what was there, and
+`with installed():` does both.
 
-IMPLEMENTATION says which half is in use, "compiled" or "pure". The environment variable
-AIOFASTLOCK_EXTENSIONS chooses when this is imported: unset, the compiled half if there is one; 0,
-the pure half; 1, the compiled half or an ImportError that says why not.
+IMPLEMENTATION is "compiled" or "pure", the implementation in use. The environment variable
+AIOFASTLOCK_EXTENSIONS chooses it when aiofastlock is imported: if unset, the compiled one, or the
+pure-Python one where that cannot be imported; if 0, the pure-Python one; if 1, the compiled one,
+or an ImportError that says why it cannot be imported.
 """
 
-import os
-
+from aiofastlock._implementation import (
+    IMPLEMENTATION,
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    Lock,
+    Semaphore,
+)
 from aiofastlock._install import install, installed, uninstall
 
 __version__ = "0.1.0"
@@ -26,38 +35,3 @@ __all__ = [
     "installed",
     "uninstall",
 ]
-
-_switch = os.environ.get("AIOFASTLOCK_EXTENSIONS", "")
-if _switch not in ("", "0", "1"):
-    raise ValueError(f"AIOFASTLOCK_EXTENSIONS must be unset, 0 or 1, not {_switch!r}")
-
-IMPLEMENTATION = "pure"
-if _switch != "0":
-    try:
-        from aiofastlock._barrier import Barrier
-        from aiofastlock._condition import Condition
-        from aiofastlock._event import Event
-        from aiofastlock._lock import Lock
-        from aiofastlock._semaphore import BoundedSemaphore, Semaphore
-    except ImportError as error:
-        if _switch == "1":
-            raise ImportError(
-                "AIOFASTLOCK_EXTENSIONS=1 asks for the compiled half of aiofastlock, which cannot "
-                f"be imported: {error}. Install it where there is a C compiler and Python's "
-                "headers, or unset AIOFASTLOCK_EXTENSIONS to use the pure half.",
-                name=error.name,
-                path=error.path,
-            ) from error
-    else:
-        IMPLEMENTATION = "compiled"
-if IMPLEMENTATION == "pure":
-    from aiofastlock._pure import (
-        Barrier,
-        BoundedSemaphore,
-        Condition,
-        Event,
-        Lock,
-        Semaphore,
-    )
-
-del os

@@ -9,12 +9,15 @@ import threading
 import warnings
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, TypeAlias
 
-import aiofastlock
+from aiofastlock import _implementation
+
+TYPE_CHECKING = False  # as typing says it, which takes long to import
+if TYPE_CHECKING:
+    from typing import Any
 
 NAMES = ("Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore")
-Place: TypeAlias = tuple[ModuleType, str]
+Place = tuple[ModuleType, str]
 
 # It makes each change of asyncio one step for other threads, and guards what follows.
 _changing = threading.RLock()
@@ -69,7 +72,7 @@ def installed() -> Iterator[None]:
 
 
 def _replace(stacklevel: int) -> None:
-    ours = {name: getattr(aiofastlock, name) for name in NAMES}
+    ours = {name: getattr(_implementation, name) for name in NAMES}
     public = (asyncio, asyncio.locks)
     # What asyncio's modules have under the six names: it may have these under others elsewhere.
     theirs = {

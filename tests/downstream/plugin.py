@@ -61,9 +61,12 @@ def counting(primitive: Any) -> type:
 
 if os.environ.get("DOWNSTREAM_COUNT"):  # before aiofastlock.auto installs what it finds
     import aiofastlock
+    from aiofastlock import _implementation  # from where install() takes them
 
     for name in set(aiofastlock.__all__) & set(asyncio.locks.__all__):
-        setattr(aiofastlock, name, counting(getattr(aiofastlock, name)))
+        counted = counting(getattr(aiofastlock, name))
+        for module in (aiofastlock, _implementation):
+            setattr(module, name, counted)
 
 
 def look() -> None:

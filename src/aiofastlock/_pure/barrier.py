@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from asyncio import BrokenBarrierError
 from operator import index as to_int
-from typing import Any
 
-from aiofastlock import _protocols
+from aiofastlock import _shared
 from aiofastlock._pure.lock import ParkingLot, Queue
+
+TYPE_CHECKING = False  # as typing says it, which takes long to import
+if TYPE_CHECKING:
+    from typing import Any
 
 FILLING, DRAINING, RESETTING, BROKEN = "filling", "draining", "resetting", "broken"
 
@@ -189,11 +192,11 @@ class Barrier(ParkingLot):
         return parties if self._state == FILLING else self._queue.woken
 
     def __getstate__(self) -> dict[str, Any]:
-        return _protocols.getstate(self, "_parties", "_state")
+        return _shared.getstate(self, "_parties", "_state")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._refilling = False
         super().__setstate__(state)
 
     def __repr__(self) -> str:
-        return _protocols.represent_barrier(self)
+        return _shared.represent_barrier(self)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
 
-from aiofastlock import _protocols
+from aiofastlock import _shared
 from aiofastlock._pure.lock import ContextManager, Lock, ParkingLot
 
-T = TypeVar("T")
+TYPE_CHECKING = False  # as typing says it, which takes long to import
+if TYPE_CHECKING:
+    from typing import Any, Literal, TypeVar
+
+    T = TypeVar("T")
 
 
 class Condition(ContextManager, ParkingLot):
@@ -44,7 +47,7 @@ class Condition(ContextManager, ParkingLot):
         self.acquire = lock.acquire
         self.release = lock.release
 
-    _waiters = property(_protocols.Waiters, _protocols.set_waiters)
+    _waiters = property(_shared.Waiters, _shared.set_waiters)
 
     async def wait(self) -> Literal[True]:
         """Unlock the lock, wait for a notification, lock it again, and return True. (asyncio's.)
@@ -63,13 +66,13 @@ class Condition(ContextManager, ParkingLot):
             await future
         except BaseException as exception:
             queue.remove(future)
-            await _protocols.take_lock_and_raise(self, exception)
+            await _shared.take_lock_and_raise(self, exception)
         if queue.settled.pop(future, None) is None:  # set by other hands
             queue.unpark(future)
         try:
             await self.acquire()
         except CancelledError as exception:
-            await _protocols.take_lock_and_raise(self, exception)
+            await _shared.take_lock_and_raise(self, exception)
         except BaseException:
             self._notify(1)
             raise
@@ -108,11 +111,11 @@ class Condition(ContextManager, ParkingLot):
             n -= queue.wake_first(False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return _protocols.getstate(self, "_lock")
+        return _shared.getstate(self, "_lock")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._use(state["_lock"])
         super().__setstate__(state)
 
     def __repr__(self) -> str:
-        return _protocols.represent(self, "locked" if self.locked() else "unlocked")
+        return _shared.represent(self, "locked" if self.locked() else "unlocked")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-from aiofastlock import _protocols
+from aiofastlock import _shared
 from aiofastlock._pure.lock import ParkingLot
+
+TYPE_CHECKING = False  # as typing says it, which takes long to import
+if TYPE_CHECKING:
+    from typing import Any, Literal
 
 
 class Event(ParkingLot):
@@ -26,7 +28,7 @@ class Event(ParkingLot):
         self._queue = None
         self._value = False
 
-    _waiters = property(_protocols.Waiters, _protocols.set_waiters)
+    _waiters = property(_shared.Waiters, _shared.set_waiters)
 
     def is_set(self) -> bool:
         """Return True if the event is set, False if not. (asyncio's.)"""
@@ -75,7 +77,7 @@ class Event(ParkingLot):
         return True
 
     def __getstate__(self) -> dict[str, Any]:
-        return _protocols.getstate(self, "_value")
+        return _shared.getstate(self, "_value")
 
     def __repr__(self) -> str:
-        return _protocols.represent(self, "set" if self._value else "unset")
+        return _shared.represent(self, "set" if self._value else "unset")

@@ -6,9 +6,12 @@ from asyncio import AbstractEventLoop, Future, InvalidStateError, _get_running_l
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Literal, SupportsIndex, cast
 
-from aiofastlock import _protocols
+from aiofastlock import _shared
+
+TYPE_CHECKING = False  # as typing says it, which takes long to import
+if TYPE_CHECKING:
+    from typing import Any, Literal, SupportsIndex
 
 
 class Queue:
@@ -170,7 +173,7 @@ class ParkingLot:
     def _get_loop(self) -> AbstractEventLoop:
         loop: Any = _get_running_loop()
         self._bind(loop)
-        return cast("AbstractEventLoop", loop)
+        return loop  # type: ignore[no-any-return]
 
     def _prepare(self) -> tuple[Queue, Future[Any]]:
         """Return the queue to wait in, and a future of the running loop to wait on."""
@@ -180,7 +183,7 @@ class ParkingLot:
             queue = self._bind(loop)
         return queue, loop.create_future()
 
-    _waiters = property(_protocols.waiters_or_none, _protocols.set_waiters)
+    _waiters = property(_shared.waiters_or_none, _shared.set_waiters)
 
     @property
     def _waiting(self) -> int:
@@ -202,7 +205,7 @@ class ParkingLot:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._loop = None
         self._queue = None
-        _protocols.setstate(self, state)
+        _shared.setstate(self, state)
 
 
 class ContextManager:
@@ -300,7 +303,7 @@ class Lock(ContextManager, ParkingLot):
         self._wake_head()
 
     def __getstate__(self) -> dict[str, Any]:
-        return _protocols.getstate(self, "_locked")
+        return _shared.getstate(self, "_locked")
 
     def __repr__(self) -> str:
-        return _protocols.represent(self, "locked" if self._locked else "unlocked")
+        return _shared.represent(self, "locked" if self._locked else "unlocked")

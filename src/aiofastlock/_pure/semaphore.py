@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal
 
-from aiofastlock import _protocols
+from aiofastlock import _shared
 from aiofastlock._pure.lock import ContextManager, ParkingLot, Queue
+
+TYPE_CHECKING = False  # as typing says it, which takes long to import
+if TYPE_CHECKING:
+    from typing import Any, Literal
 
 
 class Semaphore(ContextManager, ParkingLot):
@@ -33,7 +36,7 @@ class Semaphore(ContextManager, ParkingLot):
             raise ValueError("Semaphore initial value must be >= 0")
         self._loop = None
         self._queue = None
-        self._value = _protocols.permits(value)
+        self._value = _shared.permits(value)
 
     # A permit that is on its way to a woken waiter is no longer in the value. While there are
     # permits in the value, nobody is parked, but for those behind a woken waiter or one that is
@@ -117,11 +120,11 @@ class Semaphore(ContextManager, ParkingLot):
         self._value += queue.woken
 
     def __getstate__(self) -> dict[str, Any]:
-        return _protocols.getstate(self, "_value")
+        return _shared.getstate(self, "_value")
 
     def __repr__(self) -> str:
         state = "locked" if self.locked() else f"unlocked, value:{self._value}"
-        return _protocols.represent(self, state)
+        return _shared.represent(self, state)
 
 
 class BoundedSemaphore(Semaphore):
@@ -147,4 +150,4 @@ class BoundedSemaphore(Semaphore):
         super().release()
 
     def __getstate__(self) -> dict[str, Any]:
-        return _protocols.getstate(self, "_value", "_bound_value")
+        return _shared.getstate(self, "_value", "_bound_value")

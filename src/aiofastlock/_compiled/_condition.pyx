@@ -6,11 +6,11 @@ from cpython.pyport cimport PY_SSIZE_T_MAX
 
 from asyncio import CancelledError
 
-from aiofastlock import _protocols
+from aiofastlock import _shared
 from aiofastlock._pure import condition as pure
 from aiofastlock._pure import lock as pure_lock
 
-from aiofastlock._lock cimport (
+from aiofastlock._compiled._lock cimport (
     CREATED,
     ENTER,
     EXIT,
@@ -98,7 +98,7 @@ itself to the next.
             pure.Condition(*args, **kwargs)  # refuses in asyncio's words
             (self._lock,) = args or kwargs.values()
         if type(self) is not Condition:
-            _protocols.hide_overriding(self, Condition, LOCK_METHODS)
+            _shared.hide_overriding(self, Condition, LOCK_METHODS)
 
     cdef int admit(self, Waiter waiter) except -1:
         return 0
@@ -141,7 +141,7 @@ itself to the next.
             _replaced = self.lock  # outlives the change: code may run when it goes
             self.lock = lock
 
-    _waiters = property(_protocols.Waiters, _protocols.set_waiters)
+    _waiters = property(_shared.Waiters, _shared.set_waiters)
 
     def locked(self):
         """Return True if the lock is held, False if not. (The lock's own.)"""
@@ -183,7 +183,7 @@ itself to the next.
         """
         cdef Lock lock = self.plain_lock()
         if lock is None or self.is_patched():
-            return _protocols.wait_with_any_lock(self)
+            return _shared.wait_with_any_lock(self)
         return new_wait(self, lock)
 
     @cython.always_allow_keywords(True)
@@ -229,7 +229,7 @@ itself to the next.
             woken += self.wake(self.parked, False)
 
     def __getstate__(self):
-        state = _protocols.getstate(self, "_lock")
+        state = _shared.getstate(self, "_lock")
         for name in LOCK_METHODS:
             if getattr(state.get(name), "__self__", None) is self:  # from hide_overriding()
                 del state[name]
@@ -237,11 +237,11 @@ itself to the next.
 
     def __setstate__(self, state):
         if type(self) is not Condition:
-            _protocols.hide_overriding(self, Condition, LOCK_METHODS)
-        _protocols.setstate(self, state)
+            _shared.hide_overriding(self, Condition, LOCK_METHODS)
+        _shared.setstate(self, state)
 
     def __repr__(self):
-        return _protocols.represent(self, "locked" if self.locked() else "unlocked")
+        return _shared.represent(self, "locked" if self.locked() else "unlocked")
 
 
 cdef object exit_condition(PyObject* exit, PyObject** args, size_t nargsf, PyObject* names):
@@ -317,7 +317,7 @@ cdef class Wait:
 
     def throw(self, typ, val=None, tb=None):
         """Raise an exception where this waits, as a coroutine's throw() does."""
-        return run(self, _protocols.exception_to_throw(typ, val, tb))  # or it raises in the end
+        return run(self, _shared.exception_to_throw(typ, val, tb))  # or it raises in the end
 
     def close(self):
         """Stop waiting, as a coroutine's close() does. RuntimeError: the lock is taken."""

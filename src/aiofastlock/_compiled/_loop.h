@@ -292,7 +292,7 @@ static PyGetSetDef handle_getsets[] = {
 
 static PyTypeObject our_handle_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "aiofastlock._lock.Handle",
+    .tp_name = "aiofastlock._compiled._lock.Handle",
     .tp_basicsize = sizeof(Handle),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .tp_dealloc = handle_dealloc,

@@ -6,10 +6,10 @@ from cpython.pyport cimport PY_SSIZE_T_MAX, PY_SSIZE_T_MIN
 
 from math import inf
 
-from aiofastlock import _protocols
+from aiofastlock import _shared
 from aiofastlock._pure import semaphore as pure
 
-from aiofastlock._lock cimport (
+from aiofastlock._compiled._lock cimport (
     SEMAPHORE_ACQUIRE,
     WOKEN,
     ContextManager,
@@ -144,11 +144,11 @@ itself to the next; asyncio takes any value that can be compared with 0.
         operate(give_back_unbounded, self)
 
     def __getstate__(self):
-        return _protocols.getstate(self, "_value")
+        return _shared.getstate(self, "_value")
 
     def __repr__(self):
         state = "locked" if self.locked() else f"unlocked, value:{self._value}"
-        return _protocols.represent(self, state)
+        return _shared.represent(self, state)
 
 
 @cython.no_gc_clear
@@ -192,7 +192,7 @@ Behaviour: asyncio.BoundedSemaphore's of Python 3.13. Ours: as for Semaphore.
             self.bound = number
 
     def __getstate__(self):
-        return _protocols.getstate(self, "_value", "_bound_value")
+        return _shared.getstate(self, "_value", "_bound_value")
 
 
 cdef inline int give_back_unbounded(ParkingLot self) except -1:
@@ -206,7 +206,7 @@ cdef Py_ssize_t initial_value(object pure_class, tuple args, dict kwargs) except
 
 
 cdef Py_ssize_t permits(object value) except? -1:
-    value = _protocols.permits(value)
+    value = _shared.permits(value)
     return UNLIMITED if value == inf else value
 
 

@@ -5,10 +5,10 @@ from cpython.object cimport PyObject, PyTypeObject
 
 from asyncio import BrokenBarrierError
 
-from aiofastlock import _protocols
+from aiofastlock import _shared
 from aiofastlock._pure import barrier as pure
 
-from aiofastlock._lock cimport (
+from aiofastlock._compiled._lock cimport (
     BARRIER_ABORT,
     BARRIER_ENTER,
     BARRIER_EXIT,
@@ -31,7 +31,7 @@ from aiofastlock._lock cimport (
     set_exit,
     vectorcallfunc,
 )
-from aiofastlock._lock cimport State as WaiterState
+from aiofastlock._compiled._lock cimport State as WaiterState
 
 cdef enum State:
     FILLING
@@ -287,10 +287,10 @@ leave; a barrier whose loop is closed binds itself to the next.
             self.state = <State> state
 
     def __getstate__(self):
-        return _protocols.getstate(self, "_parties", "_state")
+        return _shared.getstate(self, "_parties", "_state")
 
     def __repr__(self):
-        return _protocols.represent_barrier(self)
+        return _shared.represent_barrier(self)
 
 
 finish_public_class(<PyTypeObject*> Barrier, "aiofastlock.Barrier")

@@ -37,7 +37,7 @@ from cpython.object cimport PyObject, PyTypeObject
 import asyncio
 from collections import deque
 
-from aiofastlock import _protocols
+from aiofastlock import _shared
 from aiofastlock._pure import lock as pure
 
 cdef extern from "_lock.h":
@@ -86,7 +86,7 @@ cdef extern from *:
 cdef object get_running_loop = asyncio._get_running_loop  # typed: using it looks nothing up
 make_spare_stop()
 learn_asyncio(asyncio.events, asyncio.Handle, asyncio.Future, deque, asyncio.InvalidStateError,
-              _protocols.is_asyncios_loop, _protocols.report)
+              _shared.is_asyncios_loop, _shared.report)
 
 # What an awaitable is called, by Call: it can outlive its lot.
 cdef tuple QUALNAMES = (
@@ -192,7 +192,7 @@ cdef class ParkingLot:
             return True
         return not_set(self, waiter, future, outcome)
 
-    _waiters = property(_protocols.waiters_or_none, _protocols.set_waiters)
+    _waiters = property(_shared.waiters_or_none, _shared.set_waiters)
 
     @property
     @cython.critical_section
@@ -242,7 +242,7 @@ cdef class ParkingLot:
         return object.__reduce_ex__(self, max(protocol, 2))
 
     def __setstate__(self, state):
-        _protocols.setstate(self, state)
+        _shared.setstate(self, state)
 
 
 cdef inline void append(ParkingLot lot, Waiter waiter) noexcept:
@@ -455,7 +455,7 @@ cdef class Waiter:
     def throw(self, typ, val=None, tb=None):
         """Raise an exception where this waits, as a coroutine's throw() does."""
         if not isinstance(typ, BaseException) or val is not None or tb is not None:
-            typ = _protocols.exception_to_throw(typ, val, tb)
+            typ = _shared.exception_to_throw(typ, val, tb)
         lot_locked(abandon_unless_finished, self)
         raise typ
 
@@ -748,10 +748,10 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
         operate(give_back, self)
 
     def __getstate__(self):
-        return _protocols.getstate(self, "_locked")
+        return _shared.getstate(self, "_locked")
 
     def __repr__(self):
-        return _protocols.represent(self, "locked" if self._locked else "unlocked")
+        return _shared.represent(self, "locked" if self._locked else "unlocked")
 
 
 cdef bint take_if_nobody_lives(Lock self) except -1:

@@ -3,10 +3,10 @@
 cimport cython
 from cpython.object cimport PyTypeObject
 
-from aiofastlock import _protocols
+from aiofastlock import _shared
 from aiofastlock._pure import event as pure
 
-from aiofastlock._lock cimport (
+from aiofastlock._compiled._lock cimport (
     EVENT_WAIT,
     ParkingLot,
     State,
@@ -57,7 +57,7 @@ the next.
     def _value(self, value):
         self.flag = value
 
-    _waiters = property(_protocols.Waiters, _protocols.set_waiters)
+    _waiters = property(_shared.Waiters, _shared.set_waiters)
 
     @cython.critical_section
     def is_set(self):
@@ -96,10 +96,10 @@ the next.
         return new_waiter(self, EVENT_WAIT)
 
     def __getstate__(self):
-        return _protocols.getstate(self, "_value")
+        return _shared.getstate(self, "_value")
 
     def __repr__(self):
-        return _protocols.represent(self, "set" if self._value else "unset")
+        return _shared.represent(self, "set" if self._value else "unset")
 
 
 finish_public_class(<PyTypeObject*> Event, "aiofastlock.Event")

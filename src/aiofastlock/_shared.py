@@ -8,22 +8,22 @@ import sys
 from asyncio import CancelledError, Future, Handle, base_events, events, format_helpers, futures
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, overload
 
+TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from contextvars import Context
+    from typing import Any, Literal, NoReturn, Protocol
 
+    class Lot(Protocol):
+        """What a primitive of either implementation shows to this module."""
 
-class Lot(Protocol):
-    """What a primitive of either half shows to this module."""
+        _loop: AbstractEventLoop | None
 
-    _loop: AbstractEventLoop | None
-
-    @property
-    def _waiting(self) -> int: ...
-    def _futures(self) -> Iterable[Future[Any]]: ...
-    def _enqueue(self, future: Future[Any]) -> object: ...
+        @property
+        def _waiting(self) -> int: ...
+        def _futures(self) -> Iterable[Future[Any]]: ...
+        def _enqueue(self, future: Future[Any]) -> object: ...
 
 
 class Waiters(Sequence["Future[Any]"]):
@@ -40,11 +40,7 @@ class Waiters(Sequence["Future[Any]"]):
     def __iter__(self) -> Iterator[Future[Any]]:
         return iter(tuple(self._lot._futures()))
 
-    @overload
-    def __getitem__(self, index: int) -> Future[Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Future[Any]]: ...
-    def __getitem__(self, index: int | slice) -> Future[Any] | Sequence[Future[Any]]:
+    def __getitem__(self, index: Any) -> Any:
         return tuple(self._lot._futures())[index]
 
     def append(self, future: Future[Any]) -> None:

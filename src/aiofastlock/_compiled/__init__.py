@@ -1,0 +1,9 @@
+"""The primitives in Cython and C: fast, and equal to the pure-Python implementation."""
+
+from aiofastlock._compiled._barrier import Barrier
+from aiofastlock._compiled._condition import Condition
+from aiofastlock._compiled._event import Event
+from aiofastlock._compiled._lock import Lock
+from aiofastlock._compiled._semaphore import BoundedSemaphore, Semaphore
+
+__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore"]

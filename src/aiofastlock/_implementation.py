@@ -1,0 +1,43 @@
+"""Chooses between the compiled and the pure-Python implementation, by AIOFASTLOCK_EXTENSIONS."""
+
+import os
+
+IMPLEMENTATION = "pure"
+
+_switch = os.environ.get("AIOFASTLOCK_EXTENSIONS", "")
+if _switch not in ("", "0", "1"):
+    raise ValueError(f"AIOFASTLOCK_EXTENSIONS must be unset, 0 or 1, not {_switch!r}")
+if _switch != "0":
+    try:
+        from aiofastlock._compiled import (
+            Barrier,
+            BoundedSemaphore,
+            Condition,
+            Event,
+            Lock,
+            Semaphore,
+        )
+    except ImportError as error:
+        if _switch == "1":
+            raise ImportError(
+                "AIOFASTLOCK_EXTENSIONS=1 asks for the compiled implementation of aiofastlock, "
+                f"which cannot be imported: {error}. Install aiofastlock where there is a C "
+                "compiler and Python's headers, or unset AIOFASTLOCK_EXTENSIONS to use the "
+                "pure-Python implementation.",
+                name=error.name,
+                path=error.path,
+            ) from error
+    else:
+        IMPLEMENTATION = "compiled"
+if IMPLEMENTATION == "pure":
+    from aiofastlock._pure import Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore
+
+__all__ = [
+    "IMPLEMENTATION",
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "Lock",
+    "Semaphore",
+]
