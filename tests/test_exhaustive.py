@@ -607,21 +607,21 @@ class LastFirst(_pure.Lock):
 class Forgetful(_pure.Lock):
     """A woken waiter that is cancelled does not hand its turn on."""
 
-    def _forgo(self):
+    def _hand_off(self):
         pass
 
 
 class Generous(_pure.Lock):
     """A waiter that is cancelled hands on what it never had."""
 
-    def _forgo(self):
+    def _hand_off(self):
         self._wake_head()
 
 
 class Leaky(_pure.Semaphore):
     """The permit of a woken waiter that is cancelled is gone."""
 
-    def _forgo(self):
+    def _hand_off(self):
         self._value = 0
 
 

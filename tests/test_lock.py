@@ -193,16 +193,16 @@ async def test_what_is_no_primitive_refuses_to_be_one():
     import aiofastlock._compiled._lock
 
     nothing = aiofastlock._compiled._lock.ContextManager()
-    with pytest.raises(NotImplementedError):  # take()
+    with pytest.raises(NotImplementedError):  # acquire_now()
         await nothing.__aenter__()
-    with pytest.raises(NotImplementedError):  # give()
+    with pytest.raises(NotImplementedError):  # release_now()
         await nothing.__aexit__(None, None, None)
     future = asyncio.get_running_loop().create_future()
     waiter = nothing._enqueue(future)
-    with pytest.raises(NotImplementedError):  # forgo()
+    with pytest.raises(NotImplementedError):  # hand_off()
         waiter.throw(asyncio.CancelledError())
     waiter = nothing._enqueue(future)
     future.set_result(True)
-    with pytest.raises(NotImplementedError):  # admit()
+    with pytest.raises(NotImplementedError):  # acquire_woken()
         waiter.send(None)
     assert not nothing._waiters

@@ -254,7 +254,7 @@ class SelfishSemaphore(_pure.Semaphore):
 
     __slots__ = ()
 
-    def _forgo(self):
+    def _hand_off(self):
         pass
 
 

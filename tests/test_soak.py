@@ -35,7 +35,7 @@ def test_nothing_is_lost(implementation, soak_it):
 class LockLosesTurns(_pure.Lock):
     """Whoever dies at its turn does not hand it on."""
 
-    def _forgo(self):
+    def _hand_off(self):
         pass
 
 
@@ -79,7 +79,7 @@ class LockGrows(_pure.Lock):
 
 
 class SemaphoreLosesTurns(_pure.Semaphore):
-    def _forgo(self):
+    def _hand_off(self):
         pass
 
 

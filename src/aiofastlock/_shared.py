@@ -1,4 +1,4 @@
-"""What both halves do alike, and never on a hot path."""
+"""What both implementations do alike, and never on a hot path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from typing import Any, Literal, NoReturn, Protocol
 
-    class Lot(Protocol):
+    class Primitive(Protocol):
         """What a primitive of either implementation shows to this module."""
 
         _loop: AbstractEventLoop | None
@@ -27,49 +27,51 @@ if TYPE_CHECKING:
 
 
 class Waiters(Sequence["Future[Any]"]):
-    """The futures of those who wait, in order of arrival: a view, in place of asyncio's deque."""
+    """The waiters' futures, in order of arrival: a view that replaces asyncio's deque."""
 
-    __slots__ = ("_lot",)
+    __slots__ = ("_primitive",)
 
-    def __init__(self, lot: Lot) -> None:
-        self._lot = lot
+    def __init__(self, primitive: Primitive) -> None:
+        self._primitive = primitive
 
     def __len__(self) -> int:
-        return self._lot._waiting
+        return self._primitive._waiting
 
     def __iter__(self) -> Iterator[Future[Any]]:
-        return iter(tuple(self._lot._futures()))
+        return iter(tuple(self._primitive._futures()))
 
     def __getitem__(self, index: Any) -> Any:
-        return tuple(self._lot._futures())[index]
+        return tuple(self._primitive._futures())[index]
 
     def append(self, future: Future[Any]) -> None:
-        """Put a future into the queue that no task of ours waits on. It stays there."""
-        # Whoever else waits is kept by the task that waits. This one is kept by the lot.
-        vars(self._lot).setdefault("_appended", []).append(self._lot._enqueue(future))
+        """Add a future that no acquire() or wait() waits on. It stays in the queue."""
+        # Other waiters are kept alive by their tasks. This one is kept alive by the primitive.
+        vars(self._primitive).setdefault("_appended", []).append(self._primitive._enqueue(future))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(self)!r})"
 
 
-def waiters_or_none(lot: Lot) -> Waiters | None:
-    """None before the first wait, or before a queue was set: as asyncio's Lock and Semaphore."""
-    untouched = lot._loop is None and not lot._waiting and "_appended" not in vars(lot)
-    return None if untouched else Waiters(lot)
+def waiters_or_none(primitive: Primitive) -> Waiters | None:
+    """The queue, or None before the first wait, as in asyncio's Lock and Semaphore."""
+    untouched = (
+        primitive._loop is None and not primitive._waiting and "_appended" not in vars(primitive)
+    )
+    return None if untouched else Waiters(primitive)
 
 
-def set_waiters(lot: Lot, futures: Iterable[Future[Any]]) -> None:
-    """Give a primitive a queue before anybody waits for it."""
-    vars(lot).setdefault("_appended", [])
-    view = Waiters(lot)
+def set_waiters(primitive: Primitive, futures: Iterable[Future[Any]]) -> None:
+    """Set the queue of a primitive that no task waits for."""
+    vars(primitive).setdefault("_appended", [])
+    view = Waiters(primitive)
     for future in futures:
         view.append(future)
 
 
-def represent(lot: Lot, state: str) -> str:
-    if lot._waiting:
-        state = f"{state}, waiters:{lot._waiting}"
-    return f"<{object.__repr__(lot)[1:-1]} [{state}]>"
+def represent(primitive: Primitive, state: str) -> str:
+    if primitive._waiting:
+        state = f"{state}, waiters:{primitive._waiting}"
+    return f"<{object.__repr__(primitive)[1:-1]} [{state}]>"
 
 
 def represent_barrier(barrier: Any) -> str:
@@ -80,7 +82,7 @@ def represent_barrier(barrier: Any) -> str:
 
 
 def hide_overriding(instance: object, cls: type, names: Iterable[str]) -> None:
-    """Give an instance of a subclass the methods of the class, as attributes of its own."""
+    """Set methods of `cls` as attributes of an instance whose own class overrides them."""
     for name in names:
         method = getattr(cls, name)
         if getattr(type(instance), name) is not method:
@@ -88,7 +90,7 @@ def hide_overriding(instance: object, cls: type, names: Iterable[str]) -> None:
 
 
 async def wait_with_any_lock(condition: Any) -> Literal[True]:
-    """Condition.wait() of the compiled half, where the lock is not of the compiled half."""
+    """The compiled Condition.wait(), if the lock is not a compiled Lock."""
     if not condition.locked():
         raise RuntimeError("cannot wait on un-acquired lock")
     future = condition._future()
@@ -98,25 +100,25 @@ async def wait_with_any_lock(condition: Any) -> Literal[True]:
         await future
     except BaseException as exception:
         condition._dequeue(waiter)
-        await take_lock_and_raise(condition, exception)
+        await acquire_and_raise(condition, exception)
     condition._dequeue(waiter)
     try:
         await condition.acquire()
     except CancelledError as exception:
-        await take_lock_and_raise(condition, exception)
+        await acquire_and_raise(condition, exception)
     except BaseException:
         condition._notify(1)
         raise
     return True
 
 
-# Its coroutine is a Condition.wait() to whoever looks at it.
+# The coroutine shows itself as Condition.wait().
 wait_with_any_lock.__name__ = "wait"
 wait_with_any_lock.__qualname__ = "Condition.wait"
 
 
-async def take_lock_and_raise(condition: Any, raised: BaseException) -> NoReturn:
-    """Take the lock back, and raise: the last CancelledError that comes meanwhile, if one does."""
+async def acquire_and_raise(condition: Any, raised: BaseException) -> NoReturn:
+    """Acquire the lock and raise: `raised`, or the last CancelledError that comes meanwhile."""
     try:
         while True:
             try:
@@ -126,47 +128,47 @@ async def take_lock_and_raise(condition: Any, raised: BaseException) -> NoReturn
             else:
                 raise raised
     finally:
-        # It may have been notified, and will do nothing about it: let another one.
+        # This waiter may have been notified, and does not act on it: notify another one.
         condition._notify(1)
-        del raised  # which has this frame in its traceback
+        del raised  # its traceback refers to this frame
 
 
 def permits(value: Any) -> Any:
-    """Return the value of a semaphore: an int, or float("inf") for one that has no limit."""
+    """Return a semaphore's value as an int, or float("inf") for no limit."""
     if value == math.inf:
         return value
     value = operator.index(value)
-    if value > sys.maxsize:  # what the compiled half can count
+    if value > sys.maxsize:  # the compiled implementation counts no further
         raise OverflowError("Semaphore value too large")
     return value
 
 
-# The pure half keeps these in slots, where copying would find them.
+# The pure-Python implementation keeps these in slots, which object.__getstate__() includes.
 UNCOPIED = frozenset({"_loop", "_queue", "_refilling", "locked", "acquire", "release"})
 
 
-def getstate(lot: Lot, *own: str) -> dict[str, Any]:
-    """What a copy or a pickle of an idle primitive keeps: the attributes `own`, and its user's."""
-    if lot._waiting:
+def getstate(primitive: Primitive, *own: str) -> dict[str, Any]:
+    """An idle primitive's state to copy or pickle: `own`, and the attributes that users set."""
+    if primitive._waiting:
         raise TypeError(
-            f"cannot copy or pickle a {type(lot).__name__!r} object that tasks wait for"
+            f"cannot copy or pickle a {type(primitive).__name__!r} object that tasks wait for"
         )
-    state: Any = object.__getstate__(lot)  # type: ignore[attr-defined,unused-ignore]
+    state: Any = object.__getstate__(primitive)  # type: ignore[attr-defined,unused-ignore]
     attributes, slots = state if isinstance(state, tuple) else (state, None)
     return {
         **{name: value for name, value in (attributes or {}).items() if name != "_appended"},
         **{name: value for name, value in (slots or {}).items() if name not in UNCOPIED},
-        **{name: getattr(lot, name) for name in own},
+        **{name: getattr(primitive, name) for name in own},
     }
 
 
-def setstate(lot: Lot, state: dict[str, Any]) -> None:
+def setstate(primitive: Primitive, state: dict[str, Any]) -> None:
     for name, value in state.items():
-        setattr(lot, name, value)
+        setattr(primitive, name, value)
 
 
 def exception_to_throw(typ: Any, val: Any, tb: Any) -> BaseException:
-    """The exception that throw(typ, val, tb) raises in a coroutine that waits for a future."""
+    """The exception that a suspended coroutine's throw(typ, val, tb) raises."""
     if tb is not None and not isinstance(tb, TracebackType):
         return TypeError("throw() third argument must be a traceback")
     if isinstance(typ, BaseException):
@@ -187,7 +189,7 @@ def exception_to_throw(typ: Any, val: Any, tb: Any) -> BaseException:
 
 
 def is_asyncios_loop(loop: Any) -> bool:
-    """Whether such loops do as asyncio's own do to make a future, and to call something soon."""
+    """Whether a loop class creates futures and schedules callbacks by asyncio's own methods."""
     methods = (
         "call_soon",
         "_call_soon",
@@ -207,7 +209,7 @@ def is_asyncios_loop(loop: Any) -> bool:
 
 
 def is_written_in(module: ModuleType, owner: type, names: Iterable[str]) -> bool:
-    """Whether these methods are functions of that module, neither overridden nor patched."""
+    """Whether these methods are functions of that module: neither overridden nor patched."""
     methods = (getattr(owner, name, None) for name in names)
     return all(getattr(method, "__globals__", None) is vars(module) for method in methods)
 
@@ -215,7 +217,7 @@ def is_written_in(module: ModuleType, owner: type, names: Iterable[str]) -> bool
 def report(
     callback: Callable[[Any], object], argument: Any, context: Context, error: BaseException
 ) -> None:
-    """Tell a loop's exception handler what a callback raised, as an asyncio.Handle does."""
+    """Pass what a callback raised to the loop's exception handler, as asyncio.Handle does."""
     loop = argument._loop
     handle = Handle(callback, (argument,), loop, context)
     source = format_helpers._format_callback_source(callback, (argument,))

@@ -16,17 +16,17 @@ from aiofastlock._compiled._lock cimport (
     BARRIER_WAIT,
     FINISHED,
     PARKED,
-    PASSED,
+    CANCELLED,
     ParkingLot,
     Waiter,
     alive,
-    call_with_lot,
+    call_soon_with,
     exit_by_method,
     finish_public_class,
     is_closed,
     is_own,
     is_plain,
-    let_go,
+    discard_waiters,
     new_waiter,
     set_exit,
     vectorcallfunc,
@@ -41,11 +41,11 @@ cdef enum State:
 
 cdef tuple NAMES = (pure.FILLING, pure.DRAINING, pure.RESETTING, pure.BROKEN)  # by State
 
-# In the place of an index.
+# Values of Waiter.index that are not an index.
 cdef enum:
-    BLOCKED = -1  # of a waiter that abort() wakes, and that was not yet a party
-    COUNTED = -2  # of one that is PASSED, as which it is counted
-    IN_TURN = -3  # to each that is woken its own
+    BLOCKED = -1  # abort() woke the waiter while it was blocked
+    COUNTED = -2  # the waiter is CANCELLED and counted in Barrier.cancelled
+    IN_TURN = -3  # to wake_up_to(): each waiter gets its own index
 
 
 @cython.no_gc_clear
@@ -53,40 +53,46 @@ cdef class Barrier(ParkingLot):
     """Barrier(parties)
 --
 
-A place where asyncio tasks wait until `parties` of them are there, for asyncio.Barrier.
+A point where asyncio tasks wait for each other. It replaces asyncio.Barrier.
 
-When the last of them comes, they all go on, each with an index of its own from 0 to
-parties - 1, by order of arrival. Those that come before all have left wait for the next
-time. Use it as `async with barrier as index:`, or call wait().
+When `parties` tasks wait, the barrier wakes them all, and each gets an index of its own from 0
+to parties - 1, in the order in which they called wait(). Tasks that arrive before all of them
+have left wait until then. Use it as `async with barrier as index:`, or call wait().
 
-`parties` is an int of at least 1. ValueError: it is less. TypeError: it is no int.
+`parties` is an int. ValueError is raised if it is below 1, and TypeError if it is not an int.
 
-Behaviour: asyncio.Barrier's of Python 3.13, in fewer steps of the event loop. Ours: an index is
-not given twice after a party was cancelled; who is cancelled is not waited for when the others
-leave; a barrier whose loop is closed binds itself to the next.
+It behaves like asyncio.Barrier of Python 3.13, except in four cases. The tasks continue after
+fewer iterations of the event loop. No index is given twice after a task was cancelled
+(gh-155233). The others do not wait for a cancelled task to leave. And a barrier whose event
+loop is closed can be used with another event loop; in asyncio, that raises RuntimeError.
 """
-    cdef Py_ssize_t size      # the parties
-    cdef unsigned int passed  # how many in the queue are PASSED
+    cdef Py_ssize_t size         # the parties
+    cdef unsigned int cancelled  # of waiters in the queue that are CANCELLED
     cdef State state
     cdef bint refilling
 
     def __init__(self, *args, **kwargs):
-        self.size = pure.Barrier(*args, **kwargs)._parties  # which refuses in asyncio's words
+        self.size = pure.Barrier(*args, **kwargs)._parties  # raises in asyncio's words
 
-    # Filling, all that are parked are parties, and nobody is woken. Draining or resetting, somebody
-    # is woken and still to leave, and those that are parked are blocked until then. Broken, nobody
-    # is parked. So whoever leaves last finds no more woken, and lets those in that were blocked:
-    # not at once, lest a reset() of the last to leave be theirs, but in the loop's next iteration.
-    # Until then the barrier is refilling: filling, but those that are parked are still blocked.
+    # Invariant, by state:
+    #
+    # - FILLING: the parked waiters are parties, and no waiter is woken;
+    # - DRAINING, RESETTING: woken waiters have yet to leave, and the parked ones are blocked until
+    #   they have;
+    # - BROKEN: no waiter is parked.
+    #
+    # The last woken waiter to leave lets the blocked ones in. It does so in the loop's next
+    # iteration, so that a reset() by the task that leaves does not reach them. Until then the
+    # barrier is refilling: its state is FILLING, but the parked waiters are still blocked.
 
-    cdef bint take(self, Waiter waiter) except -1:
+    cdef bint acquire_now(self, Waiter waiter) except -1:
         if self.state == BROKEN:
             raise BrokenBarrierError("Barrier aborted")
         if self.state != FILLING or self.refilling or self.parked_now() + 1 < self.size:
             waiter.index = 0
             return False
-        if self.let_go_if_closed():
-            return self.take(waiter)
+        if self.unbind_if_closed():
+            return self.acquire_now(waiter)
         waiter.index = self.size - 1
         self.state = DRAINING
         try:
@@ -98,15 +104,15 @@ leave; a barrier whose loop is closed binds itself to the next.
         self.let_in_if_left()
         return True
 
-    cdef int give(self, Waiter waiter) except -1:
-        self.let_go_if_closed()
+    cdef int release_now(self, Waiter waiter) except -1:
+        self.unbind_if_closed()
         if waiter.call == BARRIER_RESET:
-            self.empty()
+            self.reset_now()
         elif waiter.call == BARRIER_ABORT:
-            self.shatter()
+            self.abort_now()
         return 0
 
-    cdef int admit(self, Waiter waiter) except -1:
+    cdef int acquire_woken(self, Waiter waiter) except -1:
         cdef State state = self.state
         self.let_in_if_left()
         if waiter.index == BLOCKED:
@@ -115,44 +121,44 @@ leave; a barrier whose loop is closed binds itself to the next.
             raise BrokenBarrierError("Abort or reset of barrier")
         return 0
 
-    cdef int forgo(self, WaiterState state) except -1:
-        self.passed -= state == PASSED
+    cdef int hand_off(self, WaiterState state) except -1:
+        self.cancelled -= state == CANCELLED
         if self.parked is NULL:
             self.refilling = False
         return self.let_in_if_left()
 
-    cdef bint let_go_if_closed(self) except -1:
-        """Begin anew where the loop is closed; say whether anybody was left on it."""
+    cdef bint unbind_if_closed(self) except -1:
+        """Empty the queue if the loop is closed; return whether waiters were left on it."""
         if self.head is NULL or not is_closed(self.loop):
             return False
-        let_go(self)
+        discard_waiters(self)
         return True
 
     cdef Py_ssize_t parked_now(self) noexcept:
-        return <Py_ssize_t> self.count - self.woken - self.passed
+        return <Py_ssize_t> self.count - self.woken - self.cancelled
 
     cdef Py_ssize_t inside(self) noexcept:
-        """How many are inside: parties, or those that were woken and have not left."""
+        """The number of tasks inside: parties, or woken waiters that have yet to leave."""
         if self.refilling:
             return 0
         return self.parked_now() if self.state == FILLING else self.woken
 
     cdef int wake_parked(self, Py_ssize_t index) except -1:
-        """Wake the first that is parked, unless it is cancelled."""
+        """Wake the first parked waiter, unless it is cancelled."""
         cdef PyObject* parked = self.parked
-        _waiter = alive(parked)  # outlives the wake-up
+        _waiter = alive(parked)  # freed after the wake-up
         (<Waiter> parked).index = index
         if not self.wake(parked, True):
-            self.count_if_passed(parked)
+            self.count_if_cancelled(parked)
         return 0
 
-    cdef void count_if_passed(self, PyObject* waiter) noexcept:
-        if (<Waiter> waiter).state == PASSED and (<Waiter> waiter).index != COUNTED:
+    cdef void count_if_cancelled(self, PyObject* waiter) noexcept:
+        if (<Waiter> waiter).state == CANCELLED and (<Waiter> waiter).index != COUNTED:
             (<Waiter> waiter).index = COUNTED
-            self.passed += 1
+            self.cancelled += 1
 
     cdef int wake_up_to(self, Py_ssize_t count, Py_ssize_t index) except -1:
-        """Wake the first that are parked, with that index or IN_TURN."""
+        """Wake the first `count` parked waiters, with that index or IN_TURN."""
         cdef Py_ssize_t turn
         for turn in range(count):
             if self.parked is not NULL:
@@ -160,29 +166,29 @@ leave; a barrier whose loop is closed binds itself to the next.
         return 0
 
     cdef int let_in_if_left(self) except -1:
-        """When all who were inside have left, let those in that are blocked."""
+        """If all woken waiters have left, let the blocked ones in."""
         if not self.woken and (self.state == DRAINING or self.state == RESETTING):
             self.state = FILLING
             if self.parked is not NULL and not is_closed(self.loop):
-                call_with_lot(self, refill)
+                call_soon_with(self, refill)
                 self.refilling = True
         return 0
 
     @cython.critical_section
     def _refill(self):
-        """Those that were blocked are parties, unless they are cancelled."""
+        """Make the blocked waiters parties, unless they are cancelled."""
         cdef PyObject* following = self.parked
         cdef Py_ssize_t live = 0
         if not self.refilling:
             return
         self.refilling = False
         while following is not NULL and live < self.size:
-            _waiter = alive(following)  # outlives what is called
+            _waiter = alive(following)  # freed after the calls
             if (<Waiter> following).state == PARKED:
                 if not self.settle_if_done(following):
                     live += 1
-                self.count_if_passed(following)
-            if (<Waiter> following).state == FINISHED:  # gone while that ran: begin anew
+                self.count_if_cancelled(following)
+            if (<Waiter> following).state == FINISHED:  # it left during the calls: start again
                 following = self.parked
                 live = 0
             else:
@@ -193,7 +199,7 @@ leave; a barrier whose loop is closed binds itself to the next.
             self.state = DRAINING
             self.wake_up_to(self.size, IN_TURN)
 
-    cdef int empty(self) except -1:
+    cdef int reset_now(self) except -1:
         if self.state != FILLING:
             self.state = RESETTING if self.woken else FILLING
         elif not self.refilling:
@@ -202,7 +208,7 @@ leave; a barrier whose loop is closed binds itself to the next.
             self.let_in_if_left()
         return 0
 
-    cdef int shatter(self) except -1:
+    cdef int abort_now(self) except -1:
         cdef Py_ssize_t index = 0 if self.state == FILLING and not self.refilling else BLOCKED
         self.state = BROKEN
         self.refilling = False
@@ -210,26 +216,29 @@ leave; a barrier whose loop is closed binds itself to the next.
         return 0
 
     def wait(self):
-        """Wait until all parties are there, and return the index of this one. (asyncio's.)
+        """Wait until all parties wait, and return the index of this one.
 
-        Nothing happens until it is awaited. Cancelled, it is no party any more. BrokenBarrierError:
-        reset() or abort() was called while it waited, or the barrier is broken. RuntimeError, where
-        it has to wait: the barrier is bound to another loop, which is not closed.
+        Nothing happens until the result is awaited. A task that is cancelled while it waits is not
+        counted any more. BrokenBarrierError is raised if the barrier is broken, or if reset() or
+        abort() is called while the task waits. RuntimeError is raised if the task must wait and the
+        barrier is bound to another event loop that is not closed.
         """
         return new_waiter(self, BARRIER_WAIT)
 
     def reset(self):
-        """Empty the barrier: who waits in it gets a BrokenBarrierError. (asyncio's.)
+        """Return the barrier to its initial, empty state.
 
-        Returns None, and never waits. Those that wait for others to leave go on waiting. A broken
-        barrier is whole again. Nothing happens until it is awaited.
+        Tasks that wait for the other parties get BrokenBarrierError. Tasks that wait for an earlier
+        group to leave go on waiting. A broken barrier works again. Nothing happens until the result
+        is awaited, which returns None without waiting.
         """
         return new_waiter(self, BARRIER_RESET)
 
     def abort(self):
-        """Break the barrier: who waits, and who comes, gets a BrokenBarrierError. (asyncio's.)
+        """Put the barrier into the broken state.
 
-        Returns None, and never waits. reset() mends it. Nothing happens until it is awaited.
+        Tasks that wait, and those that call wait() later, get BrokenBarrierError, until reset() is
+        called. Nothing happens until the result is awaited, which returns None without waiting.
         """
         return new_waiter(self, BARRIER_ABORT)
 
@@ -244,19 +253,19 @@ leave; a barrier whose loop is closed binds itself to the next.
     @property
     @cython.critical_section
     def parties(self):
-        """How many tasks make the barrier trip. (asyncio's.)"""
+        """The number of tasks that the barrier waits for."""
         return self.size
 
     @property
     @cython.critical_section
     def n_waiting(self):
-        """How many parties wait for the barrier to trip. (asyncio's.)"""
+        """The number of tasks that wait for the other parties."""
         return self.inside() if self.state == FILLING else 0
 
     @property
     @cython.critical_section
     def broken(self):
-        """True if the barrier is broken, after abort() and before reset(). (asyncio's.)"""
+        """True if the barrier is broken: after abort(), until reset()."""
         return self.state == BROKEN
 
     @property

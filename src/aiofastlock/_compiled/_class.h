@@ -1,4 +1,4 @@
-/* What the public classes need of the C API and Cython cannot say. */
+/* What the public classes need of the C API and Cython cannot express. */
 #ifndef AIOFASTLOCK_CLASS_H
 #define AIOFASTLOCK_CLASS_H
 
@@ -6,30 +6,30 @@
 
 #include "_guard.h"
 
-/* Cython makes every instance a __dict__; without one, objects are smaller and the interpreter
-   can specialise the look-up of their methods. It is made when an attribute is set. And it is
-   dropped here when the instance dies: Cython empties it by recursion. */
-#define drop_attributes(lot) Py_CLEAR((lot)->__dict__)
-#define has_attributes(lot) (pointer_in(&(lot)->__dict__) != NULL)
+/* Cython creates a __dict__ for every instance. Without one, objects are smaller and the interpreter
+   can specialise the look-up of their methods. It is created when an attribute is set, and dropped
+   here when the instance is deallocated, since Cython would clear it by recursion. */
+#define drop_attributes(primitive) Py_CLEAR((primitive)->__dict__)
+#define has_attributes(primitive) (pointer_in(&(primitive)->__dict__) != NULL)
 
-/* Whether it is of a class of ours, no subclass, and no attribute of its own hides a method. */
-#define is_plain(lot) \
-    (!PyType_HasFeature(Py_TYPE(lot), Py_TPFLAGS_HEAPTYPE) && !has_attributes(lot))
+/* Whether it is an instance of a public class itself, and no instance attribute hides a method. */
+#define is_plain(primitive) \
+    (!PyType_HasFeature(Py_TYPE(primitive), Py_TPFLAGS_HEAPTYPE) && !has_attributes(primitive))
 
 /* ---- C() with no arguments ----
 
-   Made without a call of __init__, which has nothing to do then. And made of an earlier one that
-   has died: those are kept, untracked by the collector, with all their fields zero or None, as
-   Cython would make them. Not subclasses' instances; and none in free-threaded builds. */
+   C() skips __init__, which has nothing to do then, and uses the memory of a deallocated instance:
+   those are kept, untracked by the garbage collector, with all fields zero or None as in a new
+   instance. Not instances of subclasses, and not in free-threaded builds. */
 
 #define MOST_SPARES 64
 
 static struct {
-    PyTypeObject *type;         /* the one class of this module that does so, if any */
+    PyTypeObject *type;         /* the class of this module that keeps spares, if any */
     destructor dealloc;         /* Cython's */
     Py_ssize_t objects[2];      /* the offsets of the fields that are Python objects */
-    int number;                 /* of these */
-    int count;                  /* of the spares */
+    int number;                 /* of those fields */
+    int count;                  /* of spares */
     PyObject *spares[MOST_SPARES];
 } quick;
 
@@ -38,11 +38,11 @@ static struct {
 static void keep_or_dealloc(PyObject *self)
 {
     if (Py_TYPE(self) != quick.type || quick.count == MOST_SPARES
-        || *field(self, quick.objects[0]) == NULL) { /* half made: there was no memory */
+        || *field(self, quick.objects[0]) == NULL) { /* its allocation failed half-way */
         quick.dealloc(self);
         return;
     }
-    Py_ssize_t begin = quick.type->tp_weaklistoffset;  /* the first field but for the methods */
+    Py_ssize_t begin = quick.type->tp_weaklistoffset;  /* the first field after the vtable */
     PyObject *attributes = *field(self, quick.type->tp_dictoffset);
     PyObject *objects[2];
 
@@ -57,7 +57,7 @@ static void keep_or_dealloc(PyObject *self)
     for (int i = 0; i < quick.number; i++) {
         *field(self, quick.objects[i]) = Py_NewRef(Py_None);
     }
-    /* Code may run from here on, which makes some and drops others. */
+    /* From here on code may run that creates and drops instances. */
     Py_XDECREF(attributes);
     for (int i = 0; i < quick.number; i++) {
         Py_DECREF(objects[i]);
@@ -116,8 +116,8 @@ done:
     return result;
 }
 
-/* What `await lock` says, in asyncio's words: a static type's full name is not in them. There is
-   no __await__ in the class, so that nobody takes a lock for an awaitable. */
+/* The error of `await lock`, in asyncio's words, which have no module name. The class has no __await__,
+   so that a lock is not mistaken for an awaitable. */
 static PyObject *refuse_await(PyObject *self)
 {
     return PyErr_Format(PyExc_TypeError,
@@ -130,17 +130,17 @@ static PyAsyncMethods not_awaitable = {.am_await = refuse_await};
 
 /* ---- __aexit__ ----
 
-   unittest's enterAsyncContext() awaits it if it is a coroutine function, and only then: with a plain
-   method descriptor, the lock would never be released. So it is an object that has all else of the
-   pure half's function, such as its __code__. (Not so the other methods: calls of plain descriptors
-   are specialised by the interpreter, and take 50 instructions less.) */
+   unittest's enterAsyncContext() awaits __aexit__ only if it is a coroutine function: with a plain
+   method descriptor, the lock would never be released. So it is an object that passes other
+   attributes, such as __code__, on to the pure-Python implementation's function. The other methods
+   are plain descriptors, whose calls the interpreter specialises, which saves 50 instructions. */
 
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
     PyTypeObject *type;   /* whose method this is */
     PyObject *descriptor; /* the method itself */
-    PyObject *function;   /* the pure half's */
+    PyObject *function;   /* the pure-Python implementation's */
 } Exit;
 
 static PyObject *exit_by_method(PyObject *exit, PyObject *const *args, size_t nargsf,
@@ -149,7 +149,7 @@ static PyObject *exit_by_method(PyObject *exit, PyObject *const *args, size_t na
     return PyObject_Vectorcall(((Exit *)exit)->descriptor, args, nargsf, kwnames);
 }
 
-/* The object, if it is of the very class, and there are three arguments; or NULL. Borrowed. */
+/* The primitive, if it is of the exact class and there are three arguments; or NULL. Borrowed. */
 static inline PyObject *simple_exit_of(PyObject *exit, PyObject *const *args, size_t nargsf,
                                        PyObject *kwnames)
 {
@@ -208,7 +208,7 @@ static inline int set_exit(PyTypeObject *type, PyObject *pure, vectorcallfunc ve
     int failed = PyErr_Occurred()
                  || PyDict_SetItemString(type->tp_dict, "__aexit__", (PyObject *)exit) < 0;
 #ifdef Py_GIL_DISABLED
-    Py_SET_REFCNT((PyObject *)exit, PY_SSIZE_T_MAX); /* immortal, or threads would contend for its count */
+    Py_SET_REFCNT((PyObject *)exit, PY_SSIZE_T_MAX); /* immortal: threads would contend for its count */
 #else
     Py_DECREF(exit);
 #endif
@@ -216,8 +216,8 @@ static inline int set_exit(PyTypeObject *type, PyObject *pure, vectorcallfunc ve
     return failed ? -1 : 0;
 }
 
-/* A public class: named as users import it, in reprs and pickles as well. And with the methods that
-   it inherits as its own: those of a base class are checked at each call to be for the class. */
+/* Give a public class the name under which users import it, in reprs and pickles too, and copies of
+   the methods that it inherits: a base class's method checks the type of `self` at each call. */
 static inline int finish_public_class(PyTypeObject *type, const char *name)
 {
     type->tp_name = name;
@@ -258,6 +258,6 @@ static inline void keep_spares(PyTypeObject *type, PyObject *one, PyObject **loo
 #endif
 }
 
-#define loop_field(lot) (&(lot)->loop)
+#define loop_field(primitive) (&(primitive)->loop)
 
 #endif

@@ -32,20 +32,20 @@ from aiofastlock._compiled._lock cimport (
     finish_public_class,
     future_of_waiter,
     future_to_yield,
-    give_back,
+    release_primitive,
     has_attributes,
     is_closed,
     is_plain,
     keep_spares,
     leave,
     loop_field,
-    lot_locked,
+    in_section_of_primitive,
     new_waiter,
-    operate,
+    in_section,
     send_to,
     set_exit,
     simple_exit_of,
-    stand,
+    enqueue,
     state_of,
     step,
     vectorcallfunc,
@@ -78,36 +78,36 @@ cdef class Condition(ParkingLot):
     """Condition(lock=None)
 --
 
-A lock with a queue of tasks that wait for a notification, in place of asyncio.Condition.
+A lock, and a queue of tasks that wait to be notified. It replaces asyncio.Condition.
 
-`lock` is any object with acquire(), release() and locked(), which several conditions can share;
-without it, the condition has a Lock of its own. Use it as `async with condition:`, and inside,
-wait() or notify().
+`lock` is an object with acquire(), release() and locked(), such as a Lock; several conditions
+can share it. Without it, the condition creates a Lock. Use the condition as `async with
+condition:`, and call wait() or notify() inside.
 
-AttributeError: a lock that lacks one of the three.
+AttributeError is raised if `lock` lacks one of the three methods.
 
-Behaviour: asyncio.Condition's of Python 3.13. Ours: a condition whose loop is closed binds
-itself to the next.
+It behaves like asyncio.Condition of Python 3.13, except that a condition whose event loop is
+closed can be used with another event loop; in asyncio, that raises RuntimeError.
 """
-    # None until it is needed, where it is our own. Another one than a plain Lock stands in a tuple,
-    # before its methods locked, acquire and release as they were when the condition was made.
+    # The condition's own Lock is None until it is needed. A lock that is not a plain Lock is in a
+    # tuple, before its methods locked, acquire and release as they were at the beginning.
     cdef object lock
 
     def __init__(self, *args, **kwargs):
         if args or kwargs:
-            pure.Condition(*args, **kwargs)  # refuses in asyncio's words
+            pure.Condition(*args, **kwargs)  # raises in asyncio's words
             (self._lock,) = args or kwargs.values()
         if type(self) is not Condition:
             _shared.hide_overriding(self, Condition, LOCK_METHODS)
 
-    cdef int admit(self, Waiter waiter) except -1:
+    cdef int acquire_woken(self, Waiter waiter) except -1:
         return 0
 
-    cdef int forgo(self, State state) except -1:
+    cdef int hand_off(self, State state) except -1:
         return 0
 
     cdef Lock plain_lock(self):
-        """The lock, if it is of our own Lock, so that nothing need be called; or None."""
+        """The lock if it is a plain Lock, whose methods need not be called; or None."""
         lock = lock_of(self)
         if lock is None:
             self.make_lock()
@@ -121,12 +121,12 @@ itself to the next.
         return 0
 
     cdef bint is_patched(self) except -1:
-        """Whether attributes stand in the place of the lock's methods."""
+        """Whether instance attributes replace the lock's methods."""
         return has_attributes(self) and not LOCK_METHODS.isdisjoint(vars(self))
 
     cdef bint is_locked(self) except -1:
         cdef Lock lock = self.plain_lock()
-        return self.locked() if lock is None or self.is_patched() else operate(is_held, lock)
+        return self.locked() if lock is None or self.is_patched() else in_section(is_held, lock)
 
     @property
     def _lock(self):
@@ -138,27 +138,27 @@ itself to the next.
         if lock is not None and not (type(lock) is Lock and is_plain(<ParkingLot> lock)):
             lock = (lock, lock.locked, lock.acquire, lock.release)
         with cython.critical_section(self):
-            _replaced = self.lock  # outlives the change: code may run when it goes
+            _replaced = self.lock  # freed after the change, since its destructor may run code
             self.lock = lock
 
     _waiters = property(_shared.Waiters, _shared.set_waiters)
 
     def locked(self):
-        """Return True if the lock is held, False if not. (The lock's own.)"""
+        """Return what the lock's locked() returns: True if the lock is locked."""
         cdef Lock lock = self.plain_lock()
-        return lock_of(self)[1]() if lock is None else bool(operate(is_held, lock))
+        return lock_of(self)[1]() if lock is None else bool(in_section(is_held, lock))
 
     def acquire(self):
-        """Wait until the lock is unlocked, and lock it. (The lock's own.)"""
+        """Call the lock's acquire(): wait until the lock is unlocked, and lock it."""
         cdef Lock lock = self.plain_lock()
         return lock_of(self)[2]() if lock is None else new_waiter(lock, LOCK_ACQUIRE)
 
     def release(self):
-        """Unlock the lock. (The lock's own.)"""
+        """Call the lock's release(): unlock the lock, and wake the first waiter."""
         cdef Lock lock = self.plain_lock()
         if lock is None:
             return lock_of(self)[3]()
-        operate(give_back, lock)
+        in_section(release_primitive, lock)
         return None
 
     def __aenter__(self):
@@ -174,12 +174,12 @@ itself to the next.
         return new_waiter(lock, EXIT)
 
     def wait(self):
-        """Unlock the lock, wait for a notification, lock it again, and return True. (asyncio's.)
+        """Release the lock, wait to be notified, acquire the lock again, and return True.
 
-        Nothing happens until it is awaited. Whatever comes, a CancelledError too, it takes the lock
-        back before it ends. It may return without a notification: look at what was waited for, and
-        wait again. RuntimeError: the lock is not locked; the condition is bound to another loop,
-        which is not closed.
+        Nothing happens until the result is awaited. The lock is acquired again before wait() ends,
+        also if the task is cancelled. wait() may return without a notification, so check what you
+        wait for and call it again if need be, or use wait_for(). RuntimeError is raised if the lock
+        is not locked, or if the condition is bound to another event loop that is not closed.
         """
         cdef Lock lock = self.plain_lock()
         if lock is None or self.is_patched():
@@ -188,16 +188,17 @@ itself to the next.
 
     @cython.always_allow_keywords(True)
     def wait_for(self, predicate):
-        """Wait until predicate() is true, and return what it gave. (asyncio's.)
+        """Wait until predicate() returns a true value, and return that value.
 
-        It is called with the lock held: at once, and after every wait().
+        The predicate is called with the lock locked: at first, and after each wait().
         """
         return pure.Condition.wait_for(self, predicate)
 
     def notify(self, n=1):
-        """Let the first `n` tasks that wait go on, once they get the lock. (asyncio's.)
+        """Wake the first `n` tasks that wait to be notified.
 
-        Returns None. It does not unlock the lock. RuntimeError: the lock is not locked.
+        They continue when they have acquired the lock, which notify() does not release.
+        RuntimeError is raised if the lock is not locked. There is no return value.
         """
         if not self.is_locked():
             raise RuntimeError("cannot notify on un-acquired lock")
@@ -208,9 +209,10 @@ itself to the next.
             self._notify(n)
 
     def notify_all(self):
-        """Let all tasks that wait go on, once they get the lock. (asyncio's.)
+        """Wake all tasks that wait to be notified.
 
-        Returns None. RuntimeError: the lock is not locked.
+        They continue when they have acquired the lock, which notify_all() does not release.
+        RuntimeError is raised if the lock is not locked. There is no return value.
         """
         with cython.critical_section(self):
             waiting = self.count
@@ -224,7 +226,7 @@ itself to the next.
     @cython.critical_section
     def _notify(self, n):
         cdef Py_ssize_t woken = 0
-        # Twice, since a comparison can run any code.
+        # Checked twice, since the comparison can run any code.
         while self.parked is not NULL and woken < n and self.parked is not NULL:
             woken += self.wake(self.parked, False)
 
@@ -255,22 +257,22 @@ cdef object exit_condition(PyObject* exit, PyObject** args, size_t nargsf, PyObj
     return exit_by_method(exit, args, nargsf, names)
 
 
-# ---- wait(), over our own Lock ----
+# ---- wait(), with a plain Lock ----
 
 cdef enum Phase:
     DONE
     UNSTARTED
-    RUNNING  # as others see it while a step is under way, whatever it is
+    RUNNING  # what others see while a step runs
     WAITING  # in the condition's queue
-    TAKING   # notified, or thrown into: takes the lock back
+    ACQUIRING  # notified, or thrown into: acquires the lock again
 
 
 cdef inline int is_held(ParkingLot lock) except -1:
     return (<Lock> lock).held
 
 
-cdef int take_back(ParkingLot lock) except -1:
-    return lock.take(None)
+cdef int reacquire(ParkingLot lock) except -1:
+    return lock.acquire_now(None)
 
 
 cdef inline object new_wait(Condition condition, Lock lock):
@@ -285,19 +287,20 @@ cdef inline object new_wait(Condition condition, Lock lock):
 @cython.freelist(32)
 @cython.no_gc_clear  # as for Waiter
 cdef class Wait:
-    """What wait() returns to be awaited: a coroutine in all but its type, like Waiter.
+    """The awaitable that wait() returns: a coroutine in all but its type, like Waiter.
 
-    One waiter stands first in the condition's queue, and then in the lock's. Once it is WAITING,
-    the lock is taken back before the await ends, unless what it dies of comes when it is TAKING and
-    is no CancelledError. Whatever it dies of, it wakes another: it may have been notified itself.
+    One waiter is first in the condition's queue, and then in the lock's. From WAITING on, the lock
+    is acquired again before the await ends, unless an exception other than CancelledError comes
+    while it is ACQUIRING. If the await ends with an exception, it notifies another waiter, since it
+    may have been notified itself.
     """
     cdef Condition condition
-    cdef Lock lock      # the condition's, while this was made
+    cdef Lock lock      # the condition's, when this was created
     cdef Waiter waiter
-    cdef object thrown  # the first exception, in whose context the later ones are
-    cdef object raised  # the last one, to be raised when the lock is taken back
+    cdef object thrown  # the first exception, the context of later ones
+    cdef object raised  # the last one, to raise when the lock is acquired
     cdef Phase phase
-    cdef int running    # so that no code that runs in a step, and no thread, can begin another
+    cdef int running    # a step runs: no other code or thread may begin one
 
     def __await__(self):
         if phase_of(self) >= WAITING:
@@ -317,10 +320,10 @@ cdef class Wait:
 
     def throw(self, typ, val=None, tb=None):
         """Raise an exception where this waits, as a coroutine's throw() does."""
-        return run(self, _shared.exception_to_throw(typ, val, tb))  # or it raises in the end
+        return run(self, _shared.exception_to_throw(typ, val, tb))  # or raises
 
     def close(self):
-        """Stop waiting, as a coroutine's close() does. RuntimeError: the lock is taken."""
+        """Stop waiting, as a coroutine's close() does. RuntimeError if the lock is locked."""
         if phase_of(self) == DONE:
             return
         try:
@@ -344,11 +347,11 @@ cdef class Wait:
         if self.phase == UNSTARTED:
             PyErr_WarnFormat(RuntimeWarning, 1, "coroutine 'Condition.wait' was never awaited")
         elif self.phase != DONE:
-            # As close() does, but for waiting: the lock is taken if it is free.
+            # As close() does, without waiting: the lock is acquired if it is unlocked.
             abandon(self.waiter)
             if self.phase == WAITING:
-                operate(take_back, self.lock)
-            pass_on(self)
+                in_section(reacquire, self.lock)
+            notify_another(self)
 
 
 cdef inline Phase phase_of(Wait self) noexcept:
@@ -360,7 +363,7 @@ cdef inline Phase phase_of(Wait self) noexcept:
 
 
 cdef object run(Wait self, object exception):
-    """Go on, or raise the exception where it waits; return what to wait for next, or None."""
+    """Go on, or throw the exception; return the future to wait for next, or None."""
     cdef int outcome
     if not begin_to_run(&self.running):
         raise ValueError("coroutine already executing")
@@ -372,7 +375,7 @@ cdef object run(Wait self, object exception):
 
 
 cdef inline int go_on(Wait self) except -1:
-    """Go on until there is something to wait for (self.waiter.future) or nothing left to do."""
+    """Run until there is a future to wait for (self.waiter.future), or the await is over."""
     if self.phase == UNSTARTED:
         return begin(self)
     if self.phase == DONE:
@@ -380,27 +383,27 @@ cdef inline int go_on(Wait self) except -1:
     if state_of(self.waiter) != WOKEN:
         return go_on_otherwise(self)
     if self.phase == WAITING:
-        lot_locked(leave_queue, self.waiter)
-        return take_lock(self)
+        in_section_of_primitive(leave_queue, self.waiter)
+        return acquire_lock(self)
     step(self.waiter)
     return finish(self)
 
 
 cdef inline int begin(Wait self) except -1:
     self.phase = DONE
-    if not operate(is_held, self.lock):
+    if not in_section(is_held, self.lock):
         raise RuntimeError("cannot wait on un-acquired lock")
     future = future_to_yield(self.condition)
     self.waiter = new_waiter(self.condition, LOCK_ACQUIRE)
-    self.waiter.state = FINISHED  # until it stands in a queue
+    self.waiter.state = FINISHED  # until it is in a queue
     self.waiter.future = future
-    operate(give_back, self.lock)
+    in_section(release_primitive, self.lock)
     self.phase = WAITING
-    return lot_locked(stand_in_queue, self.waiter)
+    return in_section_of_primitive(enter_queue, self.waiter)
 
 
-cdef int stand_in_queue(Waiter waiter) except -1:
-    return stand(waiter, waiter.future)
+cdef int enter_queue(Waiter waiter) except -1:
+    return enqueue(waiter, waiter.future)
 
 
 cdef int leave_queue(Waiter waiter) except -1:
@@ -409,43 +412,43 @@ cdef int leave_queue(Waiter waiter) except -1:
     return 0
 
 
-cdef int take_lock(Wait self) except -1:
-    self.phase = TAKING
-    if operate(take_if_idle, self.lock):
+cdef int acquire_lock(Wait self) except -1:
+    self.phase = ACQUIRING
+    if in_section(acquire_if_idle, self.lock):
         return finish(self)
-    self.waiter.lot = self.lock
+    self.waiter.primitive = self.lock
     self.waiter.state = CREATED
     try:
         if step(self.waiter) == NEXT:
             return NEXT
     except BaseException as exception:
-        self.waiter.lot = None  # it may be the spare one, from go_on_otherwise()
+        self.waiter.primitive = None  # it may be the spare one, from go_on_otherwise()
         add_context(self, exception)
-        pass_on(self)
+        notify_another(self)
         raise
     return finish(self)
 
 
-cdef inline int take_if_idle(ParkingLot lot) except -1:
-    """Take a lock that nobody holds or waits for; say whether it was taken."""
-    cdef bint idle = not (<Lock> lot).held and lot.head is NULL
-    (<Lock> lot).held |= idle
+cdef inline int acquire_if_idle(ParkingLot primitive) except -1:
+    """Acquire a lock that is unlocked and has no waiters; return whether it was acquired."""
+    cdef bint idle = not (<Lock> primitive).held and primitive.head is NULL
+    (<Lock> primitive).held |= idle
     return idle
 
 
 cdef int finish(Wait self) except -1:
-    """The lock is taken back."""
+    """The lock is acquired again."""
     raised = self.raised
     if raised is None:
         self.phase = DONE
         self.condition = None
         return RETURN
-    pass_on(self)
+    notify_another(self)
     raise raised
 
 
-cdef int pass_on(Wait self) except -1:
-    """It may have been notified, and will do nothing about it: let another one."""
+cdef int notify_another(Wait self) except -1:
+    """This waiter may have been notified, and does not act on it: notify another one."""
     cdef Condition condition = self.condition
     self.phase = DONE
     self.condition = None
@@ -457,12 +460,12 @@ cdef int pass_on(Wait self) except -1:
 
 
 cdef int go_on_otherwise(Wait self) except -1:
-    """Resumed, but not by a wake-up: others have set or cancelled the future, or nobody has."""
+    """Resumed, but not by a wake-up: others have set or cancelled the future, or it is pending."""
     try:
         step(self.waiter)
     except BaseException as exception:
         return throw_into(self, exception)
-    return take_lock(self) if self.phase == WAITING else finish(self)
+    return acquire_lock(self) if self.phase == WAITING else finish(self)
 
 
 cdef int throw_into(Wait self, object exception) except -1:
@@ -476,17 +479,17 @@ cdef int throw_into(Wait self, object exception) except -1:
     abandon(self.waiter)
     if phase == WAITING:
         self.thrown = self.raised = exception
-        return take_lock(self)
+        return acquire_lock(self)
     add_context(self, exception)
     if isinstance(exception, CancelledError):
         self.raised = exception
-        return take_lock(self)
-    pass_on(self)
+        return acquire_lock(self)
+    notify_another(self)
     raise exception
 
 
 cdef int add_context(Wait self, object exception) except -1:
-    """As if it had been raised in an except block of what was thrown first."""
+    """Set the context that an except block for the first exception would set."""
     if exception.__context__ is None and exception is not self.thrown:
         exception.__context__ = self.thrown
     return 0

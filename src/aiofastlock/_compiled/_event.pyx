@@ -24,27 +24,27 @@ cdef class Event(ParkingLot):
     """Event()
 --
 
-A flag that asyncio tasks can wait for, in place of asyncio.Event.
+A flag that asyncio tasks can wait for. It replaces asyncio.Event.
 
-It is unset when it is made. Every task that waits when it is set goes on, in the order in which
-they came, even if it is cleared again before they run.
+A new event is not set. set() wakes every task that is waiting, in the order in which they
+called wait(), even if the event is cleared before those tasks run.
 
-Behaviour: asyncio.Event's of Python 3.13. Ours: an event whose loop is closed binds itself to
-the next.
+It behaves like asyncio.Event of Python 3.13, except that an event whose event loop is closed
+can be used with another event loop; in asyncio, that raises RuntimeError.
 """
     cdef bint flag
 
     def __init__(self, *args, **kwargs):
         if args or kwargs:
-            pure.Event.__init__(self, *args, **kwargs)  # refuses them in Python's words
+            pure.Event.__init__(self, *args, **kwargs)  # raises TypeError in Python's words
 
-    cdef bint take(self, Waiter waiter) except -1:
+    cdef bint acquire_now(self, Waiter waiter) except -1:
         return self.flag
 
-    cdef int admit(self, Waiter waiter) except -1:
+    cdef int acquire_woken(self, Waiter waiter) except -1:
         return 0
 
-    cdef int forgo(self, State state) except -1:
+    cdef int hand_off(self, State state) except -1:
         return 0
 
     @property
@@ -61,37 +61,38 @@ the next.
 
     @cython.critical_section
     def is_set(self):
-        """Return True if the event is set, False if not. (asyncio's.)"""
+        """Return True if the event is set, False otherwise."""
         return self.flag
 
     @cython.critical_section
     def set(self):
-        """Set the event, and let all that wait for it go on. (asyncio's.)
+        """Set the event, and wake all tasks that wait for it.
 
-        Returns None. Whoever waits for a set event does not stop for it.
+        Tasks that call wait() while the event is set do not wait. There is no return value.
         """
         if not self.flag:
             self.flag = True
             try:
                 while self.parked is not NULL:
                     self.wake(self.parked, True)
-            except MemoryError:  # so that to set it again wakes the rest
+            except MemoryError:  # calling set() again wakes the rest
                 self.flag = False
                 raise
 
     @cython.critical_section
     def clear(self):
-        """Unset the event, so that those that come from now on wait. (asyncio's.)
+        """Reset the event, so that tasks that call wait() from now on wait.
 
-        Returns None. Who was waiting when it was set goes on nevertheless.
+        Tasks that were waiting when the event was set are woken nevertheless. There is no return
+        value.
         """
         self.flag = False
 
     def wait(self):
-        """Wait until the event is set, and return True. (asyncio's.)
+        """Wait until the event is set, and return True.
 
-        Nothing happens until it is awaited. RuntimeError, where it has to wait: the event is bound
-        to another loop, which is not closed.
+        Nothing happens until the result is awaited. RuntimeError is raised if the task must wait
+        and the event is bound to another event loop that is not closed.
         """
         return new_waiter(self, EVENT_WAIT)
 

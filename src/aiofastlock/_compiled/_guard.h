@@ -1,4 +1,5 @@
-/* What keeps a lot whole in free-threaded builds. With the GIL, nearly all of it comes to nothing. */
+/* What keeps a primitive consistent in free-threaded builds. With the GIL, nearly all of it compiles to
+   nothing. */
 #ifndef AIOFASTLOCK_GUARD_H
 #define AIOFASTLOCK_GUARD_H
 
@@ -8,16 +9,17 @@
 #define AIOFASTLOCK_DEBUG 0
 #endif
 
-/* A lot, its queue and the state of its waiters are read and written in the lot's critical section. The
-   section is given up where the GIL may be: while code that is called waits for something. So it keeps
-   out what the GIL keeps out, and one rule serves both: whatever is called finds the lot whole.
+/* A primitive, its queue and the state of its waiters are read and written in the primitive's critical
+   section. Python suspends the section where it would release the GIL: while called code waits for
+   something. So the section excludes what the GIL excludes, and one rule serves both builds: called
+   code finds the primitive consistent.
 
-   - The lot that a waiter has, and lets go of for good when it is finished, is read and written in the
-     waiter's own section. A waiter without a lot is finished, and its own section is all it needs:
-     that of None, which it has instead, is every thread's, and they would stand in line for it.
-   - The queue's links own nothing. A waiter that dies takes itself out, in the section, before it is
-     freed; so what the links point at is always there, but may be dying in a thread that waits for
-     the section. alive() tells, where the waiter must outlive a call. */
+   - A waiter's reference to its primitive is read and written in the waiter's own section. A waiter
+     refers to None once it is finished, and then its own section is enough: all threads would
+     contend for the section of None.
+   - The links of the queue own nothing. A waiter that is deallocated unlinks itself, in the section,
+     before it is freed. So links are valid, but may point at a waiter whose deallocation, in another
+     thread, waits for the section. alive() tells, where the waiter must outlive a call. */
 
 #ifdef Py_GIL_DISABLED
 
@@ -33,30 +35,30 @@ static inline PyObject *read_in_section_of(PyObject *object, PyObject **field)
     return value;
 }
 
-static inline int in_section_of(PyObject *lot, int (*operation)(PyObject *), PyObject *self)
+static inline int in_section_of(PyObject *primitive, int (*operation)(PyObject *), PyObject *self)
 {
     int outcome;
-    BEGIN_SECTION(lot);
+    BEGIN_SECTION(primitive);
     outcome = operation(self);
     END_SECTION();
     return outcome;
 }
 
-static inline int in_section_of_its_lot(PyObject *waiter, PyObject **its_lot,
+static inline int run_in_section_of_primitive(PyObject *waiter, PyObject **its_primitive,
                                         int (*operation)(PyObject *))
 {
-    PyObject *lot = read_in_section_of(waiter, its_lot);
-    int outcome = in_section_of(Py_IsNone(lot) ? waiter : lot, operation, waiter);
-    Py_DECREF(lot);
+    PyObject *primitive = read_in_section_of(waiter, its_primitive);
+    int outcome = in_section_of(Py_IsNone(primitive) ? waiter : primitive, operation, waiter);
+    Py_DECREF(primitive);
     return outcome;
 }
 
-static inline PyObject *read_in_section_of_its_lot(PyObject *waiter, PyObject **its_lot,
+static inline PyObject *read_in_primitives_section(PyObject *waiter, PyObject **its_primitive,
                                                    PyObject **field)
 {
-    PyObject *lot = read_in_section_of(waiter, its_lot);
-    PyObject *value = read_in_section_of(lot, field);
-    Py_DECREF(lot);
+    PyObject *primitive = read_in_section_of(waiter, its_primitive);
+    PyObject *value = read_in_section_of(primitive, field);
+    Py_DECREF(primitive);
     return value;
 }
 
@@ -64,8 +66,8 @@ static inline PyObject *read_in_section_of_its_lot(PyObject *waiter, PyObject **
 #define try_incref PyUnstable_TryIncRef
 #define enable_try_incref PyUnstable_EnableTryIncRef
 #else
-/* As 3.14's: a count that threads share is never taken up from zero, and is not taken for zero while the
-   owning thread has a reference that it counts apart. */
+/* As in 3.14: a shared count of zero is never incremented, and it is not taken for zero while the owning
+   thread holds a reference that it counts apart. */
 static inline int try_incref(PyObject *object)
 {
     if (_Py_IsOwnedByCurrentThread(object)) {
@@ -92,15 +94,15 @@ static inline void enable_try_incref(PyObject *object)
 }
 #endif
 
-#define locked(operation, lot) \
-    in_section_of((PyObject *)(lot), (int (*)(PyObject *))(operation), (PyObject *)(lot))
-#define lot_locked(operation, waiter) \
-    in_section_of_its_lot((PyObject *)(waiter), (PyObject **)&(waiter)->lot, \
+#define in_section(operation, primitive) \
+    in_section_of((PyObject *)(primitive), (int (*)(PyObject *))(operation), (PyObject *)(primitive))
+#define in_section_of_primitive(operation, waiter) \
+    run_in_section_of_primitive((PyObject *)(waiter), (PyObject **)&(waiter)->primitive, \
                           (int (*)(PyObject *))(operation))
 #define future_of_waiter(waiter) \
-    read_in_section_of_its_lot((PyObject *)(waiter), (PyObject **)&(waiter)->lot, \
+    read_in_primitives_section((PyObject *)(waiter), (PyObject **)&(waiter)->primitive, \
                                &(waiter)->future)
-#define read_field(lot, field) read_in_section_of((PyObject *)(lot), &(lot)->field)
+#define read_field(primitive, field) read_in_section_of((PyObject *)(primitive), &(primitive)->field)
 #define alive(waiter) (try_incref(waiter) ? (waiter) : Py_NewRef(Py_None))
 #define may_be_looked_for(waiter) enable_try_incref((PyObject *)(waiter))
 #define begin_to_run(running) (!_Py_atomic_exchange_int(running, 1))
@@ -111,10 +113,10 @@ static inline void enable_try_incref(PyObject *object)
 
 #define BEGIN_SECTION(object) ((void)0)
 #define END_SECTION() ((void)0)
-#define locked(operation, lot) (operation)(lot)
-#define lot_locked(operation, waiter) (operation)(waiter)
+#define in_section(operation, primitive) (operation)(primitive)
+#define in_section_of_primitive(operation, waiter) (operation)(waiter)
 #define future_of_waiter(waiter) Py_NewRef((waiter)->future)
-#define read_field(lot, field) Py_NewRef((lot)->field)
+#define read_field(primitive, field) Py_NewRef((primitive)->field)
 #define alive(waiter) Py_NewRef(waiter)
 #define may_be_looked_for(waiter) ((void)0)
 #define begin_to_run(running) (!*(running) && (*(running) = 1))

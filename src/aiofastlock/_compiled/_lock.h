@@ -1,4 +1,4 @@
-/* What _lock.pyx needs of the C API and Cython cannot say. */
+/* What _lock.pyx needs of the C API and Cython cannot express. */
 #ifndef AIOFASTLOCK_LOCK_H
 #define AIOFASTLOCK_LOCK_H
 
@@ -6,18 +6,18 @@
 
 #include "_guard.h"
 
-/* A new reference in C to Cython's eyes: it takes the one that the pointer has. */
+/* Makes Cython take over the reference that a pointer holds. */
 #define owned(pointer) (pointer)
 
 /* ---- One spare waiter ----
 
-   Almost every await of a lock finds it free and is over at once. The waiter that such an await
-   used is kept here, alive, tracked by the collector and finished, and is the next one's: a
-   reference count of 1 says that nobody else has it any more. That saves its deallocation,
-   allocation and tracking. It holds no lock while it is spare.
-   Not in free-threaded builds, where a count of 1 seen by one thread says nothing. */
+   Almost every await of a lock finds it unlocked and is over at once. The waiter of such an await
+   is kept here, finished and tracked by the garbage collector, and the next await uses it again. A
+   reference count of 1 tells that nothing else refers to it. This saves a deallocation, an
+   allocation and the tracking. A spare waiter refers to no primitive.
+   Not in free-threaded builds, where a count of 1 that one thread sees proves nothing. */
 
-/* To the collector, one that parks is new: gc.freeze() may have told it to leave the spare one alone. */
+/* A waiter that parks is tracked anew: gc.freeze() may have hidden the spare one from the collector. */
 #define track_anew(waiter) \
     do { \
         PyObject_GC_UnTrack(waiter); \
@@ -47,8 +47,8 @@ static inline void keep_spare_waiter(PyObject *waiter)
 #endif
 }
 
-/* The lot of a waiter that is new or spare is None, so that what set_lot() replaces is known. None needs
-   no counting where it is immortal. */
+/* A waiter that is new or spare refers to None, so set_primitive() knows what it replaces. Where None
+   is immortal, its references need not be counted. */
 #if PY_VERSION_HEX >= 0x030C0000
 #define INCREF_NONE() ((void)0)
 #define DECREF_NONE() ((void)0)
@@ -57,18 +57,18 @@ static inline void keep_spare_waiter(PyObject *waiter)
 #define DECREF_NONE() Py_DECREF(Py_None)
 #endif
 
-#define set_lot(waiter, owner) \
+#define set_primitive(waiter, owner) \
     do { \
         Py_INCREF(owner); \
-        (waiter)->lot = (owner); \
+        (waiter)->primitive = (owner); \
         DECREF_NONE(); \
     } while (0)
 
-#define drop_lot(waiter) \
+#define drop_primitive(waiter) \
     do { \
-        PyObject *owner_ = (PyObject *)(waiter)->lot; \
+        PyObject *owner_ = (PyObject *)(waiter)->primitive; \
         BEGIN_SECTION(waiter); \
-        (waiter)->lot = (void *)Py_None; \
+        (waiter)->primitive = (void *)Py_None; \
         END_SECTION(); \
         INCREF_NONE(); \
         Py_DECREF(owner_); \
@@ -76,9 +76,10 @@ static inline void keep_spare_waiter(PyObject *waiter)
 
 /* ---- StopIteration(True), the way an await gives True through tp_iternext ----
 
-   The interpreter takes the value out and drops the exception, so one instance serves again and
-   again. Whoever calls __next__() himself can keep it, or mark it: then a new one takes its place. If
-   none can be made it serves nevertheless: the lock is taken, and must not be lost to an error. */
+   The interpreter takes out the value and drops the exception, so one instance can be used again
+   and again. Code that calls __next__() itself may keep or change it; then a new one replaces it.
+   If no new one can be allocated, it is used nevertheless: the lock is acquired already, and must
+   not be lost to a MemoryError. */
 
 static PyObject *spare_stop = NULL; /* made at import */
 
@@ -87,7 +88,7 @@ static PyObject *spare_stop = NULL; /* made at import */
 static inline int is_unmarked(PyStopIterationObject *stop)
 {
 #ifdef Py_GIL_DISABLED
-    return 0; /* it serves where none can be made, and only there */
+    return 0; /* used only where no new one can be allocated */
 #endif
     return Py_REFCNT(stop) == 1 && !stop->traceback && !stop->context && !stop->cause
            && !stop->suppress_context && !stop->dict && !stop->notes && stop->value == Py_True
@@ -103,8 +104,7 @@ static PyObject *new_stop(void)
         Py_XSETREF(((PyStopIterationObject *)stop)->value, Py_NewRef(Py_True));
     } else {
 #ifndef Py_GIL_DISABLED
-        /* The old one may hold the frames that it went through: code may run when it goes, which
-           comes here again. */
+        /* Freeing the old one may free frames in its traceback, and run code that calls this again. */
         Py_SETREF(spare_stop, Py_NewRef(stop));
 #endif
     }
@@ -117,7 +117,7 @@ static inline void set_stop_iteration_true(void)
     PyErr_SetRaisedException(serves ? Py_NewRef(spare_stop) : new_stop());
 }
 
-#else /* none is made before somebody looks at it */
+#else /* Python 3.11 creates the exception only when code looks at it */
 
 #define set_stop_iteration_true() PyErr_SetObject(PyExc_StopIteration, Py_True)
 
@@ -132,14 +132,14 @@ static inline void set_stop_iteration_index(Py_ssize_t index)
     }
 }
 
-/* Made at import, so that no acquire fails for want of it. */
+/* Created at import, so that no acquire() fails for lack of it. */
 static inline int make_spare_stop(void)
 {
     spare_stop = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
     return spare_stop == NULL ? -1 : 0;
 }
 
-/* What Cython makes of a class visits the fields that are Python objects. `more` visits more. */
+/* Cython's tp_traverse visits the fields that are Python objects; `more` visits more than those. */
 static traverseproc traverse_fields = NULL;
 
 static inline void set_traverse(PyTypeObject *type, traverseproc more)
@@ -150,7 +150,7 @@ static inline void set_traverse(PyTypeObject *type, traverseproc more)
     type->tp_traverse = more;
 }
 
-/* Cython knows no am_send. */
+/* Cython cannot declare am_send. */
 static inline void set_am_send(PyTypeObject *type, sendfunc send)
 {
     type->tp_as_async->am_send = send;

@@ -14,30 +14,30 @@ cdef extern from "_class.h":
     void keep_spares(PyTypeObject*, object one, PyObject** loop, PyObject** other)
     PyObject** loop_field(ParkingLot)
 
-# With the lot's critical section held, in free-threaded builds; else as if it were not there.
+# These enter a critical section in free-threaded builds, and in others do nothing beside the call.
 cdef extern from "_guard.h":
     enum: AIOFASTLOCK_DEBUG
-    Waiter alive(PyObject*)  # None if it is dying
-    int operate "locked"(int (*)(ParkingLot) except -1, ParkingLot) except -1
+    Waiter alive(PyObject*)  # None if another thread is deallocating it
+    int in_section "in_section"(int (*)(ParkingLot) except -1, ParkingLot) except -1
     bint begin_to_run(int* running) noexcept
     void end_to_run(int* running) noexcept
-    int lot_locked(int (*)(Waiter) except -1, Waiter) except -1
-    int lot_locked_to_read "lot_locked"(int (*)(Waiter) noexcept, Waiter) noexcept
+    int in_section_of_primitive(int (*)(Waiter) except -1, Waiter) except -1
+    int read_in_section "in_section_of_primitive"(int (*)(Waiter) noexcept, Waiter) noexcept
     object future_of_waiter(Waiter)
 
 
-# What a step of an await comes to, as am_send says it.
+# How a step of an await ends, as am_send returns it.
 cdef enum:
     RETURN = 0
     NEXT = 1
 
 
 cdef enum State:
-    FINISHED  # never made by a lot, or done with for good
-    CREATED   # nothing has been awaited yet
-    PARKED    # in the queue, its turn still to come
-    PASSED    # in the queue, found to be cancelled: its turn will never come
-    WOKEN     # in the queue, its future set, so that a turn is on its way to it
+    FINISHED   # over, or a spare that belongs to no primitive
+    CREATED    # not awaited yet
+    PARKED     # in the queue, not woken yet
+    CANCELLED  # in the queue, found to be cancelled: it will have no turn
+    WOKEN      # in the queue, its future set: its task will run and take the turn
 
 
 cdef enum Call:
@@ -51,24 +51,24 @@ cdef enum Call:
     BARRIER_ABORT
     BARRIER_EXIT
     EXIT
-    FIRST_TO_GIVE_INDEX = BARRIER_WAIT
-    FIRST_TO_GIVE_NONE = ENTER
-    FIRST_TO_END = BARRIER_RESET  # they give() and never wait
+    FIRST_TO_RETURN_INDEX = BARRIER_WAIT
+    FIRST_TO_RETURN_NONE = ENTER
+    FIRST_TO_RELEASE = BARRIER_RESET  # these never wait
 
 
 cdef class ParkingLot:
     cdef object __weakref__
     cdef dict __dict__
     cdef object loop               # that its waiters wait on, None before the first
-    cdef PyObject* head            # who came first; a ring, so head.prev came last. Borrowed
-    cdef PyObject* parked          # the first that is PARKED, NULL if none is. Borrowed
-    cdef unsigned int count        # how many are in the queue
-    cdef unsigned int woken        # how many of them are WOKEN
+    cdef PyObject* head            # the first waiter, in a ring: head.prev is the last. Borrowed
+    cdef PyObject* parked          # the first PARKED one, or NULL. Borrowed
+    cdef unsigned int count        # of waiters in the queue
+    cdef unsigned int woken        # of those that are WOKEN
 
-    cdef bint take(self, Waiter waiter) except -1
-    cdef int give(self, Waiter waiter) except -1
-    cdef int admit(self, Waiter waiter) except -1
-    cdef int forgo(self, State state) except -1
+    cdef bint acquire_now(self, Waiter waiter) except -1
+    cdef int release_now(self, Waiter waiter) except -1
+    cdef int acquire_woken(self, Waiter waiter) except -1
+    cdef int hand_off(self, State state) except -1
 
     cdef bint settle_if_done(self, PyObject* parked) except -1
     cdef bint any_live(self) except -1
@@ -76,11 +76,11 @@ cdef class ParkingLot:
 
 
 cdef class Waiter:
-    cdef ParkingLot lot            # None in a spare one
-    cdef object future             # what the task waits on, None unless parked or woken
-    cdef PyObject* prev            # in the lot's queue, borrowed
+    cdef ParkingLot primitive            # None in a spare one
+    cdef object future             # that the task waits on; None unless in the queue
+    cdef PyObject* prev            # in the primitive's queue. Borrowed
     cdef PyObject* next
-    cdef Py_ssize_t index          # what it gives, if that is a barrier's index
+    cdef Py_ssize_t index          # that a barrier's wait() returns
     cdef State state
     cdef Call call
 
@@ -90,25 +90,25 @@ cdef inline int read_state(Waiter waiter) noexcept:
 
 
 cdef inline State state_of(Waiter waiter) noexcept:
-    return <State> lot_locked_to_read(read_state, waiter)
+    return <State> read_in_section(read_state, waiter)
 
 
-cdef inline int give_back(ParkingLot lot) except -1:
-    return lot.give(None)
+cdef inline int release_primitive(ParkingLot primitive) except -1:
+    return primitive.release_now(None)
 
 
-cdef object new_waiter(ParkingLot lot, Call call)
-cdef object future_to_yield(ParkingLot lot)
-cdef int stand(Waiter waiter, object future) noexcept
+cdef object new_waiter(ParkingLot primitive, Call call)
+cdef object future_to_yield(ParkingLot primitive)
+cdef int enqueue(Waiter waiter, object future) noexcept
 cdef int step(Waiter waiter) except -1
 cdef object send_to(object awaitable, object value)
 cdef int abandon(Waiter waiter) except -1
 cdef void leave(Waiter waiter) noexcept
 cdef object exit_if_plain(PyObject* exit, PyObject** args, size_t nargsf, PyObject* names)
-cdef bint is_own(ParkingLot lot, str name) except -1
+cdef bint is_own(ParkingLot primitive, str name) except -1
 cdef bint is_closed(object loop) except -1
-cdef int call_with_lot(ParkingLot lot, object callback) except -1
-cdef int let_go(ParkingLot lot) except -1
+cdef int call_soon_with(ParkingLot primitive, object callback) except -1
+cdef int discard_waiters(ParkingLot primitive) except -1
 
 
 cdef class ContextManager(ParkingLot):

@@ -1,34 +1,37 @@
-"""The compiled half's core: the queue of waiters, the awaitable, and Lock.
+"""The core of the compiled implementation: the queue of waiters, the awaitable, and Lock.
 
-A `ParkingLot` is what every primitive is: a queue of those that wait for it, in order of arrival.
-A `Waiter` is what `acquire()` returns, and what stands in that queue: the awaitable and the node of
-the list are one object, so a wait allocates it and one future and nothing more.
+A `ParkingLot` is the base of every primitive: a queue of waiters, in order of arrival.
+A `Waiter` is what `acquire()` returns, and the queue's node. The awaitable and the node are one
+object, so that a wait allocates it and one future, and nothing else.
 
-The queue is doubly linked, through pointers that own nothing. A waiter is owned by the frame or the
-task that awaits it, and it owns its lot; it links itself when it parks and unlinks itself when it
-is resumed, thrown into, closed or deallocated. The lot owns the futures of those in its queue, and
-so keeps a task that nobody else has as long as it may be woken. From that follow the invariants:
+The queue is a doubly linked list whose pointers hold no references. The frame or task that awaits
+a waiter owns it, and the waiter owns its primitive. A waiter links itself when it parks, and
+unlinks itself when it is resumed, thrown into, closed or deallocated. The primitive owns the
+futures of its waiters, and so keeps alive a task that nothing else refers to while it can still be
+woken.
 
-- A waiter is in the queue exactly while its state is PARKED, PASSED or WOKEN. It then has a lot
-  and a future, and is alive: what the links point at is never gone. A lot with a queue is alive
-  too.
-- `parked` is the first that is PARKED. Those before it are settled: woken, or found to be cancelled
-  (PASSED). A waiter leaves when its task has run, and once settled nobody need look at it again.
+Invariants:
+
+- A waiter is in the queue exactly while its state is PARKED, CANCELLED or WOKEN. It then has a
+  primitive and a future and is alive, and so is the primitive: no link dangles.
+- `parked` is the first PARKED waiter. The waiters before it are settled: WOKEN, or found to be
+  CANCELLED. A settled waiter leaves when its task runs; nothing looks at it before that.
 - Every step takes constant time, wherever in the queue the waiter is. (asyncio's deque.remove()
-  makes cancelling N tasks take N * N.) Nothing recurses, however long the queue.
-- A state is changed before anything is called that may run Python code (a loop's create_future()
-  and is_closed(), a future's methods, its death, the collector), so that such code finds lot and
-  queue whole; what such code may have changed is looked at again after it.
-- A turn is never lost. A waiter that was woken either takes its turn or, whatever it dies of, hands
-  it on through forgo().
+  makes cancelling N tasks take N * N.) Nothing recurses, however long the queue is.
+- State is changed before a call that may run Python code: a loop's create_future() and
+  is_closed(), a future's methods and destructor, the garbage collector. Such code finds a
+  consistent queue. What it may have changed is checked again afterwards.
+- No turn is lost. A woken waiter takes its turn; if it ends in any other way, hand_off() gives the
+  turn to the next waiter.
 
-A waiter parks on a real future of the loop, since tasks, debuggers and other libraries look there.
-Nobody tells the lot when a future is cancelled. That is found out when its waiter comes first.
+A waiter parks on a real future of the loop, because tasks, debuggers and other libraries look at
+it. The primitive is not notified when that future is cancelled. It finds out when the waiter is the
+first parked one.
 
-Considered and not done: a queue of futures, with the awaitable beside it (one more object a wait,
-and a search or an index to unlink it); links that own (a chain of waiters then dies recursively,
-and a waiter dropped half-way is never noticed); marking cancelled waiters through a callback on the
-future (costs every wait what only a cancelled one needs).
+Considered and rejected: a queue of futures beside the awaitable (one more object per wait, and a
+search or an index to unlink it); links that own (freeing a chain of waiters recurses, and a waiter
+that is dropped while it waits goes unnoticed); a callback on the future that marks a cancelled
+waiter (every wait pays for what only a cancelled one needs).
 """
 
 cimport cython
@@ -44,8 +47,8 @@ cdef extern from "_lock.h":
     ctypedef int (*sendfunc)(object, object, PyObject**) except -1
     PyObject* take_spare_waiter() noexcept
     object owned(PyObject*)
-    void set_lot(Waiter, ParkingLot) noexcept
-    void drop_lot(Waiter) noexcept
+    void set_primitive(Waiter, ParkingLot) noexcept
+    void drop_primitive(Waiter) noexcept
     void keep_spare_waiter(object)
     void track_anew(Waiter) noexcept
     void set_stop_iteration_true() noexcept
@@ -83,12 +86,12 @@ cdef extern from *:
     PyObject* PyCFunction_GetSelf(object) except? NULL
     void Py_FatalError(const char*) noexcept
 
-cdef object get_running_loop = asyncio._get_running_loop  # typed: using it looks nothing up
+cdef object get_running_loop = asyncio._get_running_loop  # a C variable: no look-up when used
 make_spare_stop()
 learn_asyncio(asyncio.events, asyncio.Handle, asyncio.Future, deque, asyncio.InvalidStateError,
               _shared.is_asyncios_loop, _shared.report)
 
-# What an awaitable is called, by Call: it can outlive its lot.
+# The __qualname__ of an awaitable, by Call: it can outlive its primitive.
 cdef tuple QUALNAMES = (
     "Lock.acquire",
     "Semaphore.acquire",
@@ -103,39 +106,39 @@ cdef tuple QUALNAMES = (
 )
 
 
-cdef inline object inline_new_waiter(ParkingLot lot, Call call):
+cdef inline object inline_new_waiter(ParkingLot primitive, Call call):
     cdef PyObject* waiter = take_spare_waiter()
     if waiter is NULL:
-        return allocate_waiter(lot, call)
-    set_lot(<Waiter> waiter, lot)
+        return allocate_waiter(primitive, call)
+    set_primitive(<Waiter> waiter, primitive)
     (<Waiter> waiter).state = CREATED
     (<Waiter> waiter).call = call
     return owned(waiter)
 
 
-cdef object allocate_waiter(ParkingLot lot, Call call):
+cdef object allocate_waiter(ParkingLot primitive, Call call):
     cdef Waiter waiter
     try:
         waiter = Waiter.__new__(Waiter)
     except MemoryError:
-        if call == EXIT:  # nobody will give back what this cannot
-            lot.give(None)
+        if call == EXIT:  # nothing else would release the primitive
+            primitive.release_now(None)
         raise
-    set_lot(waiter, lot)
+    set_primitive(waiter, primitive)
     waiter.state = CREATED
     waiter.call = call
     return waiter
 
 
-cdef object new_waiter(ParkingLot lot, Call call):  # for the other modules
-    return inline_new_waiter(lot, call)
+cdef object new_waiter(ParkingLot primitive, Call call):  # for the other modules
+    return inline_new_waiter(primitive, call)
 
 
 # ---- The queue ----
 
-@cython.no_gc_clear  # Cython would leave None where a __dict__ has to be; dicts break cycles
+@cython.no_gc_clear  # Cython's tp_clear would set __dict__ to None; the dict itself breaks cycles
 cdef class ParkingLot:
-    """A queue of waiters. What they wait for, the primitives say, in four methods."""
+    """A queue of waiters. In four methods, each primitive says what they wait for."""
 
     def __cinit__(self):
         drop_attributes(self)
@@ -143,47 +146,47 @@ cdef class ParkingLot:
     def __dealloc__(self):
         drop_attributes(self)
 
-    cdef bint take(self, Waiter waiter) except -1:
-        """Take what an await is for, if that needs no wait; say whether it was taken."""
+    cdef bint acquire_now(self, Waiter waiter) except -1:
+        """Acquire what is awaited, if that needs no wait; return whether it was acquired."""
         raise NotImplementedError
 
-    cdef int give(self, Waiter waiter) except -1:
-        """What an await does that never waits, such as the end of `async with`."""
+    cdef int release_now(self, Waiter waiter) except -1:
+        """Do what an await does that never waits, such as the end of `async with`."""
         raise NotImplementedError
 
-    cdef int admit(self, Waiter waiter) except -1:
-        """A woken waiter takes its turn. It has left the queue."""
+    cdef int acquire_woken(self, Waiter waiter) except -1:
+        """Acquire for a woken waiter, which has left the queue."""
         raise NotImplementedError
 
-    cdef int forgo(self, State state) except -1:
-        """A waiter died instead of taking its turn, in that state. It has left the queue."""
+    cdef int hand_off(self, State state) except -1:
+        """A waiter in `state` has left the queue without its turn: give that to the next one."""
         raise NotImplementedError
 
     cdef bint settle_if_done(self, PyObject* parked) except -1:
-        """Pass over a parked waiter if it is done by other hands; say whether it is."""
+        """Settle a parked waiter if its future is done already; return whether it is."""
         cdef Waiter waiter = alive(parked)
-        if waiter is None:  # it dies in another thread
-            settle(self, parked, PASSED)
+        if waiter is None:  # another thread is deallocating it
+            settle(self, parked, CANCELLED)
             return True
         future = waiter.future
         cdef bint done = future.done()
         cdef bint live = done and has_result(future)
-        if done and waiter.future is future:  # still: these may be Python code
-            settle(self, parked, WOKEN if live else PASSED)
+        if done and waiter.future is future:  # the calls may have run Python code
+            settle(self, parked, WOKEN if live else CANCELLED)
         return done
 
     cdef bint any_live(self) except -1:
-        """Whether anybody in the queue is still to have a turn. Amortised O(1)."""
+        """Whether a waiter in the queue can still have a turn. Amortised O(1)."""
         while not self.woken and self.parked is not NULL:
             if not self.settle_if_done(self.parked):
                 break
         return self.woken > 0 or self.parked is not NULL
 
     cdef bint wake(self, PyObject* parked, object result) except -1:
-        """Give a parked waiter its turn, unless it is cancelled; say whether it was given."""
+        """Wake a parked waiter unless it is cancelled; return whether it was woken."""
         cdef Waiter waiter = alive(parked)
-        if waiter is None:  # it dies in another thread
-            settle(self, parked, PASSED)
+        if waiter is None:  # another thread is deallocating it
+            settle(self, parked, CANCELLED)
             return False
         future = waiter.future
         settle(self, parked, WOKEN)
@@ -202,7 +205,7 @@ cdef class ParkingLot:
     @_loop.setter
     @cython.critical_section
     def _loop(self, loop):
-        _replaced = self.loop  # outlives the change: code may run when it goes
+        _replaced = self.loop  # freed after the change, since its destructor may run code
         self.loop = loop
 
     @property
@@ -230,12 +233,12 @@ cdef class ParkingLot:
     @cython.critical_section
     def _enqueue(self, future):
         cdef Waiter waiter = new_waiter(self, LOCK_ACQUIRE)
-        stand(waiter, future)
+        enqueue(waiter, future)
         return waiter
 
     @cython.critical_section
     def _dequeue(self, Waiter waiter not None):
-        if waiter.state >= PARKED and waiter.lot is self:
+        if waiter.state >= PARKED and waiter.primitive is self:
             leave(waiter)
 
     def __reduce_ex__(self, protocol):
@@ -245,116 +248,116 @@ cdef class ParkingLot:
         _shared.setstate(self, state)
 
 
-cdef inline void append(ParkingLot lot, Waiter waiter) noexcept:
+cdef inline void append(ParkingLot primitive, Waiter waiter) noexcept:
     cdef PyObject* self = <PyObject*> waiter
-    if lot.head is NULL:
-        lot.head = waiter.prev = waiter.next = self
+    if primitive.head is NULL:
+        primitive.head = waiter.prev = waiter.next = self
     else:
-        waiter.next = lot.head
-        waiter.prev = (<Waiter> lot.head).prev
+        waiter.next = primitive.head
+        waiter.prev = (<Waiter> primitive.head).prev
         (<Waiter> waiter.prev).next = self
         (<Waiter> waiter.next).prev = self
-    if lot.parked is NULL:
-        lot.parked = self
-    lot.count += 1
+    if primitive.parked is NULL:
+        primitive.parked = self
+    primitive.count += 1
     Py_INCREF(<PyObject*> waiter.future)
 
 
-cdef inline void pass_over(ParkingLot lot, PyObject* waiter) noexcept:
-    """Whoever is parked from here on, it is not this one."""
+cdef inline void skip(ParkingLot primitive, PyObject* waiter) noexcept:
+    """See that `parked` is not this waiter, but the next parked one."""
     cdef PyObject* following = (<Waiter> waiter).next
-    if lot.parked is waiter:
-        while following is not lot.head and (<Waiter> following).state != PARKED:
+    if primitive.parked is waiter:
+        while following is not primitive.head and (<Waiter> following).state != PARKED:
             following = (<Waiter> following).next
-        lot.parked = NULL if following is lot.head else following
+        primitive.parked = NULL if following is primitive.head else following
 
 
-cdef inline void settle(ParkingLot lot, PyObject* waiter, State state) noexcept:
+cdef inline void settle(ParkingLot primitive, PyObject* waiter, State state) noexcept:
     if (<Waiter> waiter).state == PARKED:
-        pass_over(lot, waiter)
+        skip(primitive, waiter)
         (<Waiter> waiter).state = state
-        lot.woken += state == WOKEN
+        primitive.woken += state == WOKEN
     if AIOFASTLOCK_DEBUG:
-        check(lot)
+        check(primitive)
 
 
-cdef bint not_set(ParkingLot lot, Waiter waiter, object future, int outcome) except -1:
+cdef bint not_set(ParkingLot primitive, Waiter waiter, object future, int outcome) except -1:
     """set_result() raised, or the future was done already."""
     try:
         raise_if_failed(outcome)
-    except BaseException:  # not `try` in wake(): that costs every wake-up
+    except BaseException:  # here and not in wake(), where `try` would cost every wake-up
         if waiter.future is future:
-            unwake(lot, waiter)
+            unwake(primitive, waiter)
         raise
-    pass_if_cancelled(lot, waiter, future)
+    cancel_if_no_result(primitive, waiter, future)
     return False
 
 
-cdef int unwake(ParkingLot lot, Waiter waiter) except -1:
-    """set_result() raised: unless the future is done, it is as if it had never been tried."""
+cdef int unwake(ParkingLot primitive, Waiter waiter) except -1:
+    """set_result() raised: park the waiter again, unless its future is done nevertheless."""
     if waiter.state == WOKEN:
         waiter.state = PARKED
-        lot.woken -= 1
-        lot.parked = <PyObject*> waiter
-    lot.settle_if_done(<PyObject*> waiter)  # may raise as well, where the stack is at its end
+        primitive.woken -= 1
+        primitive.parked = <PyObject*> waiter
+    primitive.settle_if_done(<PyObject*> waiter)  # may raise RecursionError too
     return 0
 
 
-cdef int pass_if_cancelled(ParkingLot lot, Waiter waiter, object future) except -1:
-    """The future was done: by other hands, which have let the waiter through, or not."""
+cdef int cancel_if_no_result(ParkingLot primitive, Waiter waiter, object future) except -1:
+    """The future was done before it was woken: mark the waiter if it is not to continue."""
     cdef bint live = has_result(future)
     if not live and waiter.future is future and waiter.state == WOKEN:
-        waiter.state = PASSED
-        lot.woken -= 1
+        waiter.state = CANCELLED
+        primitive.woken -= 1
     return 0
 
 
 cdef bint has_result(object future) except -1:
-    """Whether a future that is done lets its waiter through: neither cancelled nor failed."""
+    """Whether a done future has a result: it is neither cancelled nor failed."""
     return not future.cancelled() and future.exception() is None
 
 
-cdef inline void unlink(ParkingLot lot, PyObject* waiter) noexcept:
+cdef inline void unlink(ParkingLot primitive, PyObject* waiter) noexcept:
     cdef PyObject* prev = (<Waiter> waiter).prev
     cdef PyObject* next = (<Waiter> waiter).next
-    pass_over(lot, waiter)
+    skip(primitive, waiter)
     if next is waiter:
-        lot.head = NULL
+        primitive.head = NULL
     else:
         (<Waiter> prev).next = next
         (<Waiter> next).prev = prev
-        if lot.head is waiter:
-            lot.head = next
-    lot.count -= 1
-    lot.woken -= (<Waiter> waiter).state == WOKEN
-    Py_DECREF(<PyObject*> (<Waiter> waiter).future)  # the waiter has it still
+        if primitive.head is waiter:
+            primitive.head = next
+    primitive.count -= 1
+    primitive.woken -= (<Waiter> waiter).state == WOKEN
+    Py_DECREF(<PyObject*> (<Waiter> waiter).future)  # the waiter still owns it
     if AIOFASTLOCK_DEBUG:
-        check(lot)
+        check(primitive)
 
 
-cdef int traverse_lot(PyObject* lot, visitproc visit, void* arg) noexcept:
-    """What the collector asks. No count of references may change here."""
-    cdef PyObject* waiter = (<ParkingLot> lot).head
+cdef int traverse_primitive(PyObject* primitive, visitproc visit, void* arg) noexcept:
+    """tp_traverse. Reference counts must not change here."""
+    cdef PyObject* waiter = (<ParkingLot> primitive).head
     cdef int stop
     while waiter is not NULL:
         stop = visit(<PyObject*> (<Waiter> waiter).future, arg)
         if stop:
             return stop
         waiter = (<Waiter> waiter).next
-        if waiter is (<ParkingLot> lot).head:
+        if waiter is (<ParkingLot> primitive).head:
             break
-    return traverse_fields(lot, visit, arg)
+    return traverse_fields(primitive, visit, arg)
 
 
-set_traverse(<PyTypeObject*> ParkingLot, traverse_lot)
+set_traverse(<PyTypeObject*> ParkingLot, traverse_primitive)
 
 
-cdef void check(ParkingLot lot) noexcept:
-    """Abort unless links, counts and states agree. (Of a long queue, one time in 256.)"""
-    cdef PyObject* waiter = lot.head
+cdef void check(ParkingLot primitive) noexcept:
+    """Abort unless links, counts and states agree. A long queue is checked one time in 256."""
+    cdef PyObject* waiter = primitive.head
     cdef PyObject* parked = NULL
     cdef unsigned int count = 0, woken = 0
-    if lot.count > 256 and lot.count % 256:
+    if primitive.count > 256 and primitive.count % 256:
         return
     while waiter is not NULL:
         count += 1
@@ -363,62 +366,62 @@ cdef void check(ParkingLot lot) noexcept:
             parked = waiter
         if (
             (<Waiter> waiter).state < PARKED
-            or (<Waiter> waiter).lot is not lot
+            or (<Waiter> waiter).primitive is not primitive
             or (<Waiter> waiter).future is None
             or (<Waiter> (<Waiter> waiter).next).prev is not waiter
-            or count > lot.count
+            or count > primitive.count
         ):  # pragma: no cover - it aborts
             Py_FatalError("aiofastlock: the links of a queue are broken")
         waiter = (<Waiter> waiter).next
-        if waiter is lot.head:
+        if waiter is primitive.head:
             break
-    if count != lot.count or woken != lot.woken or parked is not lot.parked:
-        Py_FatalError("aiofastlock: the counts of a queue are wrong")  # pragma: no cover - so too
+    if count != primitive.count or woken != primitive.woken or parked is not primitive.parked:
+        Py_FatalError("aiofastlock: wrong counts of a queue")  # pragma: no cover - it aborts
 
 
-cdef int bind(ParkingLot lot, object loop) except -1:
-    """Bind a lot to the running loop, or refuse it."""
+cdef int bind(ParkingLot primitive, object loop) except -1:
+    """Bind a primitive to the running loop, or raise if another one is bound."""
     if loop is None:
         raise RuntimeError("no running event loop")
-    if lot.loop is not None and not is_closed(lot.loop):
-        raise RuntimeError(f"{lot!r} is bound to a different event loop")
-    bound = lot.loop  # outlives the change, as above
-    lot.loop = loop
+    if primitive.loop is not None and not is_closed(primitive.loop):
+        raise RuntimeError(f"{primitive!r} is bound to a different event loop")
+    bound = primitive.loop  # freed after the change, as above
+    primitive.loop = loop
     if bound is not None and bound is not loop:
-        let_go(lot)
+        discard_waiters(primitive)
     return 0
 
 
-cdef int call_with_lot(ParkingLot lot, object callback) except -1:
-    """Have the loop call callback(lot) in its next iteration."""
-    return call_soon(lot.loop, callback, lot)
+cdef int call_soon_with(ParkingLot primitive, object callback) except -1:
+    """Have the loop call callback(primitive) in its next iteration."""
+    return call_soon(primitive.loop, callback, primitive)
 
 
-cdef int let_go(ParkingLot lot) except -1:
-    """Nobody can be woken on a closed loop: take all out that are still parked there."""
-    cdef list futures = []  # they die last: code that runs when they go may park others
+cdef int discard_waiters(ParkingLot primitive) except -1:
+    """Empty the queue: a closed loop cannot wake its waiters."""
+    cdef list futures = []  # freed last: their destructors may run code that parks others
     cdef list states = []
     cdef PyObject* head
     cdef Waiter waiter
-    while lot.head is not NULL:
-        head = lot.head
+    while primitive.head is not NULL:
+        head = primitive.head
         futures.append((<Waiter> head).future)
         states.append((<Waiter> head).state)
         waiter = alive(head)
         if waiter is not None:
             leave(waiter)
-        else:  # as above
-            unlink(lot, head)
+        else:  # another thread is deallocating it
+            unlink(primitive, head)
             (<Waiter> head).state = FINISHED
     for state in states:
-        lot.forgo(state)
+        primitive.hand_off(state)
     return 0
 
 
 cdef bint is_closed(object loop) except -1:
     try:
         return loop is not None and loop.is_closed()
-    except AttributeError:  # the collector has emptied it: it dies with those that wait on it
+    except AttributeError:  # the garbage collector has cleared the loop
         return True
 
 
@@ -426,28 +429,28 @@ cdef bint is_closed(object loop) except -1:
 
 @cython.final
 @cython.freelist(32)
-@cython.no_gc_clear  # a linked waiter needs its lot until it is unlinked; the lot breaks any cycle
+@cython.no_gc_clear  # it needs its primitive to unlink itself; the primitive breaks any cycle
 cdef class Waiter:
-    """What a primitive's methods return to be awaited, once: a coroutine in all but its type."""
+    """The awaitable that a primitive's methods return: a coroutine in all but its type."""
 
     def __await__(self):
         if state_of(self) >= PARKED:
             raise RuntimeError("coroutine is being awaited already")
         return self
 
-    # To end an await with None costs least: NULL is returned with no exception set. Cython makes
-    # that of this raise as long as it stands in __next__, outside of any try or with.
+    # An await ends most cheaply with None: tp_iternext returns NULL and sets no exception. Cython
+    # compiles the raise below to that as long as it is outside of any try or with statement.
     def __next__(self):
-        if lot_locked(inline_step, self) == NEXT:
+        if in_section_of_primitive(inline_step, self) == NEXT:
             return future_of_waiter(self)
-        if self.call < FIRST_TO_GIVE_NONE:
-            if self.call < FIRST_TO_GIVE_INDEX:
+        if self.call < FIRST_TO_RETURN_NONE:
+            if self.call < FIRST_TO_RETURN_INDEX:
                 set_stop_iteration_true()
             else:
                 set_stop_iteration_index(self.index)
         raise StopIteration
 
-    # Not by way of __next__: an exception that goes to Python code is none to use again.
+    # Not through __next__: a StopIteration that Python code gets cannot be reused.
     def send(self, value):
         """Resume, as a coroutine's send() does."""
         return send_to(self, value)
@@ -456,7 +459,7 @@ cdef class Waiter:
         """Raise an exception where this waits, as a coroutine's throw() does."""
         if not isinstance(typ, BaseException) or val is not None or tb is not None:
             typ = _shared.exception_to_throw(typ, val, tb)
-        lot_locked(abandon_unless_finished, self)
+        in_section_of_primitive(abandon_unless_finished, self)
         raise typ
 
     def close(self):
@@ -485,82 +488,82 @@ cdef class Waiter:
 
 
 cdef inline int inline_step(Waiter self) except -1:
-    """Go on until there is something to wait for (self.future) or nothing left to do."""
+    """Run until there is a future to wait for (self.future), or the await is over."""
     if self.state != CREATED:
         return resume(self)
     self.state = FINISHED
-    if self.call >= FIRST_TO_END:
-        self.lot.give(self)
-    elif not self.lot.take(self):
+    if self.call >= FIRST_TO_RELEASE:
+        self.primitive.release_now(self)
+    elif not self.primitive.acquire_now(self):
         return park(self)
-    drop_lot(self)
+    drop_primitive(self)
     keep_spare_waiter(self)
     return RETURN
 
 
-cdef int step(Waiter self) except -1:  # for the other modules, and where it need not be fast
-    return lot_locked(inline_step, self)
+cdef int step(Waiter self) except -1:  # for the other modules, off the fast path
+    return in_section_of_primitive(inline_step, self)
 
 
 cdef int park(Waiter self) except -1:
-    cdef ParkingLot lot = self.lot
-    future = future_of(lot)
+    cdef ParkingLot primitive = self.primitive
+    future = future_of(primitive)
     set_blocking(future)
-    # Once more: what stood in the way may have gone with a closed loop, or while code ran to make
-    # the future (the collector can run any), and then nobody would come to wake this waiter.
-    if lot.take(self):
-        drop_lot(self)
+    # Check again: the reason to wait may have gone with a closed loop, or while other code ran to
+    # create the future (the garbage collector can run any). Then nothing would wake this waiter.
+    if primitive.acquire_now(self):
+        drop_primitive(self)
         return RETURN
-    return stand(self, future)
+    return enqueue(self, future)
 
 
-cdef int stand(Waiter self, object future) noexcept:
-    """Stand in the queue of its lot, waiting on a future, which is to be yielded."""
-    cdef ParkingLot lot = self.lot
+cdef int enqueue(Waiter self, object future) noexcept:
+    """Append a waiter to its primitive's queue, waiting on a future that is yielded next."""
+    cdef ParkingLot primitive = self.primitive
     self.future = future
     may_be_looked_for(self)
     track_anew(self)
     self.state = PARKED
-    append(lot, self)
+    append(primitive, self)
     if AIOFASTLOCK_DEBUG:
-        check(lot)
+        check(primitive)
     return NEXT
 
 
-cdef inline object loop_of(ParkingLot lot):
-    """The loop that a lot's waiters wait on, which is the running one; the first binds it."""
+cdef inline object loop_of(ParkingLot primitive):
+    """The running loop, to which the first waiter binds the primitive."""
     loop = get_running_loop()
-    if lot.loop is not loop or loop is None:
-        bind(lot, loop)
+    if primitive.loop is not loop or loop is None:
+        bind(primitive, loop)
     return loop
 
 
-cdef inline object future_of(ParkingLot lot):
-    return new_future(loop_of(lot))
+cdef inline object future_of(ParkingLot primitive):
+    return new_future(loop_of(primitive))
 
 
-cdef object future_to_yield(ParkingLot lot):
-    with cython.critical_section(lot):
-        future = future_of(lot)
+cdef object future_to_yield(ParkingLot primitive):
+    with cython.critical_section(primitive):
+        future = future_of(primitive)
     set_blocking(future)
     return future
 
 
 cdef int resume(Waiter self) except -1:
-    cdef ParkingLot lot = self.lot
-    future = self.future  # outlives the step: code may run when it goes
-    if self.state == PARKED or self.state == PASSED:
+    cdef ParkingLot primitive = self.primitive
+    future = self.future  # freed after the step, since its destructor may run code
+    if self.state == PARKED or self.state == CANCELLED:
         check_result(self, future)
     if self.state == FINISHED:
         raise RuntimeError("cannot reuse already awaited coroutine")
     leave(self)
-    lot.admit(self)
+    primitive.acquire_woken(self)
     keep_spare_waiter(self)
     return RETURN
 
 
 cdef int check_result(Waiter self, object future) except -1:
-    """Resumed, but not by wake(): others have set or cancelled the future, or nobody has."""
+    """Resumed, but not by wake(): others have set or cancelled the future, or it is pending."""
     try:
         if not future.done():
             raise RuntimeError("await wasn't used with future")
@@ -578,42 +581,42 @@ cdef int abandon_unless_finished(Waiter self) except -1:
 
 
 cdef int abandon(Waiter self) except -1:
-    """Finish without having had the turn."""
-    return lot_locked(abandon_in_section, self)
+    """Finish without the turn."""
+    return in_section_of_primitive(abandon_in_section, self)
 
 
 cdef int abandon_in_section(Waiter self) except -1:
-    cdef ParkingLot lot = self.lot
+    cdef ParkingLot primitive = self.primitive
     cdef State state = self.state
     _future = self.future  # as in resume()
     if state == CREATED:
         self.state = FINISHED
-        drop_lot(self)
+        drop_primitive(self)
     elif state != FINISHED:
         leave(self)
-        lot.forgo(state)
+        primitive.hand_off(state)
     return 0
 
 
 cdef void leave(Waiter self) noexcept:
-    unlink(self.lot, <PyObject*> self)
+    unlink(self.primitive, <PyObject*> self)
     self.state = FINISHED
-    self.future = None  # before the lot: without one, nobody keeps out of whose section this is
-    drop_lot(self)
+    self.future = None  # first: the primitive's critical section guards it
+    drop_primitive(self)
 
 
 cdef int waiter_send(Waiter self, object value, PyObject** result) except -1:
-    """am_send: what tasks call, and the interpreter of 3.11 and 3.15."""
+    """am_send: called by tasks, and by `await` on Python 3.11 and 3.15."""
     result[0] = NULL  # also if it raises
     if value is not None and state_of(self) == CREATED:
         raise TypeError("can't send non-None value to a just-started coroutine")
-    if lot_locked(inline_step, self) == NEXT:
+    if in_section_of_primitive(inline_step, self) == NEXT:
         future = future_of_waiter(self)
         result[0] = Py_NewRef(<PyObject*> future)
         return NEXT
-    if self.call >= FIRST_TO_GIVE_NONE:
+    if self.call >= FIRST_TO_RETURN_NONE:
         result[0] = Py_NewRef(Py_None)
-    elif self.call < FIRST_TO_GIVE_INDEX:
+    elif self.call < FIRST_TO_RETURN_INDEX:
         result[0] = Py_NewRef(Py_True)
     else:
         result[0] = PyLong_FromSsize_t(self.index)
@@ -624,7 +627,7 @@ set_am_send(<PyTypeObject*> Waiter, <sendfunc> waiter_send)
 
 
 cdef object send_to(object awaitable, object value):
-    """send(), by am_send."""
+    """send() through am_send."""
     cdef PyObject* result
     cdef int outcome = PyIter_Send(awaitable, value, &result)
     sent = owned(result)
@@ -636,7 +639,7 @@ cdef object send_to(object awaitable, object value):
 # ---- Lock ----
 
 cdef class ContextManager(ParkingLot):
-    """`async with`, by take() and give(), or by whatever acquire() and release() there are."""
+    """`async with`, by the methods above or by an overriding acquire() and release()."""
 
     def __aenter__(self):
         return inline_new_waiter(self, ENTER) if is_plain(self) else enter_any(self)
@@ -653,17 +656,17 @@ cdef object enter_any(ContextManager self):
     return pure.ContextManager.__aenter__(self)
 
 
-cdef bint is_own(ParkingLot lot, str name) except -1:
-    """Whether a method is in C, and neither a subclass nor an instance attribute overrides it."""
-    method = getattr(lot, name)
-    return PyCFunction_Check(method) and PyCFunction_GetSelf(method) is <PyObject*> lot
+cdef bint is_own(ParkingLot primitive, str name) except -1:
+    """Whether a method is the compiled one: no subclass or instance attribute overrides it."""
+    method = getattr(primitive, name)
+    return PyCFunction_Check(method) and PyCFunction_GetSelf(method) is <PyObject*> primitive
 
 
 cdef object exit_if_plain(PyObject* exit, PyObject** args, size_t nargsf, PyObject* names):
-    """__aexit__ as the interpreter calls it: a plain lock needs no references to the arguments."""
-    cdef PyObject* lot = simple_exit_of(exit, args, nargsf, names)
-    if lot is not NULL and not has_attributes(<ParkingLot> lot):
-        return inline_new_waiter(<ParkingLot> lot, EXIT)
+    """__aexit__, as the interpreter calls it: no references to the arguments are needed."""
+    cdef PyObject* primitive = simple_exit_of(exit, args, nargsf, names)
+    if primitive is not NULL and not has_attributes(<ParkingLot> primitive):
+        return inline_new_waiter(<ParkingLot> primitive, EXIT)
     return exit_by_method(exit, args, nargsf, names)
 
 
@@ -672,44 +675,47 @@ cdef class Lock(ContextManager):
     """Lock()
 --
 
-A mutual exclusion lock for asyncio tasks, in place of asyncio.Lock.
+A mutual exclusion lock for asyncio tasks. It replaces asyncio.Lock.
 
-It is locked or unlocked, and belongs to no task. Tasks that wait for it get it in the order in
-which they came. Use it as `async with lock:`, or call acquire() and, in a finally, release().
+A lock is either locked or unlocked, and no task owns it: any task may release it. Tasks that
+wait for the lock acquire it in the order in which they called acquire(). Use it as `async with
+lock:`, or call acquire() and, in a finally block, release().
 
-Behaviour: asyncio.Lock's of Python 3.13. Ours: a woken task that dies before it has taken the
-lock, of whatever, hands its turn on; a lock whose loop is closed binds itself to the next.
+It behaves like asyncio.Lock of Python 3.13, except in two cases. If a task is woken for the
+lock and ends before it acquires it, its turn goes to the next waiter whatever the exception is;
+in asyncio, only after a CancelledError. And a lock whose event loop is closed can be used with
+another event loop; in asyncio, that raises RuntimeError.
 """
 
     def __init__(self, *args, **kwargs):
         if args or kwargs:
-            pure.Lock.__init__(self, *args, **kwargs)  # refuses them in Python's words
+            pure.Lock.__init__(self, *args, **kwargs)  # raises TypeError in Python's words
 
-    # When nobody holds the lock, the head of a queue with anybody live in it is settled: woken, or
-    # cancelled and about to call forgo(). So whoever releases, forgoes or comes anew only ever
-    # has to look at the head.
+    # Invariant: while the lock is unlocked and a waiter in the queue can still have a turn, the
+    # first waiter is settled: it was woken, or it is cancelled and will call hand_off(). So
+    # release(), a cancelled waiter and a newcomer need to look at the head alone.
 
-    cdef bint take(self, Waiter waiter) except -1:
+    cdef bint acquire_now(self, Waiter waiter) except -1:
         if self.held:
             return False
         if self.head is not NULL:
-            return take_if_nobody_lives(self)
+            return acquire_if_none_live(self)
         self.held = True
         return True
 
-    cdef int give(self, Waiter waiter) except -1:
+    cdef int release_now(self, Waiter waiter) except -1:
         if not self.held:
             return refuse_release()
         self.held = False
         return 0 if self.head is NULL else wake_head(self)
 
-    cdef int admit(self, Waiter waiter) except -1:
+    cdef int acquire_woken(self, Waiter waiter) except -1:
         self.held = True
         return 0
 
-    cdef int forgo(self, State state) except -1:
+    cdef int hand_off(self, State state) except -1:
         if not self.held and self.parked is not NULL and not is_closed(self.loop):
-            if not self.held:  # still not: is_closed() is Python code
+            if not self.held:  # is_closed() may have run Python code
                 wake_head(self)
         return 0
 
@@ -725,27 +731,28 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
 
     @cython.critical_section
     def locked(self):
-        """Return True if the lock is held, False if not. (asyncio's.)
+        """Return True if the lock is locked, False otherwise.
 
-        False also while a released lock is on its way to a task that waited for it.
+        It is False as well while a released lock is handed to the task that was woken for it.
         """
         return self.held
 
     def acquire(self):
-        """Wait until the lock is unlocked, lock it, and return True. (asyncio's.)
+        """Wait until the lock is unlocked, lock it, and return True.
 
-        Nothing happens until it is awaited. It gives way to those that wait already. Cancelled, it
-        raises CancelledError and leaves the lock as it was. RuntimeError, where it has to wait: the
-        lock is bound to another loop, which is not closed.
+        Nothing happens until the result is awaited. Tasks that are waiting already go first. If the
+        task is cancelled while it waits, CancelledError is raised and the lock is left as it was.
+        RuntimeError is raised if the task must wait and the lock is bound to another event loop
+        that is not closed.
         """
         return inline_new_waiter(self, LOCK_ACQUIRE)
 
     def release(self):
-        """Unlock the lock, and let the first that waits for it have it. (asyncio's.)
+        """Unlock the lock, and wake the first task that waits for it.
 
-        Returns None. RuntimeError: the lock is not locked.
+        RuntimeError is raised if the lock is not locked. There is no return value.
         """
-        operate(give_back, self)
+        in_section(release_primitive, self)
 
     def __getstate__(self):
         return _shared.getstate(self, "_locked")
@@ -754,10 +761,10 @@ lock, of whatever, hands its turn on; a lock whose loop is closed binds itself t
         return _shared.represent(self, "locked" if self._locked else "unlocked")
 
 
-cdef bint take_if_nobody_lives(Lock self) except -1:
+cdef bint acquire_if_none_live(Lock self) except -1:
     cdef bint taken = not self.any_live() and not self.held
     self.held |= taken
-    # Free, and nobody was woken: a release() has failed, for want of memory.
+    # Unlocked, and no waiter is woken: an earlier release() failed for lack of memory.
     if not taken and not self.held and not self.woken and not is_closed(self.loop):
         if not self.held and not self.woken:
             wake_head(self)
@@ -774,8 +781,8 @@ cdef int wake_head(Lock self) except -1:
     return 0
 
 
-set_traverse(<PyTypeObject*> ContextManager, traverse_lot)
-set_traverse(<PyTypeObject*> Lock, traverse_lot)
+set_traverse(<PyTypeObject*> ContextManager, traverse_primitive)
+set_traverse(<PyTypeObject*> Lock, traverse_primitive)
 finish_public_class(<PyTypeObject*> Lock, "aiofastlock.Lock")
 set_exit(<PyTypeObject*> Lock, pure.Lock, <vectorcallfunc> exit_if_plain)
 construct_without_init(<PyTypeObject*> Lock)

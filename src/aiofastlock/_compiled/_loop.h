@@ -1,7 +1,7 @@
 /* asyncio's own loops and futures, without the Python code between them.
 
-   What every wait and every wake-up asks of a loop and of a future is done here as asyncio's own
-   methods do it, where those are the methods that would be called; else, by calling them. */
+   What a wait and a wake-up need of a loop and a future is done here as asyncio's own methods do it,
+   if those are the methods that would be called. Otherwise the methods are called. */
 #ifndef AIOFASTLOCK_LOOP_H
 #define AIOFASTLOCK_LOOP_H
 
@@ -14,16 +14,16 @@ static struct { /* interned */
 
 /* ---- Loops ----
 
-   Whether the methods of a loop's class are asyncio's, `judge` says, in Python. It is asked again
-   when the class or asyncio.Handle has changed, and so has another version tag (or 0, until an
-   attribute is looked up). A loop's own attributes are looked at each time: whether it has another
-   call_soon() or create_future(), and is in debug mode, or closed. */
+   `judge`, a Python function, tells whether the methods of a loop's class are asyncio's. It is called
+   again when the class or asyncio.Handle has changed, and so has another version tag (or 0, until an
+   attribute is looked up). The attributes of the loop itself are checked each time: whether they hide
+   call_soon() or create_future(), and whether the loop is in debug mode or closed. */
 
 static PyObject *judge = NULL;
 static PyTypeObject *handle_type = NULL; /* asyncio.Handle */
-static PyObject *handles_home = NULL;    /* the attributes of the module that loops take it from */
+static PyObject *handles_home = NULL;    /* the namespace in which loops look up Handle */
 
-static struct { /* the class that was looked at last */
+static struct { /* the class that was judged last */
     PyTypeObject *type;
     unsigned int tag;
     unsigned int handle_tag;
@@ -33,7 +33,7 @@ static struct { /* the class that was looked at last */
 static int judge_loop(PyObject *loop)
 {
     PyTypeObject *type = Py_TYPE(loop);
-    /* As they are before it is looked at: what changes meanwhile is looked at again next time. */
+    /* Read first: a class that changes meanwhile is judged again next time. */
     unsigned int tag = type->tp_version_tag, handle_tag = handle_type->tp_version_tag;
     PyObject *verdict = PyObject_CallOneArg(judge, (PyObject *)type);
     if (verdict == NULL) {
@@ -50,7 +50,7 @@ static int judge_loop(PyObject *loop)
 /* 1 or 0, or -1 with an exception. */
 static inline int is_asyncios(PyObject *loop)
 {
-#ifdef Py_GIL_DISABLED /* other threads have other loops */
+#ifdef Py_GIL_DISABLED /* `last` would be shared by threads with different loops */
     (void)loop;
     (void)judge_loop;
     return 0;
@@ -67,7 +67,7 @@ static inline int is_asyncios(PyObject *loop)
 /* Borrowed; NULL, perhaps with an exception. */
 #define own_attribute(attributes, name) PyDict_GetItemWithError(attributes, name)
 
-/* loop._ready, if all that loop.call_soon() would do is to append an asyncio.Handle to it; or None. */
+/* loop._ready, if loop.call_soon() would only append an asyncio.Handle to it; or None. */
 static PyObject *ready_handles(PyObject *loop)
 {
     int asyncios = is_asyncios(loop);
@@ -96,7 +96,7 @@ static PyObject *ready_handles(PyObject *loop)
 /* ---- Futures ---- */
 
 static PyTypeObject *future_type = NULL; /* NULL where asyncio has no C part */
-static PyGetSetDef *blocking = NULL;     /* says that a task is about to wait for it */
+static PyGetSetDef *blocking = NULL;     /* tells a task that `await` yielded the future */
 static PyGetSetDef *callbacks = NULL;    /* a list of (callback, context), or None */
 static PyGetSetDef *loop_of = NULL;
 static PyObject *set_result_method = NULL;
@@ -124,7 +124,7 @@ static PyObject *new_future(PyObject *loop)
     if (asyncios <= 0) {
         return asyncios < 0 ? NULL : PyObject_CallMethodNoArgs(loop, names.create_future);
     }
-    /* future_type(loop=loop), with no tuple made */
+    /* future_type(loop=loop), without a new tuple */
     PyObject *future = NULL, *keywords = PyDict_New();
     if (keywords != NULL && PyDict_SetItem(keywords, names.loop, loop) == 0) {
         future = future_type->tp_new(future_type, no_arguments, keywords);
@@ -145,8 +145,8 @@ static inline int set_blocking(PyObject *future)
     return PyObject_SetAttr(future, names.blocking, Py_True);
 }
 
-/* future.set_result(result): 1, or 0 if it was done, or -1 with an exception. To ask first whether it
-   is done costs more. */
+/* future.set_result(result): 1, or 0 if it was done, or -1 with an exception. Calling done() first
+   costs more. */
 static int set_pending(PyObject *future, PyObject *result)
 {
     PyObject *args[] = {future, result};
@@ -167,10 +167,10 @@ static int set_pending(PyObject *future, PyObject *result)
 /* ---- Handles ----
 
    A future that is set calls loop.call_soon(callback, future, context=context). In asyncio's own loop
-   that is five calls of Python functions, which make a handle and append it to loop._ready; and its
-   _run() is one more: a quarter of a hand-off in all. So a future that has one callback, its task's as
-   a rule, is set when it has none, and the callback goes into loop._ready in a handle of C. The
-   future, the callback, the context and the order are the same. */
+   that is five calls of Python functions, which create a handle and append it to loop._ready, and
+   Handle._run() is a sixth: in all, a quarter of the time of a hand-off. So if a future has exactly
+   one callback, usually its task's, that is taken off and appended to loop._ready in a handle
+   implemented in C, and then the future is set. Future, callback, context and order are the same. */
 
 typedef struct {
     PyObject_HEAD
@@ -181,13 +181,13 @@ typedef struct {
 } Handle;
 
 static PyTypeObject our_handle_type;
-static PyObject *report = NULL; /* tells the loop's exception handler, in Python */
+static PyObject *report = NULL; /* calls the loop's exception handler, in Python */
 
 #define MOST_SPARE_HANDLES 32
 static Handle *spare_handles[MOST_SPARE_HANDLES];
 static int number_of_spare_handles = 0;
 
-/* It counts as cancelled until it is said that it is not. */
+/* A new handle is cancelled until let_run() is called. */
 static Handle *new_handle(PyObject *callback, PyObject *argument, PyObject *context)
 {
     Handle *self;
@@ -222,7 +222,7 @@ static void handle_dealloc(PyObject *op)
     }
 }
 
-/* No tp_clear: any cycle that a handle is in goes through the loop and a deque. */
+/* No tp_clear: a cycle through a handle also goes through the loop and its deque. */
 static int handle_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Handle *self = (Handle *)op;
@@ -232,8 +232,8 @@ static int handle_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-/* context.run(callback, argument); what goes wrong is told to the loop's exception handler, which finds
-   it as the exception that is being handled, too. */
+/* context.run(callback, argument). An exception is passed to the loop's exception handler, which also
+   finds it in sys.exception(). */
 static PyObject *handle_run(PyObject *op, PyObject *Py_UNUSED(ignored))
 {
     Handle *self = (Handle *)op;
@@ -273,13 +273,13 @@ static PyObject *handle_source_traceback(PyObject *Py_UNUSED(self), void *Py_UNU
     Py_RETURN_NONE;
 }
 
-/* What a loop uses, also in debug mode, if that is turned on before the handle is run. */
+/* What a loop uses, also if its debug mode is turned on before the handle runs. */
 static PyMethodDef handle_methods[] = {
     {"_run", handle_run, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
-static PyMemberDef handle_members[] = { /* which the interpreter reads as fast as __slots__ */
+static PyMemberDef handle_members[] = { /* read as fast as __slots__ */
     {"_cancelled", T_OBJECT_EX, offsetof(Handle, cancelled), READONLY, NULL},
     {"_callback", T_OBJECT_EX, offsetof(Handle, callback), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -345,8 +345,8 @@ static inline int call_soon(PyObject *loop, PyObject *callback, PyObject *argume
     return done == NULL ? -1 : 0;
 }
 
-/* The one (callback, context) of a future; None if it has none, or several, or a context that only an
-   asyncio.Handle knows what to do with. */
+/* The one (callback, context) of a future; None if it has none or several, or if the context is not a
+   contextvars.Context. */
 static PyObject *only_callback(PyObject *future)
 {
     PyObject *list = callbacks->get(future, callbacks->closure);
@@ -363,7 +363,7 @@ static PyObject *only_callback(PyObject *future)
     return only;
 }
 
-/* Set a future of asyncio's own through a handle: as set_pending(), or 2 if that can't be done. */
+/* Set an asyncio future through a handle: returns as set_pending(), or 2 if that is not possible. */
 static int set_through_handle(PyObject *future, PyObject *result)
 {
     PyObject *ready = NULL, *only = NULL, *number = NULL;
@@ -384,13 +384,13 @@ static int set_through_handle(PyObject *future, PyObject *result)
     if (handle == NULL) {
         goto done;
     }
-    /* Until here the collector may have run, and any code. From here on none does while the future is
-       pending: it has its callback still, and is set now; or others have set it, or have taken its
-       callback away, and then the handle stays cancelled. */
+    /* Until here the garbage collector, and so any code, may have run. From here on none does while
+       the future is pending: it still has its callback and is set now; or others have set it or
+       removed its callback, and the handle stays cancelled. */
     PyObject *arguments[2] = {future, handle->callback};
     number = PyObject_Vectorcall(remove_done_callback_method, arguments, 2, NULL);
     if (number == NULL) {
-        goto done; /* pragma: no cover - from 3.12 on, it looks for the very one that is there */
+        goto done; /* pragma: no cover - from 3.12 on, identity finds the callback */
     }
     outcome = set_pending(future, result);
     if (outcome == 1 && PyObject_IsTrue(number)) {
@@ -406,7 +406,7 @@ done:
 }
 
 #define RESULT_SET 1
-#define raise_if_failed(outcome) (outcome) /* for Cython, to which -1 says that it raised */
+#define raise_if_failed(outcome) (outcome) /* to Cython, -1 means that it raised */
 
 /* future.set_result(result): as set_pending(). */
 static inline int set_result(PyObject *future, PyObject *result)

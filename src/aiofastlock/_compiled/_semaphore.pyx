@@ -20,15 +20,15 @@ from aiofastlock._compiled._lock cimport (
     construct_without_init,
     exit_if_plain,
     finish_public_class,
-    give_back,
+    release_primitive,
     is_closed,
     new_waiter,
-    operate,
+    in_section,
     set_exit,
     vectorcallfunc,
 )
 
-# A value that stands for float("inf"): it neither falls nor rises.
+# The value that stands for float("inf"): it never changes.
 cdef Py_ssize_t UNLIMITED = PY_SSIZE_T_MIN
 
 
@@ -37,19 +37,21 @@ cdef class Semaphore(ContextManager):
     """Semaphore(value=1)
 --
 
-A number of permits for asyncio tasks, in place of asyncio.Semaphore.
+A limited number of permits for asyncio tasks. It replaces asyncio.Semaphore.
 
-It is made with `value` permits, an int of at least 0 or float("inf"). acquire() takes one, and
-waits where there is none; release() gives one back. Tasks that wait get theirs in the order in
-which they came. Use it as `async with semaphore:`, or call acquire() and, in a finally,
-release().
+`value` is the initial number of permits: an int of at least 0, or float("inf"). acquire() takes
+a permit, and waits while there is none; release() adds one. Tasks that wait get their permits
+in the order in which they called acquire(). Use it as `async with semaphore:`, or call
+acquire() and, in a finally block, release().
 
-ValueError: a value below 0. TypeError: one that is neither an int nor infinite. OverflowError:
-one above sys.maxsize, or a release() that would make it so.
+ValueError is raised for a value below 0, TypeError for one that is neither an int nor infinite,
+and OverflowError for one above sys.maxsize.
 
-Behaviour: asyncio.Semaphore's of Python 3.13. Ours: a woken task that dies before it has
-acquired, of whatever, gives its permit to the next; a semaphore whose loop is closed binds
-itself to the next; asyncio takes any value that can be compared with 0.
+It behaves like asyncio.Semaphore of Python 3.13, except in three cases. If a task is woken for
+a permit and ends before it acquires it, the permit goes to the next waiter whatever the
+exception is; in asyncio, only after a CancelledError. A semaphore whose event loop is closed
+can be used with another event loop; in asyncio, that raises RuntimeError. And asyncio accepts
+any value that can be compared with 0.
 """
     cdef Py_ssize_t value
 
@@ -59,53 +61,53 @@ itself to the next; asyncio takes any value that can be compared with 0.
     def __init__(self, *args, **kwargs):
         self.value = initial_value(pure.Semaphore, args, kwargs)
 
-    # A permit that is on its way to a woken waiter is no longer in the value. While there are
-    # permits in the value, nobody is parked, but for those behind a woken waiter or one that is
-    # cancelled: whoever leaves the queue wakes as many as the value allows.
+    # Invariant: a woken waiter's permit is not in the value any more. While the value is above 0,
+    # waiters are parked only behind a woken or a cancelled one; each waiter that leaves the queue
+    # wakes as many others as the value allows.
 
-    cdef bint take(self, Waiter waiter) except -1:
+    cdef bint acquire_now(self, Waiter waiter) except -1:
         if self.value == 0 or self.head is not NULL and (self.any_live() or self.value == 0):
             return False
         self.value -= self.value != UNLIMITED
         return True
 
-    cdef int give(self, Waiter waiter) except -1:
+    cdef int release_now(self, Waiter waiter) except -1:
         if self.value == PY_SSIZE_T_MAX:
             raise OverflowError("Semaphore value too large")
         self.value += self.value != UNLIMITED
         while self.parked is not NULL:
-            if self.hand_on():
+            if self.grant_first():
                 break
         return 0
 
-    cdef int admit(self, Waiter waiter) except -1:
-        return self.hand_on_all()
+    cdef int acquire_woken(self, Waiter waiter) except -1:
+        return self.grant_all()
 
-    cdef int forgo(self, State state) except -1:
+    cdef int hand_off(self, State state) except -1:
         if state == WOKEN:
             self.value += self.value != UNLIMITED
         if self.parked is not NULL and self.value != 0 and not is_closed(self.loop):
-            self.hand_on_all()
+            self.grant_all()
         return 0
 
-    cdef bint hand_on(self) except -1:
-        """Give a permit to the first that is parked, unless it is cancelled."""
+    cdef bint grant_first(self) except -1:
+        """Give a permit to the first parked waiter, unless it is cancelled."""
         cdef Waiter first = alive(self.parked)
         cdef bint given
         self.value -= self.value != UNLIMITED
         try:
             given = self.wake(self.parked, True)
         except BaseException:
-            if first.state != WOKEN:  # not even that
+            if first.state != WOKEN:  # it was not woken
                 self.value += self.value != UNLIMITED
             raise
         if not given:
             self.value += self.value != UNLIMITED
         return given
 
-    cdef int hand_on_all(self) except -1:
+    cdef int grant_all(self) except -1:
         while self.parked is not NULL and (self.value > 0 or self.value == UNLIMITED):
-            self.hand_on()
+            self.grant_first()
         return 0
 
     @property
@@ -121,27 +123,30 @@ itself to the next; asyncio takes any value that can be compared with 0.
 
     @cython.critical_section
     def locked(self):
-        """Return True if acquire() would have to wait, False if not. (asyncio's.)
+        """Return True if acquire() would have to wait, False otherwise.
 
-        True also while there are permits, but a task that came earlier has still to take its own.
+        It is True as well while there are permits but a task that was woken earlier has yet to
+        acquire its own.
         """
         return self.value == 0 or self.head is not NULL and self.any_live()
 
     def acquire(self):
-        """Wait until there is a permit, take it, and return True. (asyncio's.)
+        """Wait until there is a permit, take it, and return True.
 
-        Nothing happens until it is awaited. It gives way to those that wait already. Cancelled, it
-        raises CancelledError and takes none. RuntimeError, where it has to wait: the semaphore is
-        bound to another loop, which is not closed.
+        Nothing happens until the result is awaited. Tasks that are waiting already go first. If the
+        task is cancelled while it waits, CancelledError is raised and no permit is taken.
+        RuntimeError is raised if the task must wait and the semaphore is bound to another event
+        loop that is not closed.
         """
         return new_waiter(self, SEMAPHORE_ACQUIRE)
 
     def release(self):
-        """Give a permit back, and let the first that waits for one have it. (asyncio's.)
+        """Add a permit, and wake the first task that waits for one.
 
-        Returns None. It takes back more than it gave, too.
+        There may be more permits afterwards than the semaphore was created with. OverflowError is
+        raised if there would be more than sys.maxsize. There is no return value.
         """
-        operate(give_back_unbounded, self)
+        in_section(release_unbounded, self)
 
     def __getstate__(self):
         return _shared.getstate(self, "_value")
@@ -156,9 +161,10 @@ cdef class BoundedSemaphore(Semaphore):
     """BoundedSemaphore(value=1)
 --
 
-A Semaphore that refuses to take back more permits than it was made with.
+A semaphore that cannot be released above its initial value.
 
-Behaviour: asyncio.BoundedSemaphore's of Python 3.13. Ours: as for Semaphore.
+It behaves like asyncio.BoundedSemaphore of Python 3.13, with the exceptions that Semaphore
+lists.
 """
     cdef Py_ssize_t bound
 
@@ -168,17 +174,18 @@ Behaviour: asyncio.BoundedSemaphore's of Python 3.13. Ours: as for Semaphore.
     def __init__(self, *args, **kwargs):
         self.value = self.bound = initial_value(pure.BoundedSemaphore, args, kwargs)
 
-    cdef int give(self, Waiter waiter) except -1:
+    cdef int release_now(self, Waiter waiter) except -1:
         if self.value >= self.bound and (self.value == UNLIMITED or self.bound != UNLIMITED):
             raise ValueError("BoundedSemaphore released too many times")
-        return Semaphore.give(self, waiter)
+        return Semaphore.release_now(self, waiter)
 
     def release(self):
-        """Give a permit back, and let the first that waits for one have it. (asyncio's.)
+        """Add a permit, and wake the first task that waits for one.
 
-        Returns None. ValueError: the semaphore has all its permits.
+        ValueError is raised if the semaphore has as many permits as it was created with. There is
+        no return value.
         """
-        operate(give_back, self)
+        in_section(release_primitive, self)
 
     @property
     @cython.critical_section
@@ -195,14 +202,14 @@ Behaviour: asyncio.BoundedSemaphore's of Python 3.13. Ours: as for Semaphore.
         return _shared.getstate(self, "_value", "_bound_value")
 
 
-cdef inline int give_back_unbounded(ParkingLot self) except -1:
-    return Semaphore.give(<Semaphore> self, None)
+cdef inline int release_unbounded(ParkingLot self) except -1:
+    return Semaphore.release_now(<Semaphore> self, None)
 
 
 cdef Py_ssize_t initial_value(object pure_class, tuple args, dict kwargs) except? -1:
     if len(args) == 1 and not kwargs and type(args[0]) is int and 0 <= args[0] <= PY_SSIZE_T_MAX:
         return args[0]
-    return permits(pure_class(*args, **kwargs)._value)  # refuses in asyncio's words
+    return permits(pure_class(*args, **kwargs)._value)  # raises in asyncio's words
 
 
 cdef Py_ssize_t permits(object value) except? -1:

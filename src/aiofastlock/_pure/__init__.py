@@ -1,4 +1,4 @@
-"""The primitives in plain Python: the specification of the compiled half, and its fallback."""
+"""The primitives in plain Python: the specification of the compiled ones, and their fallback."""
 
 from aiofastlock._pure.barrier import Barrier
 from aiofastlock._pure.condition import Condition

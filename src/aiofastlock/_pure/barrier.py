@@ -14,22 +14,23 @@ if TYPE_CHECKING:
 
 FILLING, DRAINING, RESETTING, BROKEN = "filling", "draining", "resetting", "broken"
 
-# What the future of a waiter gives when abort() wakes it that was not yet a party.
+# The result of a waiter's future if abort() wakes it while it is blocked.
 BLOCKED = -1
 
 
 class Barrier(ParkingLot):
-    """A place where asyncio tasks wait until `parties` of them are there, for asyncio.Barrier.
+    """A point where asyncio tasks wait for each other. It replaces asyncio.Barrier.
 
-    When the last of them comes, they all go on, each with an index of its own from 0 to
-    parties - 1, by order of arrival. Those that come before all have left wait for the next
-    time. Use it as `async with barrier as index:`, or call wait().
+    When `parties` tasks wait, the barrier wakes them all, and each gets an index of its own from 0
+    to parties - 1, in the order in which they called wait(). Tasks that arrive before all of them
+    have left wait until then. Use it as `async with barrier as index:`, or call wait().
 
-    `parties` is an int of at least 1. ValueError: it is less. TypeError: it is no int.
+    `parties` is an int. ValueError is raised if it is below 1, and TypeError if it is not an int.
 
-    Behaviour: asyncio.Barrier's of Python 3.13, in fewer steps of the event loop. Ours: an index is
-    not given twice after a party was cancelled; who is cancelled is not waited for when the others
-    leave; a barrier whose loop is closed binds itself to the next.
+    It behaves like asyncio.Barrier of Python 3.13, except in four cases. The tasks continue after
+    fewer iterations of the event loop. No index is given twice after a task was cancelled
+    (gh-155233). The others do not wait for a cancelled task to leave. And a barrier whose event
+    loop is closed can be used with another event loop; in asyncio, that raises RuntimeError.
     """
 
     __module__ = "aiofastlock"
@@ -44,22 +45,28 @@ class Barrier(ParkingLot):
         self._state = FILLING
         self._refilling = False
 
-    # Filling, all that are parked are parties, and nobody is woken. Draining or resetting, somebody
-    # is woken and still to leave, and those that are parked are blocked until then. Broken, nobody
-    # is parked. So whoever leaves last finds no more woken, and lets those in that were blocked:
-    # not at once, lest a reset() of the last to leave be theirs, but in the loop's next iteration.
-    # Until then the barrier is refilling: filling, but those that are parked are still blocked.
+    # Invariant, by state:
+    #
+    # - filling: the parked waiters are parties, and no waiter is woken;
+    # - draining, resetting: woken waiters have yet to leave, and the parked ones are blocked until
+    #   they have;
+    # - broken: no waiter is parked.
+    #
+    # The last woken waiter to leave lets the blocked ones in. It does so in the loop's next
+    # iteration, so that a reset() by the task that leaves does not reach them. Until then the
+    # barrier is refilling: its state is filling, but the parked waiters are still blocked.
 
     async def wait(self) -> int:
-        """Wait until all parties are there, and return the index of this one. (asyncio's.)
+        """Wait until all parties wait, and return the index of this one.
 
-        Nothing happens until it is awaited. Cancelled, it is no party any more. BrokenBarrierError:
-        reset() or abort() was called while it waited, or the barrier is broken. RuntimeError, where
-        it has to wait: the barrier is bound to another loop, which is not closed.
+        Nothing happens until the result is awaited. A task that is cancelled while it waits is not
+        counted any more. BrokenBarrierError is raised if the barrier is broken, or if reset() or
+        abort() is called while the task waits. RuntimeError is raised if the task must wait and the
+        barrier is bound to another event loop that is not closed.
         """
         if not self._is_last():
             queue, future = self._prepare()
-            if not self._is_last():  # once more, as in Lock.acquire()
+            if not self._is_last():  # check again, as in Lock.acquire()
                 queue.parked.append(future)
                 try:
                     index: int = await future
@@ -82,12 +89,12 @@ class Barrier(ParkingLot):
         return self._parties - 1
 
     def _is_last(self) -> bool:
-        """Whether a newcomer makes the barrier trip."""
+        """Whether a newcomer is the last party."""
         if self._state == BROKEN:
             raise BrokenBarrierError("Barrier aborted")
         filling = self._state == FILLING and not self._refilling
         last = filling and self._count + 1 >= self._parties
-        if last and self._let_go_if_closed():
+        if last and self._unbind_if_closed():
             last = self._parties == 1
         return last
 
@@ -97,7 +104,7 @@ class Barrier(ParkingLot):
                 queue.wake_first(index if result is None else result)
 
     def _leave(self, queue: Queue | None) -> None:
-        """One is gone: when it was the last of those inside, let those in that are blocked."""
+        """A task has left: if it was the last one inside, let the blocked waiters in."""
         if queue is not None and not queue.parked:
             self._refilling = False
         left = queue is self._queue and (queue is None or not queue.woken)
@@ -109,7 +116,7 @@ class Barrier(ParkingLot):
                 self._refilling = True
 
     def _refill(self, queue: Queue) -> None:
-        """Those that were blocked are parties, unless they are cancelled."""
+        """Make the blocked waiters parties, unless they are cancelled."""
         if queue is not self._queue or not self._refilling:
             return
         self._refilling = False
@@ -130,12 +137,13 @@ class Barrier(ParkingLot):
             self._wake(queue, self._parties)
 
     async def reset(self) -> None:
-        """Empty the barrier: who waits in it gets a BrokenBarrierError. (asyncio's.)
+        """Return the barrier to its initial, empty state.
 
-        Returns None, and never waits. Those that wait for others to leave go on waiting. A broken
-        barrier is whole again. Nothing happens until it is awaited.
+        Tasks that wait for the other parties get BrokenBarrierError. Tasks that wait for an earlier
+        group to leave go on waiting. A broken barrier works again. Nothing happens until the result
+        is awaited, which returns None without waiting.
         """
-        self._let_go_if_closed()
+        self._unbind_if_closed()
         queue = self._queue
         if self._state != FILLING:
             self._state = RESETTING if queue is not None and queue.woken else FILLING
@@ -146,18 +154,19 @@ class Barrier(ParkingLot):
             self._leave(queue)
 
     async def abort(self) -> None:
-        """Break the barrier: who waits, and who comes, gets a BrokenBarrierError. (asyncio's.)
+        """Put the barrier into the broken state.
 
-        Returns None, and never waits. reset() mends it. Nothing happens until it is awaited.
+        Tasks that wait, and those that call wait() later, get BrokenBarrierError, until reset() is
+        called. Nothing happens until the result is awaited, which returns None without waiting.
         """
-        self._let_go_if_closed()
+        self._unbind_if_closed()
         result = 0 if self._state == FILLING and not self._refilling else BLOCKED
         self._state = BROKEN
         self._refilling = False
         if self._queue is not None:
             self._wake(self._queue, len(self._queue.parked), result)
 
-    def _let_go(self, queue: Queue) -> None:
+    def _reclaim(self, queue: Queue) -> None:
         if self._state != BROKEN:
             self._state = FILLING
         self._refilling = False
@@ -170,22 +179,22 @@ class Barrier(ParkingLot):
 
     @property
     def parties(self) -> int:
-        """How many tasks make the barrier trip. (asyncio's.)"""
+        """The number of tasks that the barrier waits for."""
         return self._parties
 
     @property
     def n_waiting(self) -> int:
-        """How many parties wait for the barrier to trip. (asyncio's.)"""
+        """The number of tasks that wait for the other parties."""
         return self._count if self._state == FILLING else 0
 
     @property
     def broken(self) -> bool:
-        """True if the barrier is broken, after abort() and before reset(). (asyncio's.)"""
+        """True if the barrier is broken: after abort(), until reset()."""
         return self._state == BROKEN
 
     @property
     def _count(self) -> int:
-        """How many are inside: parties, or those that were woken and have not left."""
+        """The number of tasks inside: parties, or woken waiters that have yet to leave."""
         if self._queue is None or self._refilling:
             return 0
         parties = len(self._queue.parked) - len(self._queue.gone)

@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 class Condition(ContextManager, ParkingLot):
-    """A lock with a queue of tasks that wait for a notification, in place of asyncio.Condition.
+    """A lock, and a queue of tasks that wait to be notified. It replaces asyncio.Condition.
 
-    `lock` is any object with acquire(), release() and locked(), which several conditions can share;
-    without it, the condition has a Lock of its own. Use it as `async with condition:`, and inside,
-    wait() or notify().
+    `lock` is an object with acquire(), release() and locked(), such as a Lock; several conditions
+    can share it. Without it, the condition creates a Lock. Use the condition as `async with
+    condition:`, and call wait() or notify() inside.
 
-    AttributeError: a lock that lacks one of the three.
+    AttributeError is raised if `lock` lacks one of the three methods.
 
-    Behaviour: asyncio.Condition's of Python 3.13. Ours: a condition whose loop is closed binds
-    itself to the next.
+    It behaves like asyncio.Condition of Python 3.13, except that a condition whose event loop is
+    closed can be used with another event loop; in asyncio, that raises RuntimeError.
     """
 
     __module__ = "aiofastlock"
     __slots__ = {
         "_lock": None,
-        "acquire": "Wait until the lock is unlocked, and lock it. (The lock's own.)",
-        "locked": "Return True if the lock is held, False if not. (The lock's own.)",
-        "release": "Unlock the lock. (The lock's own.)",
+        "acquire": "Call the lock's acquire(): wait until the lock is unlocked, and lock it.",
+        "locked": "Return what the lock's locked() returns: True if the lock is locked.",
+        "release": "Call the lock's release(): unlock the lock, and wake the first waiter.",
     }
 
     def __init__(self, lock: Any = None) -> None:
@@ -50,12 +50,12 @@ class Condition(ContextManager, ParkingLot):
     _waiters = property(_shared.Waiters, _shared.set_waiters)
 
     async def wait(self) -> Literal[True]:
-        """Unlock the lock, wait for a notification, lock it again, and return True. (asyncio's.)
+        """Release the lock, wait to be notified, acquire the lock again, and return True.
 
-        Nothing happens until it is awaited. Whatever comes, a CancelledError too, it takes the lock
-        back before it ends. It may return without a notification: look at what was waited for, and
-        wait again. RuntimeError: the lock is not locked; the condition is bound to another loop,
-        which is not closed.
+        Nothing happens until the result is awaited. The lock is acquired again before wait() ends,
+        also if the task is cancelled. wait() may return without a notification, so check what you
+        wait for and call it again if need be, or use wait_for(). RuntimeError is raised if the lock
+        is not locked, or if the condition is bound to another event loop that is not closed.
         """
         if not self.locked():
             raise RuntimeError("cannot wait on un-acquired lock")
@@ -66,22 +66,22 @@ class Condition(ContextManager, ParkingLot):
             await future
         except BaseException as exception:
             queue.remove(future)
-            await _shared.take_lock_and_raise(self, exception)
-        if queue.settled.pop(future, None) is None:  # set by other hands
+            await _shared.acquire_and_raise(self, exception)
+        if queue.settled.pop(future, None) is None:  # others have set the future
             queue.unpark(future)
         try:
             await self.acquire()
         except CancelledError as exception:
-            await _shared.take_lock_and_raise(self, exception)
+            await _shared.acquire_and_raise(self, exception)
         except BaseException:
             self._notify(1)
             raise
         return True
 
     async def wait_for(self, predicate: Callable[[], T]) -> T:
-        """Wait until predicate() is true, and return what it gave. (asyncio's.)
+        """Wait until predicate() returns a true value, and return that value.
 
-        It is called with the lock held: at once, and after every wait().
+        The predicate is called with the lock locked: at first, and after each wait().
         """
         result = predicate()
         while not result:
@@ -90,18 +90,20 @@ class Condition(ContextManager, ParkingLot):
         return result
 
     def notify(self, n: int = 1) -> None:
-        """Let the first `n` tasks that wait go on, once they get the lock. (asyncio's.)
+        """Wake the first `n` tasks that wait to be notified.
 
-        Returns None. It does not unlock the lock. RuntimeError: the lock is not locked.
+        They continue when they have acquired the lock, which notify() does not release.
+        RuntimeError is raised if the lock is not locked. There is no return value.
         """
         if not self.locked():
             raise RuntimeError("cannot notify on un-acquired lock")
         self._notify(n)
 
     def notify_all(self) -> None:
-        """Let all tasks that wait go on, once they get the lock. (asyncio's.)
+        """Wake all tasks that wait to be notified.
 
-        Returns None. RuntimeError: the lock is not locked.
+        They continue when they have acquired the lock, which notify_all() does not release.
+        RuntimeError is raised if the lock is not locked. There is no return value.
         """
         self.notify(self._waiting)
 

@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class Event(ParkingLot):
-    """A flag that asyncio tasks can wait for, in place of asyncio.Event.
+    """A flag that asyncio tasks can wait for. It replaces asyncio.Event.
 
-    It is unset when it is made. Every task that waits when it is set goes on, in the order in which
-    they came, even if it is cleared again before they run.
+    A new event is not set. set() wakes every task that is waiting, in the order in which they
+    called wait(), even if the event is cleared before those tasks run.
 
-    Behaviour: asyncio.Event's of Python 3.13. Ours: an event whose loop is closed binds itself to
-    the next.
+    It behaves like asyncio.Event of Python 3.13, except that an event whose event loop is closed
+    can be used with another event loop; in asyncio, that raises RuntimeError.
     """
 
     __module__ = "aiofastlock"
@@ -31,13 +31,13 @@ class Event(ParkingLot):
     _waiters = property(_shared.Waiters, _shared.set_waiters)
 
     def is_set(self) -> bool:
-        """Return True if the event is set, False if not. (asyncio's.)"""
+        """Return True if the event is set, False otherwise."""
         return self._value
 
     def set(self) -> None:
-        """Set the event, and let all that wait for it go on. (asyncio's.)
+        """Set the event, and wake all tasks that wait for it.
 
-        Returns None. Whoever waits for a set event does not stop for it.
+        Tasks that call wait() while the event is set do not wait. There is no return value.
         """
         if not self._value:
             self._value = True
@@ -45,34 +45,35 @@ class Event(ParkingLot):
             try:
                 if queue is not None:
                     queue.wake_all()
-            except MemoryError:  # so that to set it again wakes the rest
+            except MemoryError:  # calling set() again wakes the rest
                 self._value = False
                 raise
 
     def clear(self) -> None:
-        """Unset the event, so that those that come from now on wait. (asyncio's.)
+        """Reset the event, so that tasks that call wait() from now on wait.
 
-        Returns None. Who was waiting when it was set goes on nevertheless.
+        Tasks that were waiting when the event was set are woken nevertheless. There is no return
+        value.
         """
         self._value = False
 
     async def wait(self) -> Literal[True]:
-        """Wait until the event is set, and return True. (asyncio's.)
+        """Wait until the event is set, and return True.
 
-        Nothing happens until it is awaited. RuntimeError, where it has to wait: the event is bound
-        to another loop, which is not closed.
+        Nothing happens until the result is awaited. RuntimeError is raised if the task must wait
+        and the event is bound to another event loop that is not closed.
         """
         if self._value:
             return True
         queue, future = self._prepare()
-        if not self._value:  # once more, as in Lock.acquire()
+        if not self._value:  # check again, as in Lock.acquire()
             queue.parked.append(future)
             try:
                 await future
             except BaseException:
                 queue.remove(future)
                 raise
-            if queue.settled.pop(future, None) is None:  # set by other hands
+            if queue.settled.pop(future, None) is None:  # others have set the future
                 queue.unpark(future)
         return True
 

@@ -15,40 +15,42 @@ if TYPE_CHECKING:
 
 
 class Queue:
-    """Waiters in order of arrival: the futures that their tasks wait on.
+    """The waiters, in order of arrival: the futures that their tasks wait on.
 
-    Those at the front are settled: woken, or found to be done by other hands, and gone when their
-    task has run. The others are parked. So the queue is the one followed by the other, and every
-    step takes constant time wherever in it the waiter is: one that leaves from the middle of those
-    that are parked is only noted as gone. The first of them never is; when one more would make the
-    gone more than half, the queue is made anew without them.
+    The waiters at the front are settled: each was woken, or its future was found to be done, and
+    it leaves when its task runs. The waiters behind them are parked. The queue is `settled`
+    followed by `parked`.
 
-    Nobody tells the queue when a waiter is cancelled: that is found out when it comes first.
+    Every step takes constant time, wherever the waiter is. A waiter that leaves from the middle of
+    `parked` is only added to `gone`. The first parked waiter is never in `gone`, and `parked` is
+    rebuilt before more than half of it would be.
+
+    The queue is not notified when a future is cancelled. It finds out when that waiter is first.
     """
 
-    __slots__ = ("gone", "parked", "passed", "settled")
+    __slots__ = ("cancelled", "gone", "parked", "settled")
 
     def __init__(self) -> None:
         self.parked: deque[Future[Any]] = deque()
         self.gone: set[Future[Any]] = set()  # of the parked
-        self.settled: dict[Future[Any], bool] = {}  # to whether it is woken, and not cancelled
-        self.passed = 0  # how many of the settled are not
+        self.settled: dict[Future[Any], bool] = {}  # True: woken; False: cancelled
+        self.cancelled = 0  # how many of the settled are cancelled
 
-    # The steps below keep a waiter in its place, and `passed` right, before each call that can run
-    # other code or fail.
+    # Invariant: before each call that can run other code or fail, every waiter is where it belongs
+    # and `cancelled` is right.
 
     def waiting(self) -> Iterator[Future[Any]]:
-        """Those that are parked, in order."""
+        """The parked waiters, in order."""
         return (future for future in self.parked if future not in self.gone)
 
     @property
     def woken(self) -> int:
-        return len(self.settled) - self.passed
+        return len(self.settled) - self.cancelled
 
     def unpark(self, future: Future[Any]) -> None:
-        """Take out one of those that are parked."""
+        """Remove a parked waiter."""
         parked, gone = self.parked, self.gone
-        dead: Any = []  # futures, which die last: their destructors can run any code
+        dropped: Any = []  # freed last, since destructors of futures can run any code
         if parked[0] is future:
             parked.popleft()
         elif parked[-1] is future:
@@ -56,40 +58,40 @@ class Queue:
         else:
             gone.add(future)
             if len(gone) * 2 > len(parked):
-                dead = parked, gone
+                dropped = parked, gone
                 self.parked = deque(self.waiting())
                 self.gone = set()
                 return
         while gone and parked[0] in gone:
-            dead.append(parked.popleft())
-            gone.remove(dead[-1])
+            dropped.append(parked.popleft())
+            gone.remove(dropped[-1])
 
     def settle_done(self, future: Future[Any]) -> None:
-        """Pass over a parked waiter that is done by other hands."""
+        """Settle a parked waiter whose future others have set or cancelled."""
         self.settled[future] = True
         self.unpark(future)
         self.check(future)
 
     def check(self, future: Future[Any]) -> None:
-        """Look whether one that is settled, and was done by other hands, is let through."""
+        """Mark a settled waiter as cancelled if its future holds no result."""
         live = not future.cancelled() and future.exception() is None
         if not live and self.settled.get(future):
             self.settled[future] = False
-            self.passed += 1
+            self.cancelled += 1
 
     def any_live(self) -> bool:
-        """Whether anybody in the queue has not been cancelled. Amortised O(1)."""
-        while len(self.settled) == self.passed and self.parked:
+        """Whether a waiter in the queue can still have a turn. Amortised O(1)."""
+        while len(self.settled) == self.cancelled and self.parked:
             first = self.parked[0]
             done = first.done()
-            if self.parked and self.parked[0] is first:  # not gone while that ran
+            if self.parked and self.parked[0] is first:  # done() may have run other code
                 if not done:
                     return True
                 self.settle_done(first)
-        return len(self.settled) > self.passed
+        return len(self.settled) > self.cancelled
 
     def wake_first(self, result: object = True) -> bool:
-        """Give the first that is parked its turn, unless it is cancelled; say whether it got it."""
+        """Wake the first parked waiter unless it is cancelled; return whether it was woken."""
         first = self.parked[0]
         self.settled[first] = True
         if self.gone:
@@ -103,15 +105,15 @@ class Queue:
             return False
         except BaseException:
             if not first.done() and self.settled.pop(first, False):
-                self.parked.appendleft(first)  # as if it had never been tried
+                self.parked.appendleft(first)  # where it was
             raise
         return True
 
     def wake_all(self) -> None:
-        """Give everyone that is parked at this moment their turn."""
+        """Wake every waiter that is parked now."""
         woken = list(self.waiting() if self.gone else self.parked)
         settled = dict.fromkeys(woken, True)
-        _gone, self.gone = self.gone, set()  # they die last
+        _gone, self.gone = self.gone, set()  # freed last, as above
         self.parked.clear()
         if self.settled:
             self.settled.update(settled)
@@ -123,21 +125,21 @@ class Queue:
                     future.set_result(True)
         except BaseException:
             rest = [f for f in woken if not f.done() and self.settled.pop(f, False)]
-            self.parked.extendleft(reversed(rest))  # as if it had never been tried
+            self.parked.extendleft(reversed(rest))  # where they were
             raise
 
     def remove(self, future: Future[Any]) -> bool:
-        """Take a waiter out, wherever it stands; say whether it was woken."""
+        """Remove a waiter, wherever it is; return whether it was woken."""
         woken = self.settled.pop(future, None)
         if woken is None:
             self.unpark(future)
         elif not woken:
-            self.passed -= 1
+            self.cancelled -= 1
         return woken is True
 
 
 class ParkingLot:
-    """What every primitive is: a queue of waiters, bound to the loop that they wait on."""
+    """The base of every primitive: a queue of waiters, bound to their event loop."""
 
     __slots__ = ("__dict__", "__weakref__", "_loop", "_queue")
 
@@ -145,30 +147,30 @@ class ParkingLot:
     _queue: Queue | None  # None before the first wait
 
     def _bind(self, loop: AbstractEventLoop | None) -> Queue:
-        """Bind to the running loop, or refuse it, and begin a queue."""
+        """Bind to the running loop, or raise if another one is bound; return the queue."""
         if loop is None:
             raise RuntimeError("no running event loop")
         if self._loop is not None and self._loop is not loop:
             if not self._loop.is_closed():
                 raise RuntimeError(f"{self!r} is bound to a different event loop")
-            self._let_go_if_closed()
+            self._unbind_if_closed()
         self._loop = loop
         if self._queue is None:
             self._queue = Queue()
         return self._queue
 
-    def _let_go_if_closed(self) -> bool:
-        """Begin anew where the loop is closed; say whether anybody was left on it."""
+    def _unbind_if_closed(self) -> bool:
+        """Start a new queue if the loop is closed; return whether waiters were left on it."""
         queue = self._queue
         if queue is None or self._loop is None or not self._loop.is_closed():
             return False
-        # Nobody can be woken on a closed loop: those who are still parked keep that queue.
+        # A closed loop cannot wake its waiters. They keep the old queue.
         self._queue = None
-        self._let_go(queue)
+        self._reclaim(queue)
         return bool(queue.parked or queue.settled)
 
-    def _let_go(self, queue: Queue) -> None:
-        """Take back the turns that are on their way to waiters on a closed loop."""
+    def _reclaim(self, queue: Queue) -> None:
+        """Take back the turns of waiters that were woken on a loop that is closed."""
 
     def _get_loop(self) -> AbstractEventLoop:
         loop: Any = _get_running_loop()
@@ -209,7 +211,7 @@ class ParkingLot:
 
 
 class ContextManager:
-    """`async with`, by whatever acquire() and release() the object has."""
+    """`async with`, by the acquire() and release() that the object has."""
 
     __slots__ = ()
 
@@ -226,13 +228,16 @@ class ContextManager:
 
 
 class Lock(ContextManager, ParkingLot):
-    """A mutual exclusion lock for asyncio tasks, in place of asyncio.Lock.
+    """A mutual exclusion lock for asyncio tasks. It replaces asyncio.Lock.
 
-    It is locked or unlocked, and belongs to no task. Tasks that wait for it get it in the order in
-    which they came. Use it as `async with lock:`, or call acquire() and, in a finally, release().
+    A lock is either locked or unlocked, and no task owns it: any task may release it. Tasks that
+    wait for the lock acquire it in the order in which they called acquire(). Use it as `async with
+    lock:`, or call acquire() and, in a finally block, release().
 
-    Behaviour: asyncio.Lock's of Python 3.13. Ours: a woken task that dies before it has taken the
-    lock, of whatever, hands its turn on; a lock whose loop is closed binds itself to the next.
+    It behaves like asyncio.Lock of Python 3.13, except in two cases. If a task is woken for the
+    lock and ends before it acquires it, its turn goes to the next waiter whatever the exception is;
+    in asyncio, only after a CancelledError. And a lock whose event loop is closed can be used with
+    another event loop; in asyncio, that raises RuntimeError.
     """
 
     __module__ = "aiofastlock"
@@ -243,46 +248,47 @@ class Lock(ContextManager, ParkingLot):
         self._queue = None
         self._locked = False
 
-    # When nobody holds the lock, the head of a queue with anybody live in it is settled: woken, or
-    # cancelled and about to hand on. So whoever releases, dies or comes anew only ever has to look
-    # at the head.
+    # Invariant: while the lock is unlocked and a waiter in the queue can still have a turn, the
+    # first waiter is settled: it was woken, or it is cancelled and will call _hand_off(). So
+    # release(), a cancelled waiter and a newcomer need to look at the head alone.
 
     def locked(self) -> bool:
-        """Return True if the lock is held, False if not. (asyncio's.)
+        """Return True if the lock is locked, False otherwise.
 
-        False also while a released lock is on its way to a task that waited for it.
+        It is False as well while a released lock is handed to the task that was woken for it.
         """
         return self._locked
 
     async def acquire(self) -> Literal[True]:
-        """Wait until the lock is unlocked, lock it, and return True. (asyncio's.)
+        """Wait until the lock is unlocked, lock it, and return True.
 
-        Nothing happens until it is awaited. It gives way to those that wait already. Cancelled, it
-        raises CancelledError and leaves the lock as it was. RuntimeError, where it has to wait: the
-        lock is bound to another loop, which is not closed.
+        Nothing happens until the result is awaited. Tasks that are waiting already go first. If the
+        task is cancelled while it waits, CancelledError is raised and the lock is left as it was.
+        RuntimeError is raised if the task must wait and the lock is bound to another event loop
+        that is not closed.
         """
         queue = self._queue
-        # any_live() can run other code, which may take the lock.
+        # any_live() can run other code, which may lock the lock.
         if self._locked or (queue and (queue.any_live() or self._locked)):
             queue, future = self._prepare()
-            # Once more: what stood in the way may have gone with a closed loop, or while code ran
-            # to make the future, and then nobody would come to wake this waiter.
+            # Check again: the reason to wait may have gone with a closed loop, or while other code
+            # ran to create the future. Then nothing would wake this waiter.
             if self._locked or queue.any_live() or self._locked:
                 queue.parked.append(future)
                 try:
                     await future
                 except BaseException:
                     queue.remove(future)
-                    self._forgo()
+                    self._hand_off()
                     raise
-                if queue.settled.pop(future, None) is None:  # set by other hands
+                if queue.settled.pop(future, None) is None:  # others have set the future
                     queue.unpark(future)
         self._locked = True
         return True
 
-    def _forgo(self) -> None:
-        """A waiter died instead of taking its turn: see that the next one gets it."""
-        # First, since it can run other code, which may take the lock.
+    def _hand_off(self) -> None:
+        """A waiter ended without its turn: give the turn to the next one."""
+        # First, since is_closed() can run other code, which may lock the lock.
         closed = self._loop is not None and self._loop.is_closed()
         if not closed and not self._locked:
             self._wake_head()
@@ -293,9 +299,9 @@ class Lock(ContextManager, ParkingLot):
             queue.wake_first()
 
     def release(self) -> None:
-        """Unlock the lock, and let the first that waits for it have it. (asyncio's.)
+        """Unlock the lock, and wake the first task that waits for it.
 
-        Returns None. RuntimeError: the lock is not locked.
+        RuntimeError is raised if the lock is not locked. There is no return value.
         """
         if not self._locked:
             raise RuntimeError("Lock is not acquired.")

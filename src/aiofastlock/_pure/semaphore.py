@@ -13,19 +13,21 @@ if TYPE_CHECKING:
 
 
 class Semaphore(ContextManager, ParkingLot):
-    """A number of permits for asyncio tasks, in place of asyncio.Semaphore.
+    """A limited number of permits for asyncio tasks. It replaces asyncio.Semaphore.
 
-    It is made with `value` permits, an int of at least 0 or float("inf"). acquire() takes one, and
-    waits where there is none; release() gives one back. Tasks that wait get theirs in the order in
-    which they came. Use it as `async with semaphore:`, or call acquire() and, in a finally,
-    release().
+    `value` is the initial number of permits: an int of at least 0, or float("inf"). acquire() takes
+    a permit, and waits while there is none; release() adds one. Tasks that wait get their permits
+    in the order in which they called acquire(). Use it as `async with semaphore:`, or call
+    acquire() and, in a finally block, release().
 
-    ValueError: a value below 0. TypeError: one that is neither an int nor infinite. OverflowError:
-    one above sys.maxsize, or a release() that would make it so.
+    ValueError is raised for a value below 0, TypeError for one that is neither an int nor infinite,
+    and OverflowError for one above sys.maxsize.
 
-    Behaviour: asyncio.Semaphore's of Python 3.13. Ours: a woken task that dies before it has
-    acquired, of whatever, gives its permit to the next; a semaphore whose loop is closed binds
-    itself to the next; asyncio takes any value that can be compared with 0.
+    It behaves like asyncio.Semaphore of Python 3.13, except in three cases. If a task is woken for
+    a permit and ends before it acquires it, the permit goes to the next waiter whatever the
+    exception is; in asyncio, only after a CancelledError. A semaphore whose event loop is closed
+    can be used with another event loop; in asyncio, that raises RuntimeError. And asyncio accepts
+    any value that can be compared with 0.
     """
 
     __module__ = "aiofastlock"
@@ -38,29 +40,31 @@ class Semaphore(ContextManager, ParkingLot):
         self._queue = None
         self._value = _shared.permits(value)
 
-    # A permit that is on its way to a woken waiter is no longer in the value. While there are
-    # permits in the value, nobody is parked, but for those behind a woken waiter or one that is
-    # cancelled: whoever leaves the queue wakes as many as the value allows.
+    # Invariant: a woken waiter's permit is not in the value any more. While the value is above 0,
+    # waiters are parked only behind a woken or a cancelled one; each waiter that leaves the queue
+    # wakes as many others as the value allows.
 
     def locked(self) -> bool:
-        """Return True if acquire() would have to wait, False if not. (asyncio's.)
+        """Return True if acquire() would have to wait, False otherwise.
 
-        True also while there are permits, but a task that came earlier has still to take its own.
+        It is True as well while there are permits but a task that was woken earlier has yet to
+        acquire its own.
         """
         return self._value == 0 or (self._queue is not None and self._queue.any_live())
 
     async def acquire(self) -> Literal[True]:
-        """Wait until there is a permit, take it, and return True. (asyncio's.)
+        """Wait until there is a permit, take it, and return True.
 
-        Nothing happens until it is awaited. It gives way to those that wait already. Cancelled, it
-        raises CancelledError and takes none. RuntimeError, where it has to wait: the semaphore is
-        bound to another loop, which is not closed.
+        Nothing happens until the result is awaited. Tasks that are waiting already go first. If the
+        task is cancelled while it waits, CancelledError is raised and no permit is taken.
+        RuntimeError is raised if the task must wait and the semaphore is bound to another event
+        loop that is not closed.
         """
         queue = self._queue
         # any_live() can run other code, which may take the last permit.
         if self._value == 0 or (queue and (queue.any_live() or self._value == 0)):
             queue, future = self._prepare()
-            # Once more, as in Lock.acquire().
+            # Check again, as in Lock.acquire().
             if self._value == 0 or queue.any_live() or self._value == 0:
                 queue.parked.append(future)
                 try:
@@ -68,20 +72,21 @@ class Semaphore(ContextManager, ParkingLot):
                 except BaseException:
                     if queue.remove(future) and queue is self._queue:
                         self._value += 1
-                    self._forgo()
+                    self._hand_off()
                     raise
-                if queue.settled.pop(future, None) is None:  # set by other hands
+                if queue.settled.pop(future, None) is None:  # others have set the future
                     queue.unpark(future)
                 if self._value > 0 and queue.parked:
-                    self._hand_on_all(queue)
+                    self._grant_all(queue)
                 return True
         self._value -= 1
         return True
 
     def release(self) -> None:
-        """Give a permit back, and let the first that waits for one have it. (asyncio's.)
+        """Add a permit, and wake the first task that waits for one.
 
-        Returns None. It takes back more than it gave, too.
+        There may be more permits afterwards than the semaphore was created with. OverflowError is
+        raised if there would be more than sys.maxsize. There is no return value.
         """
         if self._value == sys.maxsize:
             raise OverflowError("Semaphore value too large")
@@ -89,34 +94,34 @@ class Semaphore(ContextManager, ParkingLot):
         queue = self._queue
         if queue is not None:
             while queue.parked:
-                if self._hand_on(queue):
+                if self._grant_first(queue):
                     break
 
-    def _hand_on(self, queue: Queue) -> bool:
-        """Give a permit to the first that is parked, unless it is cancelled."""
+    def _grant_first(self, queue: Queue) -> bool:
+        """Give a permit to the first parked waiter, unless it is cancelled."""
         first = queue.parked[0]
         self._value -= 1
         try:
             given = queue.wake_first()
         except BaseException:
-            if first not in queue.settled:  # not even that
+            if first not in queue.settled:  # it was not woken
                 self._value += 1
             raise
         if not given:
             self._value += 1
         return given
 
-    def _hand_on_all(self, queue: Queue) -> None:
+    def _grant_all(self, queue: Queue) -> None:
         while self._value > 0 and queue.parked:
-            self._hand_on(queue)
+            self._grant_first(queue)
 
-    def _forgo(self) -> None:
-        """A waiter died instead of taking its permit: see that the next ones get what there is."""
+    def _hand_off(self) -> None:
+        """A waiter ended without its permit: give what there is to the next ones."""
         closed = self._loop is not None and self._loop.is_closed()
         if self._queue is not None and not closed:
-            self._hand_on_all(self._queue)
+            self._grant_all(self._queue)
 
-    def _let_go(self, queue: Queue) -> None:
+    def _reclaim(self, queue: Queue) -> None:
         self._value += queue.woken
 
     def __getstate__(self) -> dict[str, Any]:
@@ -128,9 +133,10 @@ class Semaphore(ContextManager, ParkingLot):
 
 
 class BoundedSemaphore(Semaphore):
-    """A Semaphore that refuses to take back more permits than it was made with.
+    """A semaphore that cannot be released above its initial value.
 
-    Behaviour: asyncio.BoundedSemaphore's of Python 3.13. Ours: as for Semaphore.
+    It behaves like asyncio.BoundedSemaphore of Python 3.13, with the exceptions that Semaphore
+    lists.
     """
 
     __module__ = "aiofastlock"
@@ -141,9 +147,10 @@ class BoundedSemaphore(Semaphore):
         self._bound_value = self._value
 
     def release(self) -> None:
-        """Give a permit back, and let the first that waits for one have it. (asyncio's.)
+        """Add a permit, and wake the first task that waits for one.
 
-        Returns None. ValueError: the semaphore has all its permits.
+        ValueError is raised if the semaphore has as many permits as it was created with. There is
+        no return value.
         """
         if self._value >= self._bound_value:
             raise ValueError("BoundedSemaphore released too many times")
