@@ -1,4 +1,4 @@
-"""Our classes in asyncio's place, for programs that are not to be edited."""
+"""install(): aiofastlock's classes in asyncio, for programs that are not to be edited."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ if TYPE_CHECKING:
 NAMES = ("Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore")
 Place = tuple[ModuleType, str]
 
-# It makes each change of asyncio one step for other threads, and guards what follows.
+# Makes each change of asyncio one step for other threads, and guards the three below.
 _changing = threading.RLock()
-_replaced: dict[Place, tuple[Any, type]] = {}  # what stood there, and what we have put there
-_wanted_by: set[object] = set()  # install, and each open block of installed()
+_replaced: dict[Place, tuple[Any, type]] = {}  # the old value, and the new one
+_wanted_by: set[object] = set()  # install itself, and each open block of installed()
 _warned_of: set[str] = set()
 
 
 def install() -> dict[str, Any]:
-    """Put the six classes into asyncio, for all that looks them up there from now on.
+    """Replace asyncio's six classes by aiofastlock's.
 
-    Returns what is replaced: names, such as "asyncio.Lock" and "asyncio.locks.Lock", and what stood
-    there before. Calling it again is harmless, and replaces what others have put there meanwhile.
+    Code that looks them up in asyncio from now on finds aiofastlock's classes. Returns a dict that
+    maps each replaced name, such as "asyncio.Lock" and "asyncio.locks.Lock", to its former value.
+    Calling install() again is harmless; it replaces the names that other code has changed since.
 
-    Modules that hold one of asyncio's classes already (by `from asyncio import Lock`), or a
-    subclass, keep it: a RuntimeWarning names them, once. (Where warnings are errors, that is raised
-    before anything is replaced.)
+    A module that already holds one of asyncio's classes (by `from asyncio import Lock`) or a
+    subclass keeps it. A RuntimeWarning names each such module once. If warnings are errors, it is
+    raised before anything is replaced.
     """
     with _changing:
         _replace(stacklevel=3)
@@ -43,9 +44,10 @@ def install() -> dict[str, Any]:
 
 
 def uninstall() -> None:
-    """Put back into asyncio what was there before, but for what others have put there meanwhile.
+    """Restore the classes in asyncio that install() replaced.
 
-    Returns None. Whoever has got hold of our classes keeps them.
+    A name that other code has changed since install() is left alone. Code that already holds
+    aiofastlock's classes keeps them. There is no return value.
     """
     with _changing:
         _wanted_by.discard(install)
@@ -54,13 +56,14 @@ def uninstall() -> None:
 
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
-    """Return a context manager that does as install() does, and at its end as uninstall().
+    """Return a context manager that calls install(), and uninstall() when it exits.
 
-    At its end the classes stay if install() was called, or while another such block is open.
+    When it exits, the classes stay if install() was called separately, or if another such block is
+    still open.
     """
     block = object()
     with _changing:
-        _replace(stacklevel=4)  # one more, since contextlib's __enter__() is in between
+        _replace(stacklevel=4)  # one more: contextlib's __enter__() is in between
         _wanted_by.add(block)
     try:
         yield
@@ -74,7 +77,7 @@ def installed() -> Iterator[None]:
 def _replace(stacklevel: int) -> None:
     ours = {name: getattr(_implementation, name) for name in NAMES}
     public = (asyncio, asyncio.locks)
-    # What asyncio's modules have under the six names: it may have these under others elsewhere.
+    # The classes to replace: asyncio's other modules may hold them under other names.
     theirs = {
         was: cls
         for module in public
@@ -114,8 +117,8 @@ def _put_back() -> None:
             del _replaced[module, name]
 
 
-# What looks through other people's modules runs no code of theirs: no property, no module's
-# __getattr__, nor what loads a lazy module at the first use of one of its attributes.
+# Looking through modules must not run their code: no property, no module's __getattr__, and nothing
+# that loads a lazy module when one of its attributes is used.
 
 
 def _modules() -> dict[str, ModuleType]:

@@ -1,6 +1,6 @@
-"""Run a program with our classes installed, and otherwise as the bare interpreter runs it.
+"""Runs a program with aiofastlock installed, and otherwise as `python` itself runs it.
 
-That is the model for sys.argv and sys.path, `__main__`, messages, tracebacks and exit codes.
+sys.argv, sys.path, `__main__`, messages, tracebacks and exit codes are those of a bare `python`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any
 
 import aiofastlock
 
-# What the interpreter itself calls for `-m`, and for a directory or a zip file.
+# The interpreter itself calls it for `-m`, and for a directory or a zip file.
 run_as_main = runpy._run_module_as_main  # type: ignore[attr-defined]
 
 
 def run(arguments: list[str]) -> None:
     """Run the program of a command line, `script.py args` or `-m module args`, as `__main__`.
 
-    What it raises has to go on to the interpreter, which reports it and exits.
+    Exceptions of the program propagate, so that the interpreter reports them and exits.
     """
     aiofastlock.install()
-    main = vars(sys.modules["__main__"])  # which is to be as it is when the interpreter begins
+    main = vars(sys.modules["__main__"])  # made what it is when the interpreter starts
     for name in list(main):
         if not name.startswith("__") or name in ("__file__", "__cached__"):
             del main[name]
@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> None:
         else:
             sys.argv[:] = arguments
             if not sys.flags.safe_path:
-                del sys.path[0]  # which is for a module
+                del sys.path[0]  # the directory that is for `-m`
             path = os.path.join(os.getcwd(), arguments[0])
             if get_importer(path) is not None:
                 sys.path.insert(0, path)
@@ -75,7 +75,7 @@ def run_script(path: str, main: dict[str, object]) -> None:
 
 
 def report_from(traceback: TracebackType | None) -> None:
-    """See to it that the exception which is on its way is reported without the frames of ours."""
+    """Make sys.excepthook report the current exception without aiofastlock's own frames."""
     while traceback is not None and traceback.tb_frame.f_globals is globals():
         traceback = traceback.tb_next
     report = sys.excepthook

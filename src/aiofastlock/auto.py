@@ -1,4 +1,4 @@
-"""Importing this installs: `import aiofastlock.auto`, or `pytest -p aiofastlock.auto`."""
+"""Calls install() when imported: `import aiofastlock.auto`, or `pytest -p aiofastlock.auto`."""
 
 from aiofastlock import install
 
