@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from asyncio import CancelledError, Future, Handle, base_events, events, format_helpers, futures
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import ModuleType, TracebackType
+from asyncio.exceptions import CancelledError
+from collections.abc import Sequence
+from types import TracebackType
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
-    from contextvars import Context
+    from asyncio import AbstractEventLoop, Future
+    from collections.abc import Iterable, Iterator
     from typing import Any, Literal, NoReturn, Protocol
 
     class Primitive(Protocol):
@@ -186,40 +186,3 @@ def exception_to_throw(typ: Any, val: Any, tb: Any) -> BaseException:
     else:
         exception = typ(*val) if isinstance(val, tuple) else typ(val)
     return exception if tb is None else exception.with_traceback(tb)
-
-
-def is_asyncios_loop(loop: Any) -> bool:
-    """Whether a loop class creates futures and schedules callbacks by asyncio's own methods."""
-    methods = (
-        "call_soon",
-        "_call_soon",
-        "_check_closed",
-        "_run_once",
-        "create_future",
-        "get_debug",
-    )
-    attributes = ("_ready", "_debug", "_closed", "__getattr__")
-    return (
-        is_written_in(base_events, loop, methods)
-        and not any(hasattr(loop, name) for name in attributes)
-        and loop.__getattribute__ is object.__getattribute__
-        and is_written_in(events, Handle, ("__init__", "_run"))
-        and futures.Future is Future
-    )
-
-
-def is_written_in(module: ModuleType, owner: type, names: Iterable[str]) -> bool:
-    """Whether these methods are functions of that module: neither overridden nor patched."""
-    methods = (getattr(owner, name, None) for name in names)
-    return all(getattr(method, "__globals__", None) is vars(module) for method in methods)
-
-
-def report(
-    callback: Callable[[Any], object], argument: Any, context: Context, error: BaseException
-) -> None:
-    """Pass what a callback raised to the loop's exception handler, as asyncio.Handle does."""
-    loop = argument._loop
-    handle = Handle(callback, (argument,), loop, context)
-    source = format_helpers._format_callback_source(callback, (argument,))
-    message = f"Exception in callback {source}"
-    loop.call_exception_handler({"message": message, "exception": error, "handle": handle})

@@ -3,7 +3,7 @@
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 
-from asyncio import BrokenBarrierError
+from asyncio.exceptions import BrokenBarrierError
 
 from aiofastlock import _shared
 from aiofastlock._pure import barrier as pure

@@ -4,7 +4,7 @@ cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.pyport cimport PY_SSIZE_T_MAX
 
-from asyncio import CancelledError
+from asyncio.exceptions import CancelledError
 
 from aiofastlock import _shared
 from aiofastlock._pure import condition as pure

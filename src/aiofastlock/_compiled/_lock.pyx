@@ -37,11 +37,16 @@ waiter (every wait pays for what only a cancelled one needs).
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 
-import asyncio
+from asyncio.exceptions import InvalidStateError
 from collections import deque
 
-from aiofastlock import _shared
+from aiofastlock import _internals, _shared
 from aiofastlock._pure import lock as pure
+
+try:
+    from _asyncio import Future
+except ImportError:  # an asyncio without its C accelerator
+    Future = None
 
 cdef extern from "_lock.h":
     ctypedef int (*sendfunc)(object, object, PyObject**) except -1
@@ -64,8 +69,8 @@ cdef extern from "_guard.h":
     void may_be_looked_for(Waiter) noexcept
 
 cdef extern from "_loop.h":
-    int learn_asyncio(object events, object handle, object future, object deque, object error,
-                      object judge, object report) except -1
+    int learn_asyncio(object internals, object future, object deque, object error) except -1
+    object running_loop()
     object new_future(object loop)
     int set_blocking(object future) except -1
     enum: RESULT_SET
@@ -86,10 +91,8 @@ cdef extern from *:
     PyObject* PyCFunction_GetSelf(object) except? NULL
     void Py_FatalError(const char*) noexcept
 
-cdef object get_running_loop = asyncio._get_running_loop  # a C variable: no look-up when used
 make_spare_stop()
-learn_asyncio(asyncio.events, asyncio.Handle, asyncio.Future, deque, asyncio.InvalidStateError,
-              _shared.is_asyncios_loop, _shared.report)
+learn_asyncio(_internals, Future, deque, InvalidStateError)
 
 # The __qualname__ of an awaitable, by Call: it can outlive its primitive.
 cdef tuple QUALNAMES = (
@@ -532,7 +535,7 @@ cdef int enqueue(Waiter self, object future) noexcept:
 
 cdef inline object loop_of(ParkingLot primitive):
     """The running loop, to which the first waiter binds the primitive."""
-    loop = get_running_loop()
+    loop = running_loop()
     if primitive.loop is not loop or loop is None:
         bind(primitive, loop)
     return loop

@@ -9,25 +9,34 @@
 #include <structmember.h>
 
 static struct { /* interned */
-    PyObject *blocking, *call_soon, *closed, *create_future, *debug, *handle, *loop, *ready, *set_result;
+    PyObject *Future, *Handle, *base_events, *blocking, *call_soon, *check_closed, *closed,
+        *create_future, *debug, *events, *futures, *get_debug, *get_running_loop, *loop, *ready, *run,
+        *schedule, *set_result;
 } names;
+
+static struct { /* asyncio's modules, and their namespaces */
+    PyObject *events, *futures, *of_base_events, *of_events, *of_futures;
+} modules;
 
 /* ---- Loops ----
 
-   `judge`, a Python function, tells whether the methods of a loop's class are asyncio's. It is called
-   again when the class or asyncio.Handle has changed, and so has another version tag (or 0, until an
-   attribute is looked up). The attributes of the loop itself are checked each time: whether they hide
-   call_soon() or create_future(), and whether the loop is in debug mode or closed. */
+   `judge` is functions_of() of _internals.py: it returns the functions that loops of a class use, if
+   all of them are CPython's own. It is called again when the class or asyncio.Handle has changed, and
+   so has another version tag (or 0, until an attribute is looked up), or when the code of one of the
+   functions has. What the loop itself and asyncio's modules hide is looked up each time. */
 
 static PyObject *judge = NULL;
-static PyTypeObject *handle_type = NULL; /* asyncio.Handle */
-static PyObject *handles_home = NULL;    /* the namespace in which loops look up Handle */
+static PyTypeObject *handle_type = NULL; /* asyncio.Handle, or NULL if it is not what it should be */
+
+#define MOST_FUNCTIONS 8
 
 static struct { /* the class that was judged last */
     PyTypeObject *type;
     unsigned int tag;
     unsigned int handle_tag;
-    int is_asyncios;
+    Py_ssize_t number; /* of functions; 0 if one of them is not asyncio's */
+    PyFunctionObject *functions[MOST_FUNCTIONS];
+    PyObject *codes[MOST_FUNCTIONS];
 } last;
 
 static int judge_loop(PyObject *loop)
@@ -39,33 +48,58 @@ static int judge_loop(PyObject *loop)
     if (verdict == NULL) {
         return -1;
     }
+    Py_ssize_t number = PyTuple_Check(verdict) && tag != 0 && handle_tag != 0
+                            ? PyTuple_GET_SIZE(verdict) : 0;
     last.type = type;
     last.tag = tag;
     last.handle_tag = handle_tag;
-    last.is_asyncios = verdict == Py_True && tag != 0 && handle_tag != 0;
+    last.number = number;
+    for (Py_ssize_t i = 0; i < number; i++) {
+        PyObject *function = PyTuple_GET_ITEM(verdict, i);
+        Py_XSETREF(last.functions[i], (PyFunctionObject *)Py_NewRef(function));
+        Py_XSETREF(last.codes[i], Py_NewRef(PyFunction_GET_CODE(function)));
+    }
     Py_DECREF(verdict);
-    return last.is_asyncios;
+    return number > 0;
 }
 
-/* 1 or 0, or -1 with an exception. */
+static inline int is_unchanged(PyTypeObject *type)
+{
+    if (type != last.type || type->tp_version_tag != last.tag
+        || handle_type->tp_version_tag != last.handle_tag) {
+        return 0;
+    }
+    for (Py_ssize_t i = 0; i < last.number; i++) {
+        if (last.functions[i]->func_code != last.codes[i]) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Whether the class of a loop is asyncio's in what counts: 1 or 0, or -1 with an exception. */
 static inline int is_asyncios(PyObject *loop)
 {
 #ifdef Py_GIL_DISABLED /* `last` would be shared by threads with different loops */
     (void)loop;
     (void)judge_loop;
+    (void)is_unchanged;
     return 0;
 #else
-    PyTypeObject *type = Py_TYPE(loop);
-    if (type == last.type && type->tp_version_tag == last.tag
-        && handle_type->tp_version_tag == last.handle_tag) {
-        return last.is_asyncios;
+    if (handle_type == NULL) {
+        return 0;
     }
-    return judge_loop(loop);
+    return is_unchanged(Py_TYPE(loop)) ? last.number > 0 : judge_loop(loop);
 #endif
 }
 
 /* Borrowed; NULL, perhaps with an exception. */
 #define own_attribute(attributes, name) PyDict_GetItemWithError(attributes, name)
+
+static inline int has_own(PyObject *attributes, PyObject *name)
+{
+    return own_attribute(attributes, name) != NULL || PyErr_Occurred();
+}
 
 /* loop._ready, if loop.call_soon() would only append an asyncio.Handle to it; or None. */
 static PyObject *ready_handles(PyObject *loop)
@@ -79,8 +113,10 @@ static PyObject *ready_handles(PyObject *loop)
         return NULL;
     }
     PyObject *ready = NULL;
-    if (own_attribute(handles_home, names.handle) == (PyObject *)handle_type
-        && own_attribute(attributes, names.call_soon) == NULL && !PyErr_Occurred()
+    if (own_attribute(modules.of_base_events, names.events) == modules.events
+        && own_attribute(modules.of_events, names.Handle) == (PyObject *)handle_type
+        && !has_own(attributes, names.call_soon) && !has_own(attributes, names.schedule)
+        && !has_own(attributes, names.check_closed) && !has_own(attributes, names.get_debug)
         && own_attribute(attributes, names.debug) == Py_False
         && own_attribute(attributes, names.closed) == Py_False) {
         ready = own_attribute(attributes, names.ready);
@@ -91,6 +127,19 @@ static PyObject *ready_handles(PyObject *loop)
     Py_XINCREF(ready);
     Py_DECREF(attributes);
     return ready;
+}
+
+/* The running loop, or None, by the function that asyncio's own locks would call at this moment. */
+static PyObject *running_loop(void)
+{
+    PyObject *function = own_attribute(modules.of_events, names.get_running_loop);
+    if (function == NULL) {
+        return PyErr_Occurred() ? NULL : PyObject_GetAttr(modules.events, names.get_running_loop);
+    }
+    Py_INCREF(function);
+    PyObject *loop = PyObject_CallNoArgs(function);
+    Py_DECREF(function);
+    return loop;
 }
 
 /* ---- Futures ---- */
@@ -115,7 +164,9 @@ static PyObject *new_future(PyObject *loop)
         if (attributes == NULL) {
             return NULL;
         }
-        asyncios = own_attribute(attributes, names.create_future) == NULL;
+        asyncios = !has_own(attributes, names.create_future)
+                   && own_attribute(modules.of_base_events, names.futures) == modules.futures
+                   && own_attribute(modules.of_futures, names.Future) == (PyObject *)future_type;
         Py_DECREF(attributes);
         if (PyErr_Occurred()) {
             return NULL;
@@ -172,95 +223,142 @@ static int set_pending(PyObject *future, PyObject *result)
    one callback, usually its task's, that is taken off and appended to loop._ready in a handle
    implemented in C, and then the future is set. Future, callback, context and order are the same. */
 
-typedef struct {
-    PyObject_HEAD
-    PyObject *callback;
-    PyObject *argument; /* the future */
-    PyObject *context;
-    PyObject *cancelled;
-} Handle;
+/* The handle is an instance of a subclass of asyncio.Handle that has no fields of its own and one method:
+   _run(), in C. The offsets of asyncio.Handle's slots are read from their descriptors. */
+static struct {
+    Py_ssize_t args, callback, cancelled, context, loop, repr, source_traceback;
+} offsets;
 
-static PyTypeObject our_handle_type;
+static const struct {
+    const char *name;
+    Py_ssize_t *offset;
+} slots[] = {
+    {"_args", &offsets.args},
+    {"_callback", &offsets.callback},
+    {"_cancelled", &offsets.cancelled},
+    {"_context", &offsets.context},
+    {"_loop", &offsets.loop},
+    {"_repr", &offsets.repr},
+    {"_source_traceback", &offsets.source_traceback},
+};
+
+#define NUMBER_OF_SLOTS ((int)(sizeof(slots) / sizeof(slots[0])))
+#define slot(handle, name) (*(PyObject **)((char *)(handle) + offsets.name))
+#define numbered_slot(handle, i) (*(PyObject **)((char *)(handle) + *slots[i].offset))
+
+static PyTypeObject *our_handle_type = NULL;
 static PyObject *report = NULL; /* calls the loop's exception handler, in Python */
 
 #define MOST_SPARE_HANDLES 32
-static Handle *spare_handles[MOST_SPARE_HANDLES];
+static PyObject *spare_handles[MOST_SPARE_HANDLES];
 static int number_of_spare_handles = 0;
 
 /* A new handle is cancelled until let_run() is called. */
-static Handle *new_handle(PyObject *callback, PyObject *argument, PyObject *context)
+static PyObject *new_handle(PyObject *loop, PyObject *callback, PyObject *argument,
+                            PyObject *context)
 {
-    Handle *self;
+    PyObject *self, *args = PyTuple_Pack(1, argument);
+    if (args == NULL) {
+        return NULL;
+    }
     if (number_of_spare_handles > 0) {
         self = spare_handles[--number_of_spare_handles];
-        PyObject_Init((PyObject *)self, &our_handle_type);
-    } else {
-        self = PyObject_GC_New(Handle, &our_handle_type);
-    }
-    if (self != NULL) {
-        self->callback = Py_NewRef(callback);
-        self->argument = Py_NewRef(argument);
-        self->context = Py_NewRef(context);
-        self->cancelled = Py_NewRef(Py_True);
+        PyObject_Init(self, our_handle_type);
         PyObject_GC_Track(self);
+    } else {
+        self = our_handle_type->tp_alloc(our_handle_type, 0);
     }
+    if (self == NULL) {
+        Py_DECREF(args);
+        return NULL;
+    }
+    slot(self, args) = args;
+    slot(self, callback) = Py_NewRef(callback);
+    slot(self, cancelled) = Py_NewRef(Py_True);
+    slot(self, context) = Py_NewRef(context);
+    slot(self, loop) = Py_NewRef(loop);
+    slot(self, repr) = Py_NewRef(Py_None);
+    slot(self, source_traceback) = Py_NewRef(Py_None);
     return self;
 }
 
-static void handle_dealloc(PyObject *op)
+static void handle_dealloc(PyObject *self)
 {
-    Handle *self = (Handle *)op;
-    PyObject_GC_UnTrack(op);
-    Py_DECREF(self->callback);
-    Py_DECREF(self->argument);
-    Py_DECREF(self->context);
-    Py_DECREF(self->cancelled);
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (*(PyObject **)((char *)self + type->tp_weaklistoffset) != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
+    for (int i = 0; i < NUMBER_OF_SLOTS; i++) {
+        Py_CLEAR(numbered_slot(self, i));
+    }
     if (number_of_spare_handles < MOST_SPARE_HANDLES) {
         spare_handles[number_of_spare_handles++] = self;
     } else {
         PyObject_GC_Del(self);
     }
+    Py_DECREF(type);
 }
 
 /* No tp_clear: a cycle through a handle also goes through the loop and its deque. */
-static int handle_traverse(PyObject *op, visitproc visit, void *arg)
+static int handle_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    Handle *self = (Handle *)op;
-    Py_VISIT(self->callback);
-    Py_VISIT(self->argument);
-    Py_VISIT(self->context);
+    for (int i = 0; i < NUMBER_OF_SLOTS; i++) {
+        Py_VISIT(numbered_slot(self, i));
+    }
+    Py_VISIT(Py_TYPE(self));
     return 0;
 }
 
-/* context.run(callback, argument). An exception is passed to the loop's exception handler, which also
-   finds it in sys.exception(). */
-static PyObject *handle_run(PyObject *op, PyObject *Py_UNUSED(ignored))
+/* Pass the current exception to the loop's exception handler, which also finds it in sys.exception().
+   SystemExit and KeyboardInterrupt propagate. */
+static PyObject *report_error(PyObject *handle)
 {
-    Handle *self = (Handle *)op;
+    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        return NULL;
+    }
+    PyObject *type, *error, *traceback, *handled = PyErr_GetHandledException();
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(error, traceback);
+    }
+    PyErr_SetHandledException(error);
+    PyObject *result = PyObject_CallFunctionObjArgs(report, handle, error, NULL);
+    PyErr_SetHandledException(handled);
+    Py_XDECREF(handled);
+    Py_DECREF(type);
+    Py_DECREF(error);
+    Py_XDECREF(traceback);
+    return result;
+}
+
+/* Handle._run(), if that is what it was when the handle was created, and nobody has changed the
+   handle's attributes; else a call of it. */
+static PyObject *handle_run(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *callback = slot(self, callback), *args = slot(self, args);
+    PyObject *context = slot(self, context);
+    if (handle_type->tp_version_tag != last.handle_tag || callback == NULL || args == NULL
+        || !PyTuple_CheckExact(args) || context == NULL || !PyContext_CheckExact(context)) {
+        return PyObject_CallMethodOneArg((PyObject *)handle_type, names.run, self);
+    }
     PyObject *result = NULL;
-    if (PyContext_Enter(self->context) == 0) {
-        result = PyObject_CallOneArg(self->callback, self->argument);
-        if (PyContext_Exit(self->context) < 0) {
+    Py_INCREF(callback); /* cancel() may drop them */
+    Py_INCREF(args);
+    Py_INCREF(context);
+    if (PyContext_Enter(context) == 0) {
+        result = PyObject_CallObject(callback, args);
+        if (PyContext_Exit(context) < 0) {
             Py_CLEAR(result);
         }
     }
-    if (result == NULL && !PyErr_ExceptionMatches(PyExc_SystemExit)
-        && !PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
-        PyObject *type, *error, *traceback, *handled = PyErr_GetHandledException();
-        PyErr_Fetch(&type, &error, &traceback);
-        PyErr_NormalizeException(&type, &error, &traceback);
-        if (traceback != NULL) {
-            PyException_SetTraceback(error, traceback);
-        }
-        PyErr_SetHandledException(error);
-        result = PyObject_CallFunctionObjArgs(report, self->callback, self->argument, self->context,
-                                              error, NULL);
-        PyErr_SetHandledException(handled);
-        Py_XDECREF(handled);
-        Py_DECREF(type);
-        Py_DECREF(error);
-        Py_XDECREF(traceback);
+    if (result == NULL) {
+        result = report_error(self);
     }
+    Py_DECREF(callback);
+    Py_DECREF(args);
+    Py_DECREF(context);
     if (result == NULL) {
         return NULL;
     }
@@ -268,46 +366,53 @@ static PyObject *handle_run(PyObject *op, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-static PyObject *handle_source_traceback(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
-{
-    Py_RETURN_NONE;
-}
-
-/* What a loop uses, also if its debug mode is turned on before the handle runs. */
 static PyMethodDef handle_methods[] = {
     {"_run", handle_run, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
-static PyMemberDef handle_members[] = { /* read as fast as __slots__ */
-    {"_cancelled", T_OBJECT_EX, offsetof(Handle, cancelled), READONLY, NULL},
-    {"_callback", T_OBJECT_EX, offsetof(Handle, callback), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
+static PyType_Slot handle_slots[] = {
+    {Py_tp_dealloc, handle_dealloc},
+    {Py_tp_traverse, handle_traverse},
+    {Py_tp_methods, handle_methods},
+    {0, NULL},
 };
 
-static PyGetSetDef handle_getsets[] = {
-    {"_source_traceback", handle_source_traceback, NULL, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyTypeObject our_handle_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "aiofastlock._compiled._lock.Handle",
-    .tp_basicsize = sizeof(Handle),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_dealloc = handle_dealloc,
-    .tp_traverse = handle_traverse,
-    .tp_methods = handle_methods,
-    .tp_members = handle_members,
-    .tp_getset = handle_getsets,
-};
-
-static Handle *append_handle(PyObject *ready, PyObject *callback, PyObject *argument,
-                             PyObject *context)
+/* Leaves handle_type NULL, and no exception, if asyncio.Handle is not the class that it should be. */
+static int learn_handle(PyObject *handle)
 {
-    Handle *handle = new_handle(callback, argument, context);
+    PyTypeObject *type = (PyTypeObject *)handle;
+    if (!Py_IS_TYPE(handle, &PyType_Type) || type->tp_base != &PyBaseObject_Type
+        || type->tp_dictoffset != 0 || type->tp_weaklistoffset == 0) {
+        return 0;
+    }
+    for (int i = 0; i < NUMBER_OF_SLOTS; i++) {
+        PyObject *descriptor = PyDict_GetItemString(type->tp_dict, slots[i].name);
+        if (descriptor == NULL || !Py_IS_TYPE(descriptor, &PyMemberDescr_Type)) {
+            return 0;
+        }
+        *slots[i].offset = ((PyMemberDescrObject *)descriptor)->d_member->offset;
+    }
+    PyType_Spec spec = {
+        .name = "aiofastlock._compiled._lock.Handle",
+        .basicsize = (int)type->tp_basicsize,
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+        .slots = handle_slots,
+    };
+    our_handle_type = (PyTypeObject *)PyType_FromSpecWithBases(&spec, handle);
+    if (our_handle_type == NULL) {
+        return -1; /* pragma: no cover - no memory at import */
+    }
+    handle_type = (PyTypeObject *)Py_NewRef(handle);
+    return 0;
+}
+
+static PyObject *append_handle(PyObject *ready, PyObject *loop, PyObject *callback,
+                               PyObject *argument, PyObject *context)
+{
+    PyObject *handle = new_handle(loop, callback, argument, context);
     if (handle != NULL) {
-        PyObject *args[] = {ready, (PyObject *)handle};
+        PyObject *args[] = {ready, handle};
         PyObject *none = PyObject_Vectorcall(deque_append, args, 2, NULL);
         if (none == NULL) {
             Py_CLEAR(handle);
@@ -318,9 +423,9 @@ static Handle *append_handle(PyObject *ready, PyObject *callback, PyObject *argu
     return handle;
 }
 
-static inline void let_run(Handle *handle)
+static inline void let_run(PyObject *handle)
 {
-    Py_SETREF(handle->cancelled, Py_NewRef(Py_False));
+    Py_SETREF(slot(handle, cancelled), Py_NewRef(Py_False));
 }
 
 /* loop.call_soon(callback, argument) */
@@ -330,11 +435,10 @@ static inline int call_soon(PyObject *loop, PyObject *callback, PyObject *argume
     if (ready != NULL && Py_IS_TYPE(ready, deque_type)) {
         PyObject *context = PyContext_CopyCurrent();
         if (context != NULL) {
-            Handle *handle = append_handle(ready, callback, argument, context);
+            done = append_handle(ready, loop, callback, argument, context);
             Py_DECREF(context);
-            if (handle != NULL) {
-                let_run(handle);
-                done = (PyObject *)handle;
+            if (done != NULL) {
+                let_run(done);
             }
         }
     } else if (ready != NULL) {
@@ -366,8 +470,7 @@ static PyObject *only_callback(PyObject *future)
 /* Set an asyncio future through a handle: returns as set_pending(), or 2 if that is not possible. */
 static int set_through_handle(PyObject *future, PyObject *result)
 {
-    PyObject *ready = NULL, *only = NULL, *number = NULL;
-    Handle *handle = NULL;
+    PyObject *ready = NULL, *only = NULL, *number = NULL, *handle = NULL;
     int outcome = -1;
     PyObject *loop = loop_of->get(future, loop_of->closure);
     if (loop == NULL || (ready = ready_handles(loop)) == NULL) {
@@ -380,14 +483,15 @@ static int set_through_handle(PyObject *future, PyObject *result)
     if (only == NULL) {
         goto done;
     }
-    handle = append_handle(ready, PyTuple_GET_ITEM(only, 0), future, PyTuple_GET_ITEM(only, 1));
+    handle = append_handle(ready, loop, PyTuple_GET_ITEM(only, 0), future,
+                           PyTuple_GET_ITEM(only, 1));
     if (handle == NULL) {
         goto done;
     }
     /* Until here the garbage collector, and so any code, may have run. From here on none does while
        the future is pending: it still has its callback and is set now; or others have set it or
        removed its callback, and the handle stays cancelled. */
-    PyObject *arguments[2] = {future, handle->callback};
+    PyObject *arguments[2] = {future, PyTuple_GET_ITEM(only, 0)};
     number = PyObject_Vectorcall(remove_done_callback_method, arguments, 2, NULL);
     if (number == NULL) {
         goto done; /* pragma: no cover - from 3.12 on, identity finds the callback */
@@ -426,26 +530,74 @@ static PyGetSetDef *getset(PyTypeObject *type, const char *name)
     return ((PyGetSetDescrObject *)descriptor)->d_getset;
 }
 
-static int learn_asyncio(PyObject *events, PyObject *handle, PyObject *future, PyObject *deque,
-                         PyObject *error, PyObject *judge_of_loops, PyObject *reporter)
+static int learn_names(void)
 {
-    names.blocking = PyUnicode_InternFromString("_asyncio_future_blocking");
-    names.call_soon = PyUnicode_InternFromString("call_soon");
-    names.closed = PyUnicode_InternFromString("_closed");
-    names.create_future = PyUnicode_InternFromString("create_future");
-    names.debug = PyUnicode_InternFromString("_debug");
-    names.handle = PyUnicode_InternFromString("Handle");
-    names.loop = PyUnicode_InternFromString("loop");
-    names.ready = PyUnicode_InternFromString("_ready");
-    names.set_result = PyUnicode_InternFromString("set_result");
-    judge = Py_NewRef(judge_of_loops);
-    report = Py_NewRef(reporter);
-    handles_home = Py_NewRef(PyModule_GetDict(events));
-    handle_type = (PyTypeObject *)Py_NewRef(handle);
+    const struct {
+        PyObject **name;
+        const char *text;
+    } all[] = {
+        {&names.Future, "Future"},
+        {&names.Handle, "Handle"},
+        {&names.base_events, "base_events"},
+        {&names.blocking, "_asyncio_future_blocking"},
+        {&names.call_soon, "call_soon"},
+        {&names.check_closed, "_check_closed"},
+        {&names.closed, "_closed"},
+        {&names.create_future, "create_future"},
+        {&names.debug, "_debug"},
+        {&names.events, "events"},
+        {&names.futures, "futures"},
+        {&names.get_debug, "get_debug"},
+        {&names.get_running_loop, "_get_running_loop"},
+        {&names.loop, "loop"},
+        {&names.ready, "_ready"},
+        {&names.run, "_run"},
+        {&names.schedule, "_call_soon"},
+        {&names.set_result, "set_result"},
+    };
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        *all[i].name = PyUnicode_InternFromString(all[i].text);
+        if (*all[i].name == NULL) {
+            return -1; /* pragma: no cover - no memory at import */
+        }
+    }
+    return 0;
+}
+
+/* A module that `internals` has, and its namespace. */
+static PyObject *module_of(PyObject *internals, PyObject *name, PyObject **namespace)
+{
+    PyObject *module = PyObject_GetAttr(internals, name);
+    *namespace = module == NULL ? NULL : Py_XNewRef(PyModule_GetDict(module));
+    return module;
+}
+
+static int learn_asyncio(PyObject *internals, PyObject *future, PyObject *deque, PyObject *error)
+{
+    PyObject *base_events, *handle;
+    if (learn_names() < 0) {
+        return -1; /* pragma: no cover - no memory at import */
+    }
+    base_events = module_of(internals, names.base_events, &modules.of_base_events);
+    modules.events = module_of(internals, names.events, &modules.of_events);
+    modules.futures = module_of(internals, names.futures, &modules.of_futures);
+    Py_XDECREF(base_events); /* its namespace is enough */
+    judge = PyObject_GetAttrString(internals, "functions_of");
+    report = PyObject_GetAttrString(internals, "report");
     invalid_state_error = Py_NewRef(error);
     deque_type = (PyTypeObject *)Py_NewRef(deque);
     deque_append = PyObject_GetAttrString(deque, "append");
     no_arguments = PyTuple_New(0);
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+    handle = own_attribute(modules.of_events, names.Handle);
+    if (handle != NULL && learn_handle(handle) < 0) {
+        return -1; /* pragma: no cover - no memory at import */
+    }
+    if (!PyType_Check(future)) {
+        return 0;
+    }
     set_result_method = PyObject_GetAttr(future, names.set_result);
     remove_done_callback_method = PyObject_GetAttrString(future, "remove_done_callback");
     blocking = getset((PyTypeObject *)future, "_asyncio_future_blocking");
@@ -454,7 +606,7 @@ static int learn_asyncio(PyObject *events, PyObject *handle, PyObject *future, P
     if (blocking != NULL && callbacks != NULL && loop_of != NULL) {
         future_type = (PyTypeObject *)Py_NewRef(future);
     }
-    return PyErr_Occurred() ? -1 : PyType_Ready(&our_handle_type);
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 #endif

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import BrokenBarrierError
+from asyncio.exceptions import BrokenBarrierError
 from operator import index as to_int
 
 from aiofastlock import _shared

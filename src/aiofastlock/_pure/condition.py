@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
+from asyncio.exceptions import CancelledError
 from collections.abc import Callable
 
 from aiofastlock import _shared

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, Future, InvalidStateError, _get_running_loop
+import sys
+from asyncio.exceptions import InvalidStateError
 from collections import deque
-from collections.abc import Iterator
-from types import TracebackType
 
 from aiofastlock import _shared
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+    from collections.abc import Iterator
+    from types import TracebackType
     from typing import Any, Literal, SupportsIndex
+
+# Its functions are looked up when they are called, as in asyncio: they may be replaced at any time.
+events = sys.modules["asyncio.events"]
 
 
 class Queue:
@@ -173,13 +178,13 @@ class ParkingLot:
         """Take back the turns of waiters that were woken on a loop that is closed."""
 
     def _get_loop(self) -> AbstractEventLoop:
-        loop: Any = _get_running_loop()
+        loop: Any = events._get_running_loop()
         self._bind(loop)
         return loop  # type: ignore[no-any-return]
 
     def _prepare(self) -> tuple[Queue, Future[Any]]:
         """Return the queue to wait in, and a future of the running loop to wait on."""
-        loop: Any = _get_running_loop()
+        loop: Any = events._get_running_loop()
         queue = self._queue
         if queue is None or loop is not self._loop:
             queue = self._bind(loop)
