@@ -280,19 +280,6 @@ async def test_a_handle_runs_by_handles_own_method_if_that_is_patched_late(our_n
     assert seen
 
 
-async def test_a_handle_whose_attributes_are_deleted_is_reported(our_name):
-    reports = []
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _loop, report: reports.append(report["exception"]))
-    handle, task = await handle_of_a_wake_up(IMPLEMENTATIONS[our_name])
-    callback, args = handle._callback, handle._args
-    del handle._context
-    await asyncio.sleep(0)
-    assert [type(error) for error in reports] == [AttributeError]
-    loop.call_soon(callback, *args)
-    await task
-
-
 # ---- Importing while asyncio is mocked ----
 
 IMPORTED_MOCKED = """if True:
