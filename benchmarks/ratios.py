@@ -19,7 +19,7 @@ from aiofastlock import _benchmark
 from aiofastlock._benchmark import ROWS, Row, measure, meet
 
 BARRIER_OF_100 = Row(
-    "barrier of 100: a wait", meet, "Barrier", "ns", 1.5, {"passes": 3_000, "parties": 100}
+    "barrier of 100: wait()", meet, "Barrier", "ns", 1.5, {"passes": 3_000, "parties": 100}
 )
 
 

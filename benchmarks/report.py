@@ -29,10 +29,10 @@ SHORT = {
     "async with condition": "`async with condition`",
     "event: wait() when set": "`await event.wait()`, set",
     "lock: hand-off between 2 tasks": "a contended lock: hand-off to the next task",
-    "condition: notify, 2 tasks": "a condition: notify, and wake up",
-    "barrier of 10: a wait": "a barrier of 10: a wait",
-    "lock: cancelling one of 5,000 waiters": "cancelling one of 5,000 waiters",
-    "semaphore: one of 5,000 release() in a row": "one of 5,000 `release()` in a row",
+    "condition: notify() between 2 tasks": "a condition: notify, and wake up",
+    "barrier of 10: wait()": "a barrier of 10: a wait",
+    "lock: cancel one of 5,000 waiters": "cancelling one of 5,000 waiters",
+    "semaphore: release() with 5,000 waiters": "one of 5,000 `release()` in a row",
 }
 
 
