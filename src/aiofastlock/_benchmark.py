@@ -439,9 +439,9 @@ async def fail(primitive: Any, passes: int) -> int:
     return elapsed
 
 
-# tracemalloc counts the bytes; PyPy does not have it. They do not depend on what has run before: the
-# free lists are empty, and an object of the class has been waited for. asyncio sets `_loop` at the
-# first wait, and from then on all new instances of the class have space for this attribute.
+# tracemalloc, which PyPy does not have, counts the bytes that are allocated when the free lists are
+# empty. asyncio sets the attribute `_loop` at the first wait. If that happens among the first few
+# dozen instances of a class, the interpreter makes all later ones larger. So sizes come first.
 
 
 async def wait_for(primitive: Any) -> None:
@@ -488,7 +488,6 @@ async def size(primitive: Any, passes: int, **arguments: int) -> int:
             one.locked()  # aiofastlock makes a condition's lock when it is needed
         return one
 
-    await waiter_size(primitive, 1)
     kept = [make() for _ in range(passes)]  # empties the free lists
     made = [None] * passes
     tracemalloc.start()
@@ -579,34 +578,35 @@ def print_environment() -> None:
             print(f"\n*** THE COMPILED IMPLEMENTATION IS NOT IN USE: {error} ***")
 
 
-HEADINGS = {
-    "ns": """
+TIMES = """
 Time of one operation, the best of many short rounds. A ratio of 3.0x means that asyncio takes
 three times as long as aiofastlock.
-""",
-    "bytes": """
+"""
+SIZES = """
 Memory of one object that nobody waits for, with its attributes, queue and lock; and what one waiter
 needs beyond a task that waits for a future.
-""",
-}
+"""
 
 
 def print_table() -> None:
     """Compare with asyncio, row by row."""
     width = max(len(row.name) for row in ROWS)
-    libraries = (asyncio, aiofastlock)
-    unit = ""
+    head = f"{'':{width}}  {'asyncio':>12}  {'aiofastlock':>12}  {'ratio':>7}"
+
+    def compare(row: Row) -> str:
+        libraries = (asyncio, aiofastlock)
+        contestants = [(row.workload, getattr(lib, row.primitive)) for lib in libraries]
+        try:
+            theirs, ours = measure(runner, contestants, row.seconds, **row.sizes)
+        except ImportError as error:
+            return f"{row.name:{width}}  not measured: {error}"
+        figures = "  ".join(f"{f'{min(x):,.0f} {row.unit}':>12}" for x in (theirs, ours))
+        return f"{row.name:{width}}  {figures}  {median_ratio(theirs, ours):6.1f}x"
+
     with asyncio.Runner(debug=False) as runner:
+        sizes = [compare(row) for row in ROWS if row.unit == "bytes"]
+        print(f"{TIMES}\n{head}", flush=True)
         for row in ROWS:
-            if row.unit != unit:
-                unit = row.unit
-                head = f"{'':{width}}  {'asyncio':>12}  {'aiofastlock':>12}  {'ratio':>7}"
-                print(f"{HEADINGS[unit]}\n{head}", flush=True)
-            contestants = [(row.workload, getattr(lib, row.primitive)) for lib in libraries]
-            try:
-                theirs, ours = measure(runner, contestants, row.seconds, **row.sizes)
-            except ImportError as error:
-                print(f"{row.name:{width}}  not measured: {error}")
-                continue
-            figures = "  ".join(f"{f'{min(x):,.0f} {unit}':>12}" for x in (theirs, ours))
-            print(f"{row.name:{width}}  {figures}  {median_ratio(theirs, ours):6.1f}x", flush=True)
+            if row.unit == "ns":
+                print(compare(row), flush=True)
+    print(f"{SIZES}\n{head}", *sizes, sep="\n")
