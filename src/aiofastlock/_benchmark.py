@@ -456,10 +456,10 @@ async def wait_for(primitive: Any) -> None:
 
 
 def park(coroutines: Sequence[Coroutine[Any, Any, None]]) -> int:
-    """Run coroutines until they wait, and return what this allocates for the second half of them.
+    """Run coroutines until they wait, and return the bytes that this allocates.
 
-    The first half empties the free lists. There are no tasks, because asyncio's tables of tasks
-    grow in steps.
+    The bytes of the first 50 % do not count, because these use up the free lists. There are no
+    tasks, because asyncio's tables of tasks grow in steps.
     """
     tracemalloc = importlib.import_module("tracemalloc")
     middle = len(coroutines) // 2
@@ -597,11 +597,11 @@ def print_table() -> None:
         libraries = (asyncio, aiofastlock)
         contestants = [(row.workload, getattr(lib, row.primitive)) for lib in libraries]
         try:
-            theirs, ours = measure(runner, contestants, row.seconds, **row.sizes)
+            theirs, ours = map(min, measure(runner, contestants, row.seconds, **row.sizes))
         except ImportError as error:
             return f"{row.name:{width}}  not measured: {error}"
-        figures = "  ".join(f"{f'{min(x):,.0f} {row.unit}':>12}" for x in (theirs, ours))
-        return f"{row.name:{width}}  {figures}  {median_ratio(theirs, ours):6.1f}x"
+        figures = "  ".join(f"{f'{x:,.0f} {row.unit}':>12}" for x in (theirs, ours))
+        return f"{row.name:{width}}  {figures}  {theirs / ours:6.1f}x"
 
     with asyncio.Runner(debug=False) as runner:
         sizes = [compare(row) for row in ROWS if row.unit == "bytes"]
