@@ -1,13 +1,13 @@
 # cython: language_level=3, binding=False, auto_pickle=False, always_allow_keywords=False
-"""Floors: what an `async with` or an `await` costs when under it is C that does nothing."""
+"""The floors in C: an async context manager and awaitables that do nothing."""
 
 cimport cython
 from cpython.object cimport PyTypeObject
 
 cdef extern from *:
     """
-    /* What gives True: am_send, for which Cython has no name, where the interpreter uses it, and
-       elsewhere StopIteration(True), of which one instance serves again and again. */
+    /* To return True: am_send, for which Cython has no name, where the interpreter uses it, and
+       elsewhere StopIteration(True), of which one instance is reused. */
     static PySendResult send_true(PyObject *self, PyObject *value, PyObject **result)
     {
         *result = Py_NewRef(Py_True);
@@ -35,7 +35,7 @@ cdef extern from *:
     #endif
     }
 
-    /* Where callgrind is told to write down what it has counted so far, by this name. */
+    /* callgrind writes its counts before each call of this function, which it knows by name. */
     #ifdef __GNUC__
     __attribute__((noinline))
     #endif
@@ -63,14 +63,14 @@ cdef class Done:
     def __await__(self):
         return self
 
-    # A bare raise, outside of any try: NULL is returned with no exception set, the cheapest end.
+    # Outside of any try, a bare raise returns NULL without an exception: the cheapest end.
     def __next__(self):
         raise StopIteration
 
 
 @cython.final
 cdef class Given:
-    """An awaitable that has ended and gives True."""
+    """An awaitable that has ended and returns True."""
 
     def __await__(self):
         return self
@@ -88,9 +88,9 @@ cdef Given given = Given()
 
 @cython.final
 cdef class Lock:
-    """An async context manager that does nothing, and an acquire() that gives True."""
+    """An async context manager that does nothing, and an acquire() that returns True."""
 
-    excludes = False  # so that nobody expects it to keep another out
+    excludes = False  # tells the workloads not to check for mutual exclusion
 
     def __aenter__(self):
         return done

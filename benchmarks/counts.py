@@ -1,13 +1,12 @@
-"""Count the instructions of one pass, with callgrind: exact, so that a slow creep is seen.
+"""Count the instructions of one pass with callgrind. The counts repeat, so small changes show.
 
-    counts.py            count and show
-    counts.py --renew    count and put the figures into counts.json, the baseline
-    counts.py --check    count, compare with the baseline, and fail beyond 3 % more
+    counts.py            count, and write results
+    counts.py --renew    count, and write the baseline counts.json, too
+    counts.py --check    count, compare with the baseline, and fail if a count is 3 % higher
 
-A pass costs what is counted for twice the passes less what is counted for once, by the number of
-passes: what comes before and after falls out. `total` is everything, Python included; `own` is what
-aiofastlock's own shared objects execute. Totals can be compared on one build of Python alone, `own`
-on one compiler's work alone.
+Each workload runs with N and with 2 N passes. The difference, divided by N, is the cost of one pass
+without set-up and clean-up. `total` includes the interpreter. `own` is what aiofastlock's shared
+objects execute. Totals are comparable on one build of Python only, `own` with one compiler only.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ TOLERANCE = 0.03
 WORKLOADS = (*UNCONTENDED, hand_off, notify, meet, create)
 COUNTED = [row for row in ROWS if row.workload in WORKLOADS]
 COMPARED = ("compiled", "asyncio", "floor")
-TIMES = (1, 1, 1, 2)  # twice to warm up: only then does every run of the same code count the same
+TIMES = (1, 1, 1, 2)  # the first two warm up; without them the counts do not repeat
 PASSES = 1_200  # a multiple of every row's number of tasks
 
 
@@ -48,7 +47,7 @@ PASSES = 1_200  # a multiple of every row's number of tasks
 
 
 def rows_of(implementation: str) -> list[tuple[Row, Any]]:
-    """Return the rows that an implementation has, with what runs for each."""
+    """Return the rows that an implementation has, with its workload and primitive for each."""
     rows = []
     for row in COUNTED:
         try:
@@ -59,9 +58,9 @@ def rows_of(implementation: str) -> list[tuple[Row, Any]]:
 
 
 def run_passes(implementation: str) -> None:
-    """Do what is counted, and mark where each of the TIMES ends.
+    """Run the workloads, and mark where each of the TIMES ends.
 
-    With no watchdog: a thread makes it another count every time.
+    There is no watchdog, because with a thread the counts do not repeat.
     """
     mark = floors.load_floor().mark
     gc.disable()
@@ -74,7 +73,7 @@ def run_passes(implementation: str) -> None:
 
 
 def callgrind(implementation: str) -> list[tuple[int, int]]:
-    """Return the instructions executed before each mark, since the one before: total, own."""
+    """Return the instructions between each mark and the one before: total, own."""
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory, "out")
         options = [f"--callgrind-out-file={out}", "--dump-before=floor_mark"]
@@ -89,14 +88,14 @@ def callgrind(implementation: str) -> list[tuple[int, int]]:
 
 
 def read_callgrind(lines: Iterable[str]) -> tuple[int, int]:
-    """Add up the costs of a callgrind file: all of them, and those in our shared objects."""
+    """Add up the costs of a callgrind file: all, and those in aiofastlock's shared objects."""
     total = own = 0
     ours = called = False
     for line in lines:
         if line.startswith("ob="):
-            ours = "/aiofastlock/_" in line
+            ours = "/aiofastlock/_compiled/" in line
         elif line.startswith("calls="):
-            called = True  # the next line has what the function that is called costs, there too
+            called = True  # the next line is the callee's cost, which its own lines have, too
         elif line[:1].isdigit():
             if not called:
                 cost = int(line.split()[1])
@@ -107,7 +106,7 @@ def read_callgrind(lines: Iterable[str]) -> tuple[int, int]:
 
 
 def count(implementation: str) -> dict[str, dict[str, float]]:
-    """Return what one pass of each row costs."""
+    """Return the cost of one pass of each row."""
     found = {}
     counted = callgrind(implementation)
     for number, (row, _) in enumerate(rows_of(implementation)):
@@ -118,9 +117,9 @@ def count(implementation: str) -> dict[str, dict[str, float]]:
 
 
 def count_all() -> dict[str, dict[str, dict[str, float]]]:
-    """Count each implementation in a process of its own, two at a time."""
+    """Count each implementation in a separate process, two at a time."""
     found: dict[str, dict[str, dict[str, float]]] = {}
-    floors.load_floor()  # compiled now, and not by two at once
+    floors.load_floor()  # compiles it before two processes need it
     with ThreadPoolExecutor(2) as pool:
         for name, counts in zip(COMPARED, pool.map(count, COMPARED), strict=True):
             for row, figures in counts.items():
@@ -134,7 +133,7 @@ def count_all() -> dict[str, dict[str, dict[str, float]]]:
 
 
 def built_with() -> dict[str, str]:
-    """Say what the figures depend on: this Python, and what compiled the extension."""
+    """Return what the counts depend on: this Python, and what compiled the extension."""
     compiled = Path(
         importlib.import_module("aiofastlock._compiled._lock").__file__ or ""
     ).read_bytes()
@@ -149,7 +148,7 @@ def built_with() -> dict[str, str]:
 
 
 def comparable(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Return which of total and own can be compared between two builds."""
+    """Return which of total and own are comparable between two builds."""
     if any(old[name] != new[name] for name in ("machine", "compiler")):
         return []
     return ["total", "own"] if old["python"] == new["python"] else ["own"]
@@ -158,7 +157,7 @@ def comparable(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 def compare(
     old: Mapping[str, Any], new: Mapping[str, Any], figures: Iterable[str]
 ) -> tuple[list[str], list[str]]:
-    """Return what costs more than the tolerance allows, and what costs less than that."""
+    """Return the counts that are higher than the tolerance allows, and those that are lower."""
     more, less = [], []
     for row, before in old.items():
         for figure in figures:
@@ -173,7 +172,7 @@ def compare(
 
 
 def check(baseline: Mapping[str, Any], build: Mapping[str, str], counts: Mapping[str, Any]) -> int:
-    """Compare with the baseline, say what is found, and return the exit status."""
+    """Compare with the baseline, print the differences, and return the exit status."""
     figures = comparable(baseline["build"], build)
     if figures != ["total", "own"]:
         print("\n*** THE BASELINE WAS COUNTED ON ANOTHER BUILD ***")
@@ -203,7 +202,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare with the baseline")
     arguments = parser.parse_args()
     if not shutil.which("valgrind"):
-        sys.exit("counts.py needs valgrind")
+        sys.exit("counts.py requires valgrind")
     baselines = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     baseline = baselines.get(results.python_name())
     build, counts = built_with(), count_all()
@@ -216,7 +215,7 @@ def main() -> int:
             for row, of_row in counts.items()
             for name, figures in of_row.items()
         ]
-        print(f"wrote {results.write('counts', rows, build=build).name}")
+        print(f"wrote {results.write('counts', rows, build=build)}")
         return 0
     if baseline is None:
         print(f"\n*** NO BASELINE FOR {results.python_name()}: NOTHING CAN BE COMPARED ***")

@@ -1,4 +1,4 @@
-"""Floors: the same work with nothing that synchronises under it."""
+"""The floors: the same work without any synchronisation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiofastlock._benchmark import cancel_all
 
 
 def load_floor() -> ModuleType:
-    """Import _floor, compiled into build/benchmarks if that is not done yet for this Python."""
+    """Import _floor, and compile it into build/benchmarks first if it is missing or outdated."""
     source = Path(__file__).resolve().with_name("_floor.pyx")
     build = source.parent.parent / "build" / "benchmarks"
     compiled = build / f"_floor{sysconfig.get_config_var('EXT_SUFFIX')}"
@@ -41,7 +41,7 @@ def compile_extension(source: Path, build: Path) -> None:
 
 
 async def ping_pong(_primitive: Any, passes: int, tasks: int) -> int:
-    """Do what hand_off() does, with no lock: a future made, another one set, the first awaited."""
+    """Do what hand_off() does, without a lock: the tasks wake each other through futures."""
     loop = asyncio.get_running_loop()
     futures = [loop.create_future() for _ in range(tasks)]
 
@@ -61,7 +61,7 @@ async def ping_pong(_primitive: Any, passes: int, tasks: int) -> int:
 
 
 async def cancel_bare(_primitive: Any, passes: int, order: str = "random") -> int:
-    """Do what cancel() does, with no lock: each task waits on a future of its own."""
+    """Do what cancel() does, without a lock: each task waits for a future."""
     loop = asyncio.get_running_loop()
 
     async def wait() -> None:

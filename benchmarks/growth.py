@@ -1,7 +1,10 @@
-"""What one waiter costs when there are many: 1,000 to 100,000 of them.
+"""Measure the cost of one waiter among many, 1,000 to 100,000.
 
-asyncio searches its queues, so that it takes the square of their number; its curve ends where one
-measurement would take too long.
+    growth.py               all curves
+    growth.py --freeze N    how long the event loop is blocked while a TaskGroup of N tasks fails
+
+asyncio searches its queues, so the total time grows with the square of the number of waiters. A
+curve ends before a measurement that would take too long.
 """
 
 from __future__ import annotations
@@ -10,8 +13,10 @@ import argparse
 import asyncio
 import gc
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 import floors
@@ -24,13 +29,18 @@ from aiofastlock._benchmark import (
     broadcast,
     cancel,
     fail,
+    median_ratio,
     notify_in_a_row,
     own_copy,
     release_in_a_row,
+    require,
     watched,
 )
 
 WAITERS = (1_000, 3_000, 10_000, 30_000, 100_000)
+
+
+# ---- The curves ----
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ WORKS = [
 
 
 class Curve:
-    """What one waiter costs by the number of waiters, for one implementation."""
+    """The cost of one waiter by the number of waiters, for one implementation."""
 
     def __init__(self, work: Work, workload: Workload, primitive: Any, sizes: list[int]) -> None:
         self.work = work
@@ -64,7 +74,7 @@ class Curve:
         self.costs: dict[int, list[float]] = {waiters: [] for waiters in sizes}
 
     def measure(self, runner: asyncio.Runner, waiters: int, least: int) -> None:
-        """Measure one point; of few waiters again and again, so that it weighs as those of many."""
+        """Measure one point; repeat it until it has had `least` waiters in total."""
         sizes = {"passes": waiters, **self.work.more}
         if self.work.workload is broadcast:
             sizes["tasks"] = waiters
@@ -76,7 +86,7 @@ class Curve:
         self.costs[waiters].append(total / (times * waiters))
 
     def end_before(self, longest: float) -> None:
-        """Leave out the points that would take too long if the cost went on growing as it did."""
+        """Drop the points that would take too long if the cost grows on as before."""
         measured = [costs[0] for costs in self.costs.values() if costs]
         left = list(self.costs)[len(measured) :]
         if len(measured) > 1 and left:
@@ -86,7 +96,7 @@ class Curve:
                     del self.costs[waiters]
 
     def rows(self, implementation: str) -> list[dict[str, Any]]:
-        """Return its points: what one waiter costs, and by how much more than one of the fewest."""
+        """Return the points: the cost of one waiter, and its ratio to that among the fewest."""
         fewest = next(iter(self.costs.values()))
         return [
             {
@@ -94,9 +104,7 @@ class Curve:
                 "implementation": implementation,
                 "waiters": waiters,
                 "ns": round(median(costs), 1),
-                "growth": round(
-                    median(many / few for many, few in zip(costs, fewest, strict=True)), 3
-                ),
+                "growth": round(median_ratio(costs, fewest), 3),
                 "rounds": len(costs),
             }
             for waiters, costs in self.costs.items()
@@ -113,16 +121,89 @@ def curves(work: Work, sizes: list[int]) -> dict[str, Curve]:
     return found
 
 
+# ---- The freeze ----
+
+
+async def longest_block(semaphore: Callable[[int], Any], tasks: int) -> float:
+    """Return for how long no other task runs, in seconds, while a TaskGroup fails.
+
+    Its tasks wait for a semaphore of 10 permits, and the group cancels them.
+    """
+    longest = 0.0
+
+    async def beat() -> None:
+        nonlocal longest
+        last = perf_counter()
+        while True:
+            await asyncio.sleep(0)
+            now = perf_counter()
+            longest = max(longest, now - last)
+            last = now
+
+    async def work(permits: Any) -> None:
+        async with permits:
+            await asyncio.sleep(3600)
+
+    permits = semaphore(10)
+    heart = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(tasks):
+                group.create_task(work(permits))
+            await asyncio.sleep(0)
+            heart = asyncio.create_task(beat())
+            await asyncio.sleep(0)
+            raise ZeroDivisionError
+    except* ZeroDivisionError:
+        require(heart and heart.cancel(), "the event loop has not been watched")
+    return longest
+
+
+def measure_freeze(tasks: int, rounds: int) -> list[dict[str, Any]]:
+    """Return the median of the rounds for each implementation; in a round they take turns."""
+    semaphores = {
+        "asyncio": asyncio.Semaphore,
+        "aiofastlock": IMPLEMENTATIONS["compiled"]().primitives.Semaphore,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in semaphores}
+    for number in range(rounds):
+        for name, semaphore in semaphores.items():
+            gc.collect()
+            block = asyncio.run(longest_block(semaphore, tasks), debug=False)
+            seconds[name].append(block)
+            print(f"round {number + 1} of {rounds}: {name}: {block:.3f} s", flush=True)
+    return [
+        {
+            "implementation": name,
+            "tasks": tasks,
+            "seconds": round(median(blocks), 4),
+            "rounds": rounds,
+        }
+        for name, blocks in seconds.items()
+    ]
+
+
+# ---- The report ----
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
-    parser.add_argument("--longest", type=float, default=4, help="seconds, of a point (default: 4)")
+    parser.add_argument("--longest", type=float, default=4, help="seconds for a point (default: 4)")
     parser.add_argument("--most", type=int, default=WAITERS[-1], help="waiters (default: all)")
+    parser.add_argument("--freeze", type=int, metavar="TASKS", help="of a failing TaskGroup")
     arguments = parser.parse_args()
     _benchmark.print_environment()
+    gc.disable()
+    if arguments.freeze:
+        rows = measure_freeze(arguments.freeze, arguments.rounds)
+        for row in rows:
+            what = f"{row['implementation']} blocks the event loop for {row['seconds']:.2g} s"
+            print(f"a TaskGroup of {row['tasks']:,} tasks fails: {what}")
+        print(f"wrote {results.write('freeze', rows)}")
+        return
     found = []
     sizes = [waiters for waiters in WAITERS if waiters <= arguments.most]
-    gc.disable()
     with asyncio.Runner(debug=False) as runner:
         for work in WORKS:
             drawn = curves(work, sizes)
@@ -138,7 +219,7 @@ def main() -> None:
                 found += rows
                 points = "".join(f"{row['waiters']:>9,}: {row['ns']:,.0f} ns" for row in rows)
                 print(f"  {name:12}{points}", flush=True)
-    print(f"wrote {results.write('growth', found).name}")
+    print(f"wrote {results.write('growth', found)}")
 
 
 if __name__ == "__main__":

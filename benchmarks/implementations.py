@@ -1,4 +1,4 @@
-"""The implementations that are compared: ours, asyncio's, other libraries', and the floor."""
+"""The implementations to compare: aiofastlock's two, asyncio's, other libraries', the floors."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ UNCONTENDED = (enter_and_leave, acquire_and_release, wait_when_set)
 
 
 class LacksError(LookupError):
-    """The implementation has not what a row needs."""
+    """The implementation lacks what a row needs."""
 
 
 @dataclass(frozen=True)
 class Implementation:
-    """Primitives by asyncio's names, and what else differs from asyncio."""
+    """Primitives by asyncio's names, and other differences from asyncio."""
 
     primitives: Any
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -43,13 +43,13 @@ class Implementation:
     only: tuple[Workload, ...] = ()
 
     def contestant(self, row: Row) -> tuple[Workload, Any]:
-        """Return the row's workload in this implementation's words, and the primitive for it."""
+        """Return the row's workload with this implementation's method names, and the primitive."""
         if row.workload in self.lacks:
             raise LacksError(self.lacks[row.workload])
         if row.workload in self.instead:
             return self.instead[row.workload], None
         if self.only and row.workload not in self.only:
-            raise LacksError("is not for this")
+            raise LacksError("has no such floor")
         primitive = getattr(self.primitives, row.primitive, None)
         if primitive is None:
             raise LacksError(f"has no {row.primitive}")
@@ -58,7 +58,7 @@ class Implementation:
 
 def our_compiled() -> Implementation:
     if aiofastlock.IMPLEMENTATION != "compiled":
-        raise ImportError("the compiled half is not in use")
+        raise ImportError("the compiled implementation is not in use")
     return Implementation(aiofastlock)
 
 
@@ -67,7 +67,7 @@ def our_pure() -> Implementation:
 
 
 def of_anyio(*, fast_acquire: bool) -> Implementation:
-    """Return anyio's. Without fast_acquire, what is free is taken in a step of the event loop."""
+    """Return anyio's. Without fast_acquire, acquire() always yields to the event loop."""
     anyio = importlib.import_module("anyio")
     lock = partial(anyio.Lock, fast_acquire=fast_acquire)
 
@@ -91,7 +91,7 @@ def of_anyio(*, fast_acquire: bool) -> Implementation:
 
 
 def of_aiologic() -> Implementation:
-    """Return aiologic's: its reusable event and barrier, as asyncio's can be used again."""
+    """Return aiologic's, with its reusable event and barrier, because asyncio's are reusable."""
     aiologic = importlib.import_module("aiologic")
     primitives = SimpleNamespace(
         Lock=aiologic.Lock,
@@ -101,19 +101,19 @@ def of_aiologic() -> Implementation:
         BoundedSemaphore=aiologic.BoundedSemaphore,
         Barrier=aiologic.RBarrier,
     )
-    # `await event.with_()` is `await event` with one generator less around it.
+    # `await event.with_()` does what `await event` does, with one generator less.
     names = {"acquire": "async_acquire", "release": "async_release", "wait": "with_"}
     return Implementation(primitives, renamed=names)
 
 
 def of_ez_a_sync() -> Implementation:
-    """Return the semaphore of ez-a-sync that is written in Cython. It has no lock."""
+    """Return ez-a-sync's semaphore in Cython. It has no lock."""
     semaphores = importlib.import_module("a_sync.primitives.locks.semaphore")
     return Implementation(SimpleNamespace(Semaphore=semaphores.Semaphore))
 
 
 def the_floor() -> Implementation:
-    """Return what does nothing: a bound for what a lock can cost."""
+    """Return the floors, which do nothing."""
     floor = floors.load_floor()
     every = ("Lock", "Condition", "Semaphore", "BoundedSemaphore")
     primitives = SimpleNamespace(Event=floor.Event, **dict.fromkeys(every, floor.Lock))

@@ -1,4 +1,4 @@
-"""Memory: bytes of each object and of each parked waiter, and the peak of 100,000 parked tasks."""
+"""Measure the bytes of an object and of a waiter, and the peak memory of 100,000 parked tasks."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def measure_sizes() -> list[dict[str, Any]]:
 
 
 def peak() -> int:
-    """Return the most memory that this process has had, in bytes."""
+    """Return the peak memory of this process, in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage() would count the process that started this one, too
+    if status.exists():  # getrusage() includes the parent process, up to the exec()
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024
     resource: Any = importlib.import_module("resource")
@@ -49,7 +49,7 @@ def peak() -> int:
 
 
 async def park(implementation: str, tasks: int) -> int:
-    """Park tasks on one lock or, for the floor, on a future each; return what the peak rose by."""
+    """Park tasks on one lock or, for the floor, on futures, and return the rise of the peak."""
     loop = asyncio.get_running_loop()
     entered = 0
 
@@ -78,7 +78,7 @@ async def park(implementation: str, tasks: int) -> int:
 
 
 def measure_peaks(tasks: int) -> list[dict[str, Any]]:
-    """Park many tasks in a process of its own for each implementation."""
+    """Park many tasks, for each implementation in a separate process."""
     found = []
     for name in (*COMPARED, "floor"):
         command = [sys.executable, __file__, "--child", name, str(tasks)]
@@ -92,7 +92,7 @@ def main() -> None:
         print(asyncio.run(park(sys.argv[2], int(sys.argv[3]))))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", type=int, default=TASKS, help="parked at once")
+    parser.add_argument("--tasks", type=int, default=TASKS, help="parked at the same time")
     arguments = parser.parse_args()
     _benchmark.print_environment()
     sizes = measure_sizes()
@@ -102,7 +102,7 @@ def main() -> None:
     for row in peaks:
         what = f"{row['tasks']:,} tasks"
         print(f"{what:24}{row['implementation']:12}{row['bytes']:12,} bytes")
-    print(f"wrote {results.write('memory', sizes, peaks=peaks).name}")
+    print(f"wrote {results.write('memory', sizes, peaks=peaks)}")
 
 
 if __name__ == "__main__":

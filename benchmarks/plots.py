@@ -1,4 +1,4 @@
-"""The plots: what is uncontended against the floor, and how costs grow with the waiters."""
+"""Draw the uncontended operations beside their floors, and costs by the number of waiters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import results
 
-# Legible on white and on GitHub's dark background: 4:1 or more on both.
+# The contrast is 4:1 or more, both on white and on GitHub's dark background.
 GREY = "#777b80"
 COLOURS = {"asyncio": "#c9701c", "aiofastlock": "#2f7ff0", "floor": "#c2418f"}
 STYLE = {
@@ -39,37 +39,42 @@ BARS = {
 
 
 def uncontended(found: dict[str, Any], plt: Any) -> Any:
-    """Draw a pair of bars for each row, with the floor as a line through it."""
+    """Draw a pair of bars for each row, and the floor as a line across aiofastlock's bar."""
     rows = {(row["row"], row["against"]): row for row in found["rows"] if row["loop"] == "asyncio"}
     names = [name for name in BARS if (name, "floor") in rows]
     figure, axes = plt.subplots(figsize=(8.2, 0.3 + 0.52 * len(names)))
     for number, name in enumerate(names):
         theirs, least = rows[name, "asyncio"], rows[name, "floor"]
+        figures = {
+            "asyncio": f"{theirs['other']:.0f}",
+            "aiofastlock": f"{theirs['ours']:.0f} ({theirs['ratio']:.1f}x)",
+        }
+        ends = {"asyncio": theirs["other"], "aiofastlock": max(theirs["ours"], least["other"])}
         bars = (("asyncio", theirs["other"]), ("aiofastlock", theirs["ours"]))
         for offset, (whose, nanoseconds) in zip((-0.2, 0.2), bars, strict=True):
             label = whose if not number else None
             axes.barh(number + offset, nanoseconds, 0.36, color=COLOURS[whose], label=label)
             axes.annotate(
-                f"{nanoseconds:.0f}" + ("" if whose == "asyncio" else f"   {theirs['ratio']:.1f}x"),
-                (nanoseconds, number + offset),
-                (4, 0),
+                figures[whose],
+                (ends[whose], number + offset),  # to the right of the floor's line, too
+                (5, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=9,
             )
-        label = None if number else "the floor: C that does nothing"
-        ends = [number - 0.45, number + 0.45]
-        axes.plot([least["other"]] * 2, ends, color=COLOURS["floor"], linewidth=2, label=label)
+        label = None if number else "floor: C that does nothing"
+        line = [number, number + 0.4]
+        axes.plot([least["other"]] * 2, line, color=COLOURS["floor"], linewidth=2, label=label)
     axes.set_yticks(range(len(names)), [BARS[name] for name in names])
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(f"ns, nobody else waiting ({found['environment']['build']})")
+    axes.set_xlabel(f"ns, without contention ({found['environment']['build']})")
     axes.legend(loc="lower right")
     return figure
 
 
 def growth(found: dict[str, Any], plt: Any) -> Any:
-    """Draw a panel for each work, on logarithmic axes."""
+    """Draw a panel with logarithmic axes for each work."""
     works = list(dict.fromkeys(row["work"] for row in found["rows"]))
     columns = 4
     lines = -(-(len(works) + 1) // columns)
@@ -78,8 +83,8 @@ def growth(found: dict[str, Any], plt: Any) -> Any:
     )
     panels = list(grid.flat)
     names = {
-        "asyncio": "asyncio; ends where one\nmeasurement takes seconds",
-        "floor": "bare futures, no lock",
+        "asyncio": "asyncio, up to 4 s\nfor all waiters",
+        "floor": "futures without a lock",
     }
     for axes, work in zip(panels, works, strict=False):
         for whose, colour in COLOURS.items():
@@ -105,7 +110,7 @@ def growth(found: dict[str, Any], plt: Any) -> Any:
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("thousand waiters")
     for axes in grid[:, 0]:
-        axes.set_ylabel("µs for each")
+        axes.set_ylabel("µs for one waiter")
     return figure
 
 
@@ -113,7 +118,7 @@ PLOTS = {"uncontended": ("ratios", uncontended), "growth": ("growth", growth)}
 
 
 def draw(directory: Path) -> Iterator[Path]:
-    """Draw the newest Python's results, the same file for the same figures."""
+    """Draw the newest Python's results; the same figures make the same file."""
     import matplotlib as mpl
 
     mpl.use("svg")

@@ -1,7 +1,7 @@
-"""Compare whole programs with asyncio's locks and with aiofastlock's in their place.
+"""Compare whole programs with asyncio's locks and with aiofastlock's.
 
-Libraries bind the names when they are imported, so each side has a process of its own. In a round,
-fresh ones take turns in short runs; its ratio is the median of the runs' ratios.
+Libraries bind the names at import, so each side runs in a separate process. In a round, new
+processes take turns in short runs, and the round's ratio is the median of the runs' ratios.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from typing import Any
 import results
 
 import aiofastlock
-from aiofastlock._benchmark import print_environment, require
+from aiofastlock._benchmark import median_ratio, print_environment, require
 
-# asyncio is there twice: how far it is from itself tells what a difference is worth.
+# asyncio runs twice: its difference from itself shows the noise.
 SIDES = ("asyncio", "asyncio", "aiofastlock")
 ROUNDS = 20
-FEWEST = 6  # rounds that a verdict needs
+FEWEST = 6  # rounds for a verdict
 RUNS = 30  # of each side in a round
-TASKS = 4  # that make requests at a time
-SECONDS = 60  # for whatever may never come
+TASKS = 4  # that send requests concurrently
+SECONDS = 60  # to wait for another process
 
 PRIMITIVES = ("Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore")
 COUNTED = ("acquire", "notify", "notify_all", "set", "wait")
@@ -57,11 +57,11 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 class LeftOutError(Exception):
-    """Why a program cannot be measured here."""
+    """The reason why a program cannot be measured here."""
 
 
-# A program is a context, in a directory that the sides share; it gives a function that serves so
-# many requests. A backend is there for all of them, and gives the versions of what it runs.
+# A program is a context manager. It takes a directory that the sides share, and returns a function
+# that serves a number of requests. A backend serves all sides, and returns its parts' versions.
 Serve = Callable[[int], Awaitable[None]]
 Backend = Callable[[Path], AbstractContextManager[dict[str, str]]]
 
@@ -85,7 +85,7 @@ def no_backend(_directory: Path) -> AbstractContextManager[dict[str, str]]:
 def program(
     key: str, name: str, packages: Sequence[str], *, requests: int, backend: Backend = no_backend
 ) -> Callable[[Callable[[Path], AsyncIterator[Serve]]], None]:
-    """Put a program into the table. `requests` are those of one run, which takes about 20 ms."""
+    """Add a program. A run makes `requests` requests, and takes about 20 ms."""
 
     def add(run: Callable[[Path], AsyncIterator[Serve]]) -> None:
         PROGRAMS[key] = Program(name, asynccontextmanager(run), requests, packages, backend)
@@ -98,7 +98,7 @@ def program(
 
 @contextmanager
 def process(target: Callable[..., None], *arguments: Any) -> Iterator[Connection]:
-    """Run target(*arguments, pipe), which returns when the pipe is closed, in a fresh process."""
+    """Run target(*arguments, pipe), which returns when the pipe is closed, in a new process."""
     pipe, its_pipe = SPAWN.Pipe()
     worker = SPAWN.Process(target=target, args=(*arguments, its_pipe))
     worker.start()
@@ -113,15 +113,15 @@ def process(target: Callable[..., None], *arguments: Any) -> Iterator[Connection
 
 
 def receive(pipe: Connection) -> Any:
-    require(pipe.poll(SECONDS), f"a process has not answered for {SECONDS} seconds")
+    require(pipe.poll(SECONDS), f"a process did not answer for {SECONDS} seconds")
     try:
         return pipe.recv()
     except EOFError:
-        raise RuntimeError("a process has ended; it has said itself why") from None
+        raise RuntimeError("a process ended; its own message says why") from None
 
 
 def demands(pipe: Connection) -> Iterator[int]:
-    """Yield how many requests the other process asks for, again and again, until it is gone."""
+    """Yield the numbers of requests that the other process sends, until it closes the pipe."""
     while True:
         try:
             yield pipe.recv()
@@ -130,7 +130,7 @@ def demands(pipe: Connection) -> Iterator[int]:
 
 
 # ---- The programs ----
-# They import what they measure, since asyncio's names have been replaced by then.
+# They import what they measure, because asyncio's names are replaced first.
 
 HELLO = b"Hello, world!"
 
@@ -142,7 +142,7 @@ async def hello(_scope: Any, _receive: Any, send: Any) -> None:
 
 
 def browse(port: int, pipe: Connection) -> None:
-    """Send requests on connections that stay open, one at a time on each."""
+    """Send requests on persistent connections, one at a time on each."""
     address = ("127.0.0.1", port)
     clients = [socket.create_connection(address, timeout=SECONDS) for _ in range(TASKS)]
     for requests in demands(pipe):
@@ -152,7 +152,7 @@ def browse(port: int, pipe: Connection) -> None:
                 answer = received = client.recv(65536)
                 while received and not answer.endswith(HELLO):
                     answer += (received := client.recv(65536))
-                require(answer.startswith(b"HTTP/1.1 200 OK\r\n"), f"an answer of {answer!r}")
+                require(answer.startswith(b"HTTP/1.1 200 OK\r\n"), f"wrong answer: {answer!r}")
             if sent < requests:
                 client.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
         pipe.send(None)
@@ -171,7 +171,7 @@ async def run_uvicorn(_directory: Path) -> AsyncIterator[Serve]:
         timeout_keep_alive=SECONDS,
     )
     server = uvicorn.Server(config)
-    # Where the protocol is not named, asyncio leaves Nagle's algorithm on, and answers take 40 ms.
+    # Without an explicit protocol, asyncio does not disable Nagle's algorithm: answers take 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen()
@@ -189,10 +189,10 @@ async def run_uvicorn(_directory: Path) -> AsyncIterator[Serve]:
 
 @contextmanager
 def redis_server(directory: Path) -> Iterator[dict[str, str]]:
-    """Run a Redis that keeps nothing, on a socket in the directory."""
+    """Run a Redis server without persistence, on a socket in the directory."""
     path = shutil.which("redis-server")
     if not path:
-        raise LeftOutError("there is no redis-server; on Debian: apt-get install redis-server")
+        raise LeftOutError("redis-server is not installed; on Debian: apt-get install redis-server")
     address = str(directory / "redis")
     options = ["--port", "0", "--unixsocket", address, "--save", "", "--dir", str(directory)]
     with subprocess.Popen([path, *options], stdout=subprocess.DEVNULL) as server:
@@ -200,8 +200,8 @@ def redis_server(directory: Path) -> Iterator[dict[str, str]]:
             with socket.socket(socket.AF_UNIX) as client:
                 end = monotonic() + SECONDS
                 while client.connect_ex(address):
-                    require(server.poll() is None, "redis-server has ended")
-                    require(monotonic() < end, f"no redis-server after {SECONDS} seconds")
+                    require(server.poll() is None, "redis-server ended")
+                    require(monotonic() < end, f"redis-server did not start in {SECONDS} seconds")
                     sleep(0.01)
             # Redis server v=7.0.15 sha=...
             version = subprocess.check_output([path, "--version"], text=True).split()[2]
@@ -241,8 +241,8 @@ async def run_sqlalchemy(directory: Path) -> AsyncIterator[Serve]:
     from sqlalchemy import text
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    # The loop and aiosqlite's threads hand the GIL to and fro. Between processors that costs up to
-    # three times as much, or does not, for as long as a process lives.
+    # The event loop and aiosqlite's threads pass the GIL back and forth. On two processors, one
+    # process may need up to three times as long as another, for its whole life.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     path = directory / f"{os.getpid()}.db"
@@ -269,7 +269,7 @@ async def run_sqlalchemy(directory: Path) -> AsyncIterator[Serve]:
 
 
 def counting(primitive: Any, uses: Counter[str]) -> type:
-    """Return a subclass that counts how many are made, and what is called of them."""
+    """Return a subclass that counts its instances and the calls of their methods."""
 
     def count(method: str) -> Callable[..., Any]:
         original = getattr(primitive, method)
@@ -286,9 +286,9 @@ def counting(primitive: Any, uses: Counter[str]) -> type:
 
 
 def take_side(key: str, directory: Path, library: str, counted: bool, pipe: Connection) -> None:
-    """Run a program on a library's primitives, as often as it is asked for.
+    """Run a program on a library's primitives, once for each number of requests in the pipe.
 
-    What comes back is the processor time that it took, in nanoseconds, and the uses if counted.
+    It answers with the processor time in nanoseconds, and with the counted uses.
     """
     uses: Counter[str] = Counter()
     for name in PRIMITIVES:
@@ -314,19 +314,19 @@ def take_side(key: str, directory: Path, library: str, counted: bool, pipe: Conn
 
 
 def count_uses(key: str, directory: Path) -> dict[str, float]:
-    """Return what of aiofastlock a request uses. Nothing: there would be nothing to measure."""
+    """Return how often a request uses which methods; raise RuntimeError if it uses none."""
     requests = PROGRAMS[key].requests
     with process(take_side, key, directory, "aiofastlock", True) as pipe:
-        for _ in range(2):  # the first one also makes what later ones find
+        for _ in range(2):  # the first run also makes objects that later ones reuse
             pipe.send(requests)
             _, uses = receive(pipe)
     found = {use: round(times / requests, 2) for use, times in sorted(uses.items())}
-    require(any(found.values()), f"{PROGRAMS[key].name} makes no use of asyncio's locks")
+    require(any(found.values()), f"{PROGRAMS[key].name} does not use asyncio's locks")
     return found
 
 
 def measure_round(key: str, directory: Path, runs: int) -> list[list[float]]:
-    """Return the microseconds a request took in each run, for each side."""
+    """Return the microseconds per request in each run, for each side."""
     requests = PROGRAMS[key].requests
     costs: list[list[float]] = [[] for _ in SIDES]
     with ExitStack() as stack:
@@ -334,7 +334,7 @@ def measure_round(key: str, directory: Path, runs: int) -> list[list[float]]:
             stack.enter_context(process(take_side, key, directory, library, False))
             for library in SIDES
         ]
-        for _ in range(2):  # to warm up
+        for _ in range(2):  # warms up
             for pipe in pipes:
                 pipe.send(requests)
             for pipe in pipes:
@@ -348,10 +348,11 @@ def measure_round(key: str, directory: Path, runs: int) -> list[list[float]]:
 
 
 def interval(values: Sequence[float]) -> list[float]:
-    """Return the bounds of the median with 95 % confidence, however the values are distributed.
+    """Return the bounds of the median with 95 % confidence, for any distribution of the values.
 
-    It is beyond the k-th value from one end only if fewer than k fall on that side of it, as of
-    so many tossed coins fewer than k show heads. Fewer than six values can't be that sure.
+    The median lies beyond the k-th value from one end only if fewer than k values lie on that side
+    of it, which has the probability of fewer than k heads among as many tossed coins. Fewer than
+    six values never reach 95 %.
     """
     count, k = len(values), 1
     while sum(comb(count, heads) for heads in range(k + 1)) <= 0.025 * 2**count:
@@ -361,11 +362,8 @@ def interval(values: Sequence[float]) -> list[float]:
 
 
 def change(theirs: Sequence[Sequence[float]], ours: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """Return how many times as fast ours are: the median, and its spread."""
-    ratios = [
-        median(its / mine for its, mine in zip(*costs, strict=True))
-        for costs in zip(theirs, ours, strict=True)
-    ]
+    """Return the median of the rounds' ratios, and its bounds."""
+    ratios = [median_ratio(*costs) for costs in zip(theirs, ours, strict=True)]
     spread = [round(bound, 4) for bound in interval(ratios)]
     return {"change": round(median(ratios), 4), "spread": spread}
 
@@ -380,7 +378,7 @@ def compare(key: str, rounds: int, runs: int) -> dict[str, Any]:
     with TemporaryDirectory() as path, PROGRAMS[key].backend(Path(path)) as backend:
         uses = count_uses(key, Path(path))
         shown = ", ".join(f"{times:g} {use}" for use, times in uses.items())
-        print(f"\n{name}: of ours, a request uses {shown}")
+        print(f"\n{name}: a request uses {shown}")
         print(f"{'':14}{''.join(f'{library:>14}' for library in SIDES)}", flush=True)
         costs = []
         for number in range(1, rounds + 1):
@@ -392,7 +390,6 @@ def compare(key: str, rounds: int, runs: int) -> dict[str, Any]:
         "program": name,
         "unit": "us of processor time per request",
         "asyncio": round(median(map(median, theirs)), 2),
-        "aiofastlock": round(median(map(median, ours)), 2),
         **change(theirs, ours),
         "itself": change(theirs, again),
         "rounds": rounds,
@@ -415,28 +412,32 @@ def verdict(row: dict[str, Any]) -> str:
         return not low <= 1 <= high
 
     if row["rounds"] < FEWEST:
-        return "too few rounds to tell"
+        return "too few rounds"
     if differs(row["itself"]):
-        return "too noisy to tell: asyncio differs from itself"
+        return "too much noise: asyncio differs from itself"
     return "a difference" if differs(row) else "no difference within the noise"
 
 
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
-    columns = f"{'asyncio':>12}{'aiofastlock':>14}   {'change':26}asyncio against itself"
-    print(f"\n{'processor time a request':32}{columns}")
+    # No time of aiofastlock: medians over rounds can contradict the median of the rounds' ratios.
+    columns = f"{'asyncio':>12}   {'asyncio / aiofastlock':26}asyncio / asyncio"
+    print(f"\n{'processor time per request':32}{columns}")
     for row in rows:
-        figures = f"{row['asyncio']:9.1f} us{row['aiofastlock']:11.1f} us"
-        print(f"{row['program']:32}{figures}   {show(row):26}{show(row['itself'])}")
-        print(f"{'':61}{verdict(row)}")
+        print(f"{row['program']:32}{row['asyncio']:9.1f} us   {show(row):26}{show(row['itself'])}")
+        print(f"{'':47}{verdict(row)}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--program", choices=PROGRAMS, help="only this one; writes no results")
-    parser.add_argument("--quick", action="store_true", help="only try it; writes no results")
+    parser.add_argument(
+        "--program", choices=PROGRAMS, help="measure only this one, and write no results"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke test, which writes no results"
+    )
     arguments = parser.parse_args()
     rounds, runs = (1, 6) if arguments.quick else (ROUNDS, RUNS)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # stops what it has started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # ends the other processes
     print_environment()
     rows = []
     left_out = {}
@@ -451,10 +452,10 @@ def main() -> None:
     for name, why in left_out.items():
         print(f"\n*** LEFT OUT: {name}: {why} ***")
     if not rows:
-        sys.exit("nothing was measured")
+        sys.exit("no program was measured")
     if not (arguments.program or arguments.quick):
         part = "programs" if aiofastlock.IMPLEMENTATION == "compiled" else "programs-pure"
-        print(f"\nwrote {results.write(part, rows, left_out=left_out).name}")
+        print(f"\nwrote {results.write(part, rows, left_out=left_out)}")
 
 
 if __name__ == "__main__":

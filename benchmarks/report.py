@@ -1,7 +1,6 @@
 """Write the tables of benchmarks/README.md and README.md, and the plots, from results/*.json.
 
-What stands between `<!-- benchmark: NAME -->` and `<!-- end -->` is written anew; where nothing is
-measured, it says so.
+The text between `<!-- benchmark: NAME -->` and `<!-- end -->` is replaced.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import marks
 import plots
 import results
 
@@ -21,7 +19,7 @@ READMES = (HERE.parent / "README.md", HERE / "README.md")
 MARKED = r"(<!-- benchmark: (\w+) -->).*?<!-- end -->"
 NOTHING = "Not measured yet."
 
-# The rows of the short table.
+# The rows of the short table, and their names there.
 SHORT = {
     "async with lock": "`async with lock`",
     "lock: acquire(), release()": "`await lock.acquire()`, `lock.release()`",
@@ -29,10 +27,10 @@ SHORT = {
     "async with condition": "`async with condition`",
     "event: wait() when set": "`await event.wait()`, set",
     "lock: hand-off between 2 tasks": "a contended lock: hand-off to the next task",
-    "condition: notify, 2 tasks": "a condition: notify, and wake up",
-    "barrier of 10: a wait": "a barrier of 10: a wait",
-    "lock: cancelling one of 5,000 waiters": "cancelling one of 5,000 waiters",
-    "semaphore: one of 5,000 release() in a row": "one of 5,000 `release()` in a row",
+    "condition: notify() between 2 tasks": "a condition: notify, and wake up",
+    "barrier of 10: wait()": "a barrier of 10: `wait()`",
+    "lock: cancel one of 5,000 waiters": "cancel one of 5,000 waiters",
+    "semaphore: release() with 5,000 waiters": "`semaphore.release()` with 5,000 waiters",
 }
 
 
@@ -40,7 +38,7 @@ SHORT = {
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown: the first column to the left, the others to the right."""
+    """Return a Markdown table; all columns but the first are right-aligned."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -52,12 +50,12 @@ def cost(nanoseconds: float | None) -> str:
 
 
 def unique(rows: Iterable[dict[str, Any]], key: str) -> list[Any]:
-    """Return the values that rows have for a key, in their order."""
+    """Return the different values of a key, in the rows' order."""
     return list(dict.fromkeys(row[key] for row in rows))
 
 
 def by_python(part: str, render: Callable[[dict[str, Any]], str]) -> str:
-    """Return a part's table for each Python, the newest first, under the name of its build."""
+    """Return a part's tables, one for each Python, the newest first."""
     found = results.read(part)
     sections = [
         f"**{found[python]['environment']['build']}**\n\n{render(found[python])}"
@@ -84,67 +82,80 @@ def short() -> str:
         for row, name in SHORT.items()
         if row in rows
     ]
-    made_on = newest["environment"]
     head = ["", "asyncio", "aiofastlock", "ratio"]
-    return f"{table(head, cells)}\n\n{made_on['build']}, {made_on['processor']}."
+    return f"{table(head, cells)}\n\n{measured_on(newest)}."
+
+
+def measured_on(found: dict[str, Any]) -> str:
+    return f"{found['environment']['build']}, {found['environment']['processor']}"
 
 
 def times(row: dict[str, Any]) -> str:
     return f"{row['ratio']:.0f}x" if row["ratio"] >= 20 else f"{row['ratio']:.2f}x"
 
 
+def freeze() -> str:
+    found = results.read("freeze")
+    if not found:
+        return NOTHING
+    *_, newest = found.values()
+    theirs, ours = newest["rows"]
+    return (
+        f"A `TaskGroup` of {theirs['tasks']:,} tasks that wait for a `Semaphore(10)` fails: "
+        f"asyncio blocks the event loop for {theirs['seconds']:.2g} s, aiofastlock for "
+        f"{ours['seconds']:.2g} s ({measured_on(newest)})."
+    )
+
+
+def against(other: str, show: Callable[[dict[str, Any]], str]) -> str:
+    """Return a table of the ratios to asyncio or to the floor, with a column for each Python."""
+    found = results.read("ratios")
+    lines: dict[str, dict[str, str]] = {}
+    for python, part in found.items():
+        for row in part["rows"]:
+            if row["against"] == other:
+                lines.setdefault(on_loop(row), {})[python] = show(row)
+    cells = [[name, *(line.get(python, "-") for python in found)] for name, line in lines.items()]
+    return table(["", *found], cells) if found else NOTHING
+
+
+def builds() -> str:
+    found = results.read("ratios").values()
+    return "; ".join(part["environment"]["build"] for part in found) + "." if found else NOTHING
+
+
+def on_loop(row: dict[str, Any]) -> str:
+    name: str = row["row"]
+    return name if row["loop"] == "asyncio" else f"{name}, {row['loop']}"
+
+
 def environments() -> str:
-    """Say on what each part was measured, in one line for those that were measured on the same."""
+    """Return the environments of all parts, in one line for the parts that share one."""
     parts: dict[tuple[str, ...], list[str]] = {}
-    for part in ("ratios", "timed", "growth", "memory", "counts", "programs"):
+    for part in ("ratios", "timed", "growth", "freeze", "memory", "counts", "programs"):
         for found in reversed(results.read(part).values()):
             made_on = found["environment"]
             versions = ", ".join(f"{name} {number}" for name, number in made_on["versions"].items())
             machine = f"{made_on['processor']}, {made_on['platform']}"
-            measured_on = made_on["build"], made_on["date"], machine, versions
-            parts.setdefault(measured_on, []).append(part)
+            line = made_on["build"], made_on["date"], machine, versions
+            parts.setdefault(line, []).append(part)
     cells = [[line[0], ", ".join(names), *line[1:]] for line, names in parts.items()]
     head = ["Python", "parts", "date", "machine", "libraries"]
     return table(head, sorted(cells, reverse=True)) if cells else NOTHING
 
 
-def against_marks() -> str:
-    parts = [results.read(part) for part in ("ratios", "growth", "memory")]
-    pythons = sorted({python for part in parts for python in part}, key=lambda name: int(name[2:4]))
-    if not pythons:
-        return NOTHING
-    figures = {
-        python: marks.figures(*(part.get(python, {}) for part in parts)) for python in pythons
-    }
-    head = ["work", *(cell for python in pythons for cell in (python, "mark"))]
-    cells = []
-    for mark in marks.MARKS:
-        line = [mark.work]
-        for python in pythons:
-            figure, bound = figures[python].get(mark.figure), mark.on(python)
-            if figure is None:
-                line += ["-", "-" if bound is None else f"{mark.bound} {bound:g}"]
-                continue
-            missed = ", **missed**" if mark.missed(figure, python) else ""
-            line.append(f"{figure:.0f}" if mark.bytes else f"{figure:.2f}")
-            line.append("-" if bound is None else f"{mark.bound} {bound:g}{missed}")
-        cells.append(line)
-    builds = {part[python]["environment"]["build"] for part in parts for python in part}
-    return f"{table(head, cells)}\n\n{'; '.join(sorted(builds))}."
-
-
 def ratios(found: dict[str, Any]) -> str:
+    lines: dict[str, dict[str, Any]] = {}
+    for row in found["rows"]:
+        lines.setdefault(on_loop(row), {})[row["against"]] = row
     cells = []
-    for loop in unique(found["rows"], "loop"):
-        rows = [row for row in found["rows"] if row["loop"] == loop]
-        for name in unique(rows, "row"):
-            to = {row["against"]: row for row in rows if row["row"] == name}
-            on = "" if loop == "asyncio" else f", {loop}"
-            theirs, least = to["asyncio"], to.get("floor")
-            line = [name + on, cost(theirs["other"]), cost(theirs["ours"]), times(theirs)]
-            line += [cost(least["other"]), f"{least['ratio']:.2f}"] if least else ["-", "-"]
-            cells.append(line)
-    return table(["", "asyncio, ns", "ours, ns", "ratio", "floor, ns", "ours / floor"], cells)
+    for name, to in lines.items():
+        theirs, least = to["asyncio"], to.get("floor")
+        line = [name, cost(theirs["other"]), cost(theirs["ours"]), times(theirs)]
+        line += [cost(least["other"]), f"{least['ratio']:.2f}"] if least else ["-", "-"]
+        cells.append(line)
+    head = ["ns", "asyncio", "aiofastlock", "asyncio / aiofastlock", "floor", "aiofastlock / floor"]
+    return table(head, cells)
 
 
 def timed(found: dict[str, Any]) -> str:
@@ -168,7 +179,8 @@ def counts(found: dict[str, Any]) -> str:
         others = (by.get((name, other), {}).get("total") for other in ("asyncio", "floor"))
         line = [ours["own"], ours["total"], *others]
         cells.append([name, *("-" if count is None else f"{count:,.0f}" for count in line)])
-    return table(["instructions", "our own", "with Python's", "asyncio", "floor"], cells)
+    head = ["instructions", "aiofastlock's own", "aiofastlock", "asyncio", "floor"]
+    return table(head, cells)
 
 
 def growth(found: dict[str, Any]) -> str:
@@ -176,7 +188,7 @@ def growth(found: dict[str, Any]) -> str:
     curves: dict[tuple[str, str], dict[int, float]] = {}
     for row in found["rows"]:
         curves.setdefault((row["work"], row["implementation"]), {})[row["waiters"]] = row["ns"]
-    head = ["ns for each of so many waiters", *(f"{number:,}" for number in waiters)]
+    head = ["ns for one of", *(f"{number:,}" for number in waiters)]
     cells = [
         [f"{work}: {name}", *(cost(curve.get(number)) for number in waiters)]
         for (work, name), curve in curves.items()
@@ -188,7 +200,7 @@ def memory(found: dict[str, Any]) -> str:
     names = unique(found["rows"], "implementation")
     sizes = {(row["row"], row["implementation"]): row["bytes"] for row in found["rows"]}
     cells = [
-        [row.removesuffix(" *"), *(f"{sizes[row, name]:,.0f}" for name in names), ""]
+        [row, *(f"{sizes[row, name]:,.0f}" for name in names), ""]
         for row in unique(found["rows"], "row")
     ]
     peaks = {row["implementation"]: row for row in found["peaks"]}
@@ -205,7 +217,6 @@ def programs(found: dict[str, Any]) -> str:
         [
             row["program"],
             cost(row["asyncio"]),
-            cost(row["aiofastlock"]),
             change(row),
             change(row["itself"]),
             ", ".join(f"{number:g} {use}" for use, number in row["uses"].items()),
@@ -213,7 +224,7 @@ def programs(found: dict[str, Any]) -> str:
         for row in found["rows"]
     ]
     units = unique(found["rows"], "unit")
-    head = [f"{', '.join(units)}", "asyncio", "aiofastlock", "change", "asyncio itself", "uses"]
+    head = [", ".join(units), "asyncio", "asyncio / aiofastlock", "asyncio / asyncio", "uses"]
     return table(head, cells)
 
 
@@ -224,7 +235,10 @@ def change(row: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "short": short,
-    "marks": against_marks,
+    "freeze": freeze,
+    "asyncio": lambda: against("asyncio", times),
+    "builds": builds,
+    "floor": lambda: against("floor", lambda row: f"{row['ratio']:.2f}"),
     "environments": environments,
     "ratios": lambda: by_python("ratios", ratios),
     "timed": lambda: by_python("timed", timed),
@@ -236,7 +250,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def fill(text: str) -> str:
-    """Write anew what stands between the markers."""
+    """Replace the text between the markers."""
 
     def replace(match: re.Match[str]) -> str:
         return f"{match[1]}\n\n{TABLES[match[2]]()}\n\n<!-- end -->"
@@ -246,7 +260,7 @@ def fill(text: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--into", type=Path, help="a directory for copies; changes nothing else")
+    parser.add_argument("--into", type=Path, help="write copies to this directory only")
     arguments = parser.parse_args()
     for readme in READMES:
         written = readme
@@ -254,9 +268,9 @@ def main() -> None:
             written = arguments.into / readme.relative_to(HERE.parent)
             written.parent.mkdir(parents=True, exist_ok=True)
         written.write_text(fill(readme.read_text(encoding="utf-8")), encoding="utf-8")
-        print(f"wrote {written.name}")
+        print(f"wrote {written}")
     for plot in plots.draw((arguments.into or HERE.parent) / "benchmarks" / "plots"):
-        print(f"wrote {plot.name}: {plot.stat().st_size / 1000:.0f} kB")
+        print(f"wrote {plot}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where results are kept: results/<part>-<Python>.json, with what they were measured on."""
+"""Read and write results/<part>-<Python>.json, which name the environment of a measurement."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import aiofastlock
 from aiofastlock._benchmark import describe_python
 
 HERE = Path(__file__).resolve().parent
-# Elsewhere for a smoke run, whose figures are not worth keeping.
+# run.py --quick sets another directory, because its figures are not worth keeping.
 RESULTS = Path(os.environ.get("BENCHMARK_RESULTS", HERE / "results"))
 LIBRARIES = ("aiofastlock", "anyio", "aiologic", "ez-a-sync", "uvloop", "pyperf", "cython")
 
 
 def python_name() -> str:
-    """Return such as 3.15, or 3.15t where that is free-threaded."""
+    """Return the version as 3.15, or as 3.15t if this Python is free-threaded."""
     free_threaded = "t" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
     return f"{sys.version_info[0]}.{sys.version_info[1]}{free_threaded}"
 
@@ -39,7 +39,7 @@ def processor() -> str:
 
 
 def flags(variable: str) -> str:
-    """Return a build variable of this Python without paths, which say where and not how."""
+    """Return a build variable of this Python without paths, which differ between machines."""
     value = str(sysconfig.get_config_var(variable) or "")
     return shlex.join(flag for flag in shlex.split(value) if "/" not in flag)
 
@@ -55,7 +55,7 @@ def versions() -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """Say what is measured and on what; nothing that tells whose machine it is."""
+    """Return what is measured and on what, without anything that identifies the machine's owner."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "processor": processor(),
@@ -63,13 +63,13 @@ def environment() -> dict[str, Any]:
         "python": sys.version,
         "build": describe_python(),
         "flags": {name: flags(name) for name in ("CONFIG_ARGS", "OPT", "CFLAGS")},
-        "half": aiofastlock.IMPLEMENTATION,
+        "implementation": aiofastlock.IMPLEMENTATION,
         "versions": versions(),
     }
 
 
 def write(part: str, rows: list[dict[str, Any]], **more: Any) -> Path:
-    """Write a part's rows, with the environment beside them."""
+    """Write a part's rows together with the environment, and return the file's path."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     file = RESULTS / f"{part}-{python_name()}.json"
     found = {"environment": environment(), **more, "rows": rows}
@@ -78,7 +78,7 @@ def write(part: str, rows: list[dict[str, Any]], **more: Any) -> Path:
 
 
 def read(part: str) -> dict[str, Any]:
-    """Return what is kept of a part, by Python, the oldest first."""
+    """Return the results of a part by Python, the oldest first."""
     found = {}
     for file in RESULTS.glob(f"{part}-3.*.json"):
         python = file.stem.rpartition("-")[2]

@@ -1,10 +1,10 @@
-"""Make everything: figures of all parts on this Python, then the tables and the plots.
+"""Measure all parts on this Python, then write the tables and the plots.
 
-    run.py               about 25 minutes
-    run.py --quick       a smoke run of two minutes, whose results go to build/benchmarks
-    run.py PART...       some of: counts memory ratios growth timed programs report
+    run.py               about 30 minutes
+    run.py --quick       a smoke test of two minutes; writes to build/benchmarks only
+    run.py PART...       some of: counts memory ratios growth freeze timed programs report
 
-Each part runs in a process of its own, and the timed ones with no other at the same time.
+Each part runs in a process of its own, one at a time.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from implementations import IMPLEMENTATIONS
 from timed import LOOPS
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("counts", "memory", "ratios", "growth", "timed", "programs", "report")
+PARTS = ("counts", "memory", "ratios", "growth", "freeze", "timed", "programs", "report")
+FREEZE = ["--freeze", "50000", "--rounds", "3"]
 QUICK = {
     "memory": ["--tasks", "10000"],
     "ratios": ["--seconds", "0.1"],
     "growth": ["--rounds", "1", "--most", "10000"],
+    "freeze": ["--freeze", "2000", "--rounds", "1"],
     "programs": ["--quick"],
 }
 PYPERF = ["--processes", "2", "--values", "5"]
@@ -37,13 +39,13 @@ QUICK_PYPERF = ["--debug-single-value", "--primitive", "Lock"]
 
 
 def run(script: str, *arguments: str) -> bool:
-    """Run one script of this directory to its end; say whether it went well."""
+    """Run a script of this directory, and return whether it succeeded."""
     command = [sys.executable, str(HERE / f"{script}.py"), *arguments]
     return subprocess.run(command, check=False).returncode == 0
 
 
 def run_timed(*options: str) -> bool:
-    """Time every implementation on every loop, and keep the values of all in one file."""
+    """Time every implementation on every loop, and write all values to one file."""
     import pyperf
 
     rows: list[dict[str, Any]] = []
@@ -55,23 +57,23 @@ def run_timed(*options: str) -> bool:
                 output = Path(directory, "timed.json")
                 where = ["--impl", name, "--loop", loop, "-o", str(output), "--quiet"]
                 well &= run("timed", *where, *options)
-                if not output.exists():  # not installed, or nothing that is timed on this loop
+                if not output.exists():  # not installed, or no row for this loop
                     continue
                 for benchmark in pyperf.BenchmarkSuite.load(str(output)):
                     values = [round(value * 1e9, 2) for value in benchmark.get_values()]
                     what = {"row": benchmark.get_name(), "implementation": name, "loop": loop}
                     rows.append({**what, "ns": median(values), "values": values})
-    print(f"wrote {results.write('timed', rows).name}")
+    print(f"wrote {results.write('timed', rows)}")
     return well
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--quick", action="store_true", help="a smoke run of two minutes")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--quick", action="store_true", help="a smoke test of two minutes")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown parts: {', '.join(sorted(unknown))}")
     if arguments.quick:
         results.RESULTS = HERE.parent / "build" / "benchmarks" / "results"
         os.environ["BENCHMARK_RESULTS"] = str(results.RESULTS)
@@ -86,8 +88,10 @@ def main() -> int:
         if part == "timed":
             well = run_timed(*(QUICK_PYPERF if arguments.quick else PYPERF))
         elif part == "counts" and not shutil.which("valgrind"):
-            print("left out: there is no valgrind")
+            print("skipped: valgrind is not installed")
             continue
+        elif part == "freeze":
+            well = run("growth", *(options or FREEZE))
         else:
             well = run(part, *options)
         if not well:

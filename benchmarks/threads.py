@@ -1,6 +1,6 @@
-"""Throughput of 1 to 8 threads, each with an event loop and a lock of its own.
+"""Measure the throughput of 1 to 8 threads, each of which has an event loop and a lock.
 
-With a GIL it stays that of one thread; without, it should grow with the cores that there are.
+With the GIL it stays that of one thread; without the GIL it should grow with the cores.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import results
 from implementations import IMPLEMENTATIONS
 
 from aiofastlock import _benchmark
-from aiofastlock._benchmark import ROWS, Row, own_copy, require
+from aiofastlock._benchmark import ROWS, Row, median_ratio, own_copy, require
 
 THREADS = (1, 2, 4, 8)
 COMPARED = ("compiled", "pure", "asyncio")
@@ -26,7 +26,7 @@ NAMES = ("async with lock", "lock: hand-off between 2 tasks")
 
 
 def throughput(row: Row, implementation: str, threads: int, times: int) -> float:
-    """Return how many passes a second all the threads together make."""
+    """Return how many passes per second all threads make together."""
     primitive = getattr(IMPLEMENTATIONS[implementation]().primitives, row.primitive)
     workload = own_copy(row.workload)
     start = threading.Barrier(threads)
@@ -34,7 +34,7 @@ def throughput(row: Row, implementation: str, threads: int, times: int) -> float
 
     def work() -> None:
         with asyncio.Runner(debug=False) as runner:
-            runner.run(workload(primitive, **row.sizes))  # warm, and each loop is there
+            runner.run(workload(primitive, **row.sizes))  # warms up, and makes the loop
             start.wait()
             began = perf_counter_ns()
             for _ in range(times):
@@ -47,7 +47,7 @@ def throughput(row: Row, implementation: str, threads: int, times: int) -> float
         worker.start()
     for worker in workers:
         worker.join()
-    require(len(spans) == threads, "a thread has failed")
+    require(len(spans) == threads, "a thread failed")
     elapsed = max(end for _, end in spans) - min(began for began, _ in spans)
     return threads * times * row.sizes["passes"] / elapsed * 1e9
 
@@ -55,17 +55,17 @@ def throughput(row: Row, implementation: str, threads: int, times: int) -> float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="(default: 7)")
-    parser.add_argument("--times", type=int, default=40, help="a round runs a workload")
+    parser.add_argument("--times", type=int, default=40, help="a workload runs in a round")
     arguments = parser.parse_args()
     _benchmark.print_environment()
-    print(f"{os.cpu_count()} cores\n\n{'passes a second, by threads':42}", end="")
+    print(f"{os.cpu_count()} cores\n\n{'passes per second, by threads':42}", end="")
     print("".join(f"{threads:>11}{'':7}" for threads in THREADS))
     found: list[dict[str, Any]] = []
     gc.disable()
     for row in ROWS:
         if row.name not in NAMES:
             continue
-        # Taken in turn, so that what slows the machine for a while slows all.
+        # They take turns, so that a slow phase of the machine is slow for all.
         rates: dict[tuple[str, int], list[float]] = {}
         for _ in range(arguments.rounds):
             for name in COMPARED:
@@ -77,12 +77,12 @@ def main() -> None:
             one = rates[name, 1]
             for threads in THREADS:
                 each = rates[name, threads]
-                growth = median(many / few for many, few in zip(each, one, strict=True))
+                growth = median_ratio(each, one)
                 what = {"row": row.name, "implementation": name, "threads": threads}
                 found.append({**what, "rate": round(median(each)), "growth": round(growth, 3)})
                 line += f"{median(each):>11,.0f} {growth:5.2f}x"
             print(line, flush=True)
-    print(f"wrote {results.write('threads', found, cores=os.cpu_count()).name}")
+    print(f"wrote {results.write('threads', found, cores=os.cpu_count())}")
 
 
 if __name__ == "__main__":

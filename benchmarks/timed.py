@@ -1,8 +1,8 @@
-"""Time one implementation's rows with pyperf, each in processes that load nothing else.
+"""Time one implementation's rows with pyperf, in processes that import no other library.
 
     timed.py [--impl NAME] [--loop asyncio|uvloop] [--primitive NAME] [pyperf's own options]
 
-`pyperf compare_to` and `pyperf stats` read what its option -o writes. run.py keeps the values.
+With pyperf's -o FILE, `pyperf compare_to` and `pyperf stats` read FILE.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from aiofastlock._benchmark import ROWS, Row, broadcast, create, hand_off, meet,
 
 LOOPS = ("asyncio", "uvloop")
 OF_THE_LOOP = (hand_off, notify, broadcast, meet)
-LASTING = (*UNCONTENDED, *OF_THE_LOOP, create)  # of which passes are only how long they go on
+LASTING = (*UNCONTENDED, *OF_THE_LOOP, create)  # more passes do not change the cost of one
 PRIMITIVES = sorted({row.primitive for row in ROWS})
 
 
 def rows_on(loop: str, rows: Iterable[Row] = ROWS) -> Iterator[Row]:
-    """Yield what is timed on a loop: on another than asyncio's, only what depends on it."""
+    """Yield the rows to time on a loop: on uvloop, only those that depend on the loop."""
     for row in rows:
         if row.unit == "ns" and (loop == "asyncio" or row.workload in OF_THE_LOOP):
             yield row
 
 
 def new_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return the function that makes a loop; ImportError where it is not installed."""
+    """Return the function that makes a loop; raise ImportError if it is not installed."""
     module: Any = asyncio if name == "asyncio" else importlib.import_module(name)
     function: Callable[[], asyncio.AbstractEventLoop] = module.new_event_loop
     return function
 
 
 def time_passes(times: int, row: Row, contestant: tuple[Any, Any], loop: str) -> float:
-    """Return the seconds that so many times the row's passes take."""
+    """Return how many seconds the row's passes take, repeated this many times."""
     workload, primitive = contestant
     sizes = dict(row.sizes)
     if row.workload in LASTING:
@@ -56,7 +56,7 @@ def time_passes(times: int, row: Row, contestant: tuple[Any, Any], loop: str) ->
 
 
 def pass_on(command: list[str], arguments: argparse.Namespace) -> None:
-    """Give the processes that measure the arguments that pyperf does not know."""
+    """Pass the arguments that pyperf does not know to its worker processes."""
     command += ["--impl", arguments.impl, "--loop", arguments.loop]
     if arguments.primitive:
         command += ["--primitive", arguments.primitive]

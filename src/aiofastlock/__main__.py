@@ -1,6 +1,6 @@
-"""python -m aiofastlock: which half is in use on this Python, and how it compares with asyncio.
+"""python -m aiofastlock: show the implementation in use, and compare it with asyncio.
 
-With a program, `script.py args` or `-m module args`: run it, with our classes in asyncio's place.
+With a program, `script.py args` or `-m module args`: run it with aiofastlock's classes installed.
 """
 
 import sys
@@ -31,10 +31,10 @@ def compare() -> None:
     argparse.ArgumentParser(
         "python -m aiofastlock",
         usage="%(prog)s [-h] [script.py [argument ...] | -m module [argument ...]]",
-        description="Run a program with our classes in asyncio's place. Without a program, say "
-        "which half of aiofastlock is in use, and compare it with asyncio (40 s).",
+        description="Run a program with aiofastlock's classes in place of asyncio's. Without a "
+        "program, show which implementation is in use, and compare it with asyncio (40 s).",
     ).parse_args()
-    aiofastlock.uninstall()  # in case Python's start has imported aiofastlock.auto
+    aiofastlock.uninstall()  # a .pth file may have imported aiofastlock.auto
     _benchmark.print_environment()
     _benchmark.print_table()
 
