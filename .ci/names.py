@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-""".ci/names.py DIST   checks that DIST holds the sdist and all wheels of a release, and no other file"""
+""".ci/names.py DIST   checks that DIST holds the files of one release, and no others"""
 
 import re
 import sys
