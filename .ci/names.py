@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-""".ci/names.py DIST   whether DIST has the sdist and all wheels of one release, and no more"""
+""".ci/names.py DIST   checks that DIST holds the files of one release, and no others"""
 
 import re
 import sys
@@ -13,7 +13,7 @@ PLATFORMS += ["macosx_x86_64", "macosx_arm64", "win_amd64", "win_arm64"]
 
 
 def without_versions(name: str) -> str:
-    """The name of a wheel for whatever version of its platform: manylinux_2_17_x86_64, say."""
+    """Return a wheel's name without versions of the platform, as in manylinux_2_17_x86_64."""
     name = re.sub(r"\.(many|musl)linux\w+(?=\.whl$)", "", name)  # a second name of the platform
     return re.sub(r"(manylinux|musllinux|macosx)(_\d+_\d+|2014)", r"\1", name)
 

@@ -1,11 +1,15 @@
-"""What setup.py makes of AIOFASTLOCK_EXTENSIONS, in copies of the source tree."""
+"""What setup.py builds, by AIOFASTLOCK_EXTENSIONS, in copies of the source tree."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
+from email import message_from_string
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -25,17 +29,19 @@ needs_failing_compiler = pytest.mark.skipif(
     sys.implementation.name != "cpython" or sys.platform == "win32",
     reason="PyPy compiles nothing, and Windows does not look at CC",
 )
+SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 
 def build(
-    kind: str, tree: Path, switch: str | None, **variables: str
+    kind: str, tree: Path, switch: str | None, before: str = "", **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Call the build backend for an sdist or a wheel, which is left in tree/dist."""
     env = {k: v for k, v in os.environ.items() if k != "AIOFASTLOCK_EXTENSIONS"} | variables
     if switch is not None:
         env["AIOFASTLOCK_EXTENSIONS"] = switch
+    code = f"{before}\nimport setuptools.build_meta as b; b.build_{kind}('dist')"
     return subprocess.run(
-        [sys.executable, "-c", f"import setuptools.build_meta as b; b.build_{kind}('dist')"],
+        [sys.executable, "-c", code],
         cwd=tree,
         env=env,
         capture_output=True,
@@ -104,16 +110,69 @@ def test_pure_wheel(tree: Path) -> None:
     done = build("wheel", tree, "0")
     assert done.returncode == 0, done.stderr
     assert_pure(built(tree))
-    assert "compiled half" not in done.stderr
+    assert "aiofastlock: " not in done.stderr
+
+
+LOOK_FOR_HEADERS_IN_TREE = """
+import sysconfig
+sysconfig.get_config_vars().update(INCLUDEPY='include', CONFINCLUDEPY='include')
+"""
 
 
 @needs_failing_compiler
-def test_no_compiler_and_unset(tree: Path) -> None:
-    done = build("wheel", tree, None, CC="false")
+@pytest.mark.parametrize("kind", ["wheel", "editable"])
+@pytest.mark.parametrize("lacking", ["compiler", "headers"])
+def test_unset_and_no(lacking: str, tree: Path, kind: str) -> None:
+    include = tree / "include"
+    include.mkdir()
+    if lacking == "compiler":
+        (include / "Python.h").touch()
+        variables = {"CC": "false"}
+    else:
+        variables = {"CFLAGS": "", "CPATH": ""}  # which may lead to headers
+    done = build(kind, tree, None, LOOK_FOR_HEADERS_IN_TREE, **variables)
+    assert done.returncode == 0, done.stderr
+    if kind == "wheel":
+        assert_pure(built(tree))
+    assert "aiofastlock: the compiled implementation could not be built.\n" in done.stderr
+    causes = {
+        "compiler": "Install a C compiler, and",
+        "headers": "no Python.h in include.\nInstall Python's headers (the package python3-dev",
+    }
+    for what, cause in causes.items():
+        assert (cause in done.stderr) == (what == lacking)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not look at CC")
+def test_pypy_and_unset(tree: Path) -> None:
+    done = build("wheel", tree, None, "import sys; sys.implementation.name = 'pypy'", CC="false")
     assert done.returncode == 0, done.stderr
     assert_pure(built(tree))
-    assert "aiofastlock: the compiled half could not be built (" in done.stderr
-    assert "Going on with the pure half alone" in done.stderr
+    assert "aiofastlock: " not in done.stderr
+
+
+def test_earlier_build(tree: Path) -> None:
+    stale = tree / "build/lib/aiofastlock/_compiled"
+    stale.mkdir(parents=True)
+    (stale / "removed.py").touch()
+    (stale / f"_lock{SUFFIX}").touch()
+    done = build("wheel", tree, "0")
+    assert done.returncode == 0, done.stderr
+    assert_pure(built(tree))
+    with zipfile.ZipFile(built(tree)) as archive:
+        assert "aiofastlock/_compiled/removed.py" not in archive.namelist()
+
+
+def test_earlier_editable_build(tree: Path) -> None:
+    compiled = tree / "src/aiofastlock/_compiled"
+    (compiled / f"_lock{SUFFIX}").touch()
+    (compiled / "_lock.another-python.so").touch()
+    done = build("wheel", tree, "0")
+    assert done.returncode == 0, done.stderr
+    assert (compiled / f"_lock{SUFFIX}").exists()  # the editable build is still in use
+    done = build("editable", tree, "0")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in compiled.glob("*.so")] == ["_lock.another-python.so"]
 
 
 @needs_failing_compiler
@@ -134,3 +193,43 @@ def test_unknown_value(tree: Path, kind: str) -> None:
     assert done.returncode != 0
     assert not list((tree / "dist").iterdir())
     assert "AIOFASTLOCK_EXTENSIONS must be unset, 0 or 1, not 'yes'" in done.stderr
+
+
+ADDRESS = "https://example.org/someone/aiofastlock"
+
+
+def described(tree: Path, line: str) -> Message:
+    """The metadata of an sdist, with a line of pyproject.toml for the repository's address."""
+    pyproject = tree / "pyproject.toml"
+    text, count = re.subn(
+        "^(# )?Repository = .*$", line, pyproject.read_text("utf-8"), flags=re.MULTILINE
+    )
+    assert count == 1
+    pyproject.write_text(text, "utf-8")
+    done = build("sdist", tree, "0")
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(built(tree)) as archive:
+        [name] = [name for name in archive.getnames() if re.fullmatch("[^/]+/PKG-INFO", name)]
+        return message_from_string(archive.extractfile(name).read().decode())
+
+
+def test_description_without_an_address(tree: Path) -> None:
+    metadata = described(tree, "")
+    assert "Project-URL" not in metadata
+    assert metadata.get_payload().strip() == (tree / "README.md").read_text("utf-8").strip()
+
+
+def test_description_with_an_address(tree: Path) -> None:
+    markdown = pytest.importorskip("readme_renderer.markdown", reason="needs readme-renderer")
+    metadata = described(tree, f'Repository = "{ADDRESS}"')
+    assert metadata.get_all("Project-URL") == [f"Repository, {ADDRESS}"]
+    page = markdown.render(metadata.get_payload())
+    links = re.findall('<(?:a|img|source)[^>]* (?:href|src|srcset)="([^"]*)"', page)
+    assert not [link for link in links if not link.startswith(("https://", "#"))]
+    in_repository = [link for link in links if link.startswith(ADDRESS)]
+    assert len(in_repository) > 5
+    for link in in_repository:
+        kind = "raw" if link.endswith((".svg", ".png")) else "blob"
+        release = f"{ADDRESS}/{kind}/v{metadata['Version']}/"
+        assert link.startswith(release)
+        assert (ROOT / link.removeprefix(release).partition("#")[0]).exists(), link
