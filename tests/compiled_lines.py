@@ -1,12 +1,11 @@
-"""What gcov saw of the compiled half, beside what coverage.py saw of the Python: one report.
+"""One coverage report of the compiled code, measured by gcov, and of the Python code.
 
     python tests/compiled_lines.py TREE...
 
-Each TREE is a source tree in which the compiled half was built with gcc's --coverage, and was run.
-Cython says in comments of its C of which line that is made. A line is reached where the first
-statement after one of its comments is: what else stands there may be what a function does at its
-end, whatever was reached. Of the headers, gcov says itself; of what a macro does, the line that
-uses it tells.
+Each TREE is a source tree in which the extensions were built with gcc's --coverage, and then run.
+Cython writes comments into its C code that name the Cython line. A line counts as reached if the
+first statement after one of its comments was: later ones may belong to the end of the function,
+which always runs. gcov measures the headers directly. For a macro, the line that uses it counts.
 """
 
 import collections
@@ -20,20 +19,21 @@ import coverage
 from coverage.plugin import CoveragePlugin, FileReporter
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "aiofastlock"
-MADE_OF = re.compile(r'\s*/\* "(?:src/)?aiofastlock/(\w+\.p(?:yx|xd))":(\d+)$')
+COMPILED = SOURCE / "_compiled"
+MADE_OF = re.compile(r'\s*/\* "(?:src/)?aiofastlock/_compiled/(\w+\.p(?:yx|xd))":(\d+)$')
 NO_LONGER = re.compile(r"\s*/\* function exit code \*/$|}$")
-# Labels, which gcov does not always count well, and what some builds inline, and others do not.
+# gcov does not count labels reliably, and some builds inline Py_DECREF() while others do not.
 NOT_COUNTED = re.compile(r"\w+:$|\s*Py_DECREF\(\w+\);$")
 
 
 def counts_of(tree):
-    """Of each C file of a build, how often each of its lines was run, as gcov has counted."""
+    """Yield each C file of a build, and how often gcov saw each of its lines run."""
     for notes in sorted(tree.glob("build/temp.*/**/*.gcno")):
         gcov = ["gcov", "--json-format", "--stdout", notes.name]
         done = subprocess.run(gcov, cwd=notes.parent, capture_output=True, text=True, check=True)
         for file in json.loads(done.stdout)["files"]:
             counts = collections.Counter()
-            for line in file["lines"]:  # each once for every function that it is in
+            for line in file["lines"]:  # a line occurs once for each function that contains it
                 counts[line["line_number"]] += line["count"]
             yield tree / file["file"], counts
 
@@ -45,7 +45,7 @@ def lines_of_header(text, counts):
 
 
 def lines_of_cython(text, counts):
-    """The file and the number of each line of Cython in the C, and how often it was begun."""
+    """Yield the file and number of each Cython line in C code, and how often it was reached."""
     made_of = None
     for number, line in enumerate(text, 1):
         if found := MADE_OF.match(line):
@@ -58,7 +58,7 @@ def lines_of_cython(text, counts):
 
 
 def excused_lines(text, excuses):
-    """Those with an excuse, and what is inside of them: as coverage.py has it in Python."""
+    """Yield the lines with an excuse, and the blocks that they begin, as coverage.py does."""
     inside_of = None
     for number, line in enumerate(text, 1):
         indent = len(line) - len(line.lstrip())
@@ -71,7 +71,7 @@ def excused_lines(text, excuses):
 
 
 class Lines(FileReporter):
-    """The lines of one file of the compiled half, for coverage.py."""
+    """The lines of one file of the compiled code, for coverage.py."""
 
     def __init__(self, filename, known, excuses):
         super().__init__(filename)
@@ -100,7 +100,7 @@ def main(trees):
     known, reached = collections.defaultdict(set), collections.defaultdict(set)
 
     def add(name, number, count):
-        path = str(SOURCE / name)
+        path = str(COMPILED / name)
         known[path].add(number)
         if count:
             reached[path].add(number)
@@ -111,7 +111,7 @@ def main(trees):
             if path.suffix == ".c":
                 for name, number, count in lines_of_cython(text, counts):
                     add(name, number, count)
-            elif (SOURCE / path.name).exists():  # not Python's
+            elif (COMPILED / path.name).exists():  # otherwise it is a header of Python
                 for number, count in lines_of_header(text, counts):
                     add(path.name, number, count)
 

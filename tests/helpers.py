@@ -1,8 +1,9 @@
-"""What several files of tests need: steps taken by hand, tasks that wait, and copies."""
+"""What several test files use: coroutines driven by hand, tasks that wait, and copies."""
 
 import asyncio
 import copy
 import pickle
+from unittest import mock
 
 import pytest
 from conftest import PRIMITIVES, needs_refcounts
@@ -11,7 +12,7 @@ from conftest import PRIMITIVES, needs_refcounts
 
 
 def by_hand(coroutine):
-    """What it gives. It must end within one step."""
+    """Return the result of a coroutine that ends in one step."""
     with pytest.raises(StopIteration) as stop:
         coroutine.send(None)
     return stop.value.value
@@ -22,22 +23,29 @@ def finish(coroutine):
 
 
 def parked(coroutine):
-    """It, and the future that it waits on."""
+    """Return a coroutine that now waits, and the future that it waits on."""
     return coroutine, coroutine.send(None)
 
 
-def die(coroutine, how):
-    """End one that waits; to be dropped, it must be deleted after that."""
+def abandon(coroutine, how):
+    """End a coroutine that waits. To drop it, the caller must delete it after this call."""
     if how == "close":
         coroutine.close()
-    elif how == "throw":
-        with pytest.raises(KeyError):
-            coroutine.throw(KeyError("dead"))
+    elif how != "drop":
+        error = {"throw": KeyError, "cancel": asyncio.CancelledError}[how]
+        with pytest.raises(error):
+            coroutine.throw(error("abandoned"))
 
 
-deaths = pytest.mark.parametrize(
-    "how", ["close", "throw", pytest.param("drop", marks=needs_refcounts)]
-)
+ABANDONED = ["close", "throw", pytest.param("drop", marks=needs_refcounts)]
+abandoned = pytest.mark.parametrize("how", ABANDONED)
+abandoned_or_cancelled = pytest.mark.parametrize("how", ["cancel", *ABANDONED])
+
+
+def failing(error):
+    """Return a callable that raises the error."""
+    return mock.Mock(side_effect=error("not now"))
+
 
 # ---- Tasks ----
 
@@ -48,13 +56,13 @@ async def steps(count=10):
 
 
 def retrieve(task):
-    """Have its error asked for: else it is told when the collector finds it, in another test."""
+    """Look at a task's exception, or asyncio logs it later, when another test runs."""
     if not task.cancelled():
         task.exception()
 
 
 async def park(wait, count=1):
-    """Tasks that wait."""
+    """Start tasks, and return them once they wait."""
     tasks = [asyncio.create_task(wait()) for _ in range(count)]
     for task in tasks:
         task.add_done_callback(retrieve)
@@ -63,7 +71,7 @@ async def park(wait, count=1):
 
 
 async def queue_up(lock, count=1):
-    """Tasks that wait for what is held, each in its turn, and then give it back."""
+    """Start tasks that each wait for a lock that is held, take it and release it."""
 
     async def take_turn():
         async with lock:
@@ -73,7 +81,7 @@ async def queue_up(lock, count=1):
 
 
 async def park_on(condition, count=1):
-    """Tasks that wait to be notified, in their order, and then give the lock back."""
+    """Start tasks that each wait for a notification."""
 
     async def wait():
         async with condition:
@@ -83,7 +91,7 @@ async def park_on(condition, count=1):
 
 
 async def end(*tasks):
-    """Let them run until they have ended, in whatever way. Those that can do so soon."""
+    """Run tasks until they end, with a result or an exception. They must end soon."""
     for _ in range(100):
         if all(task.done() for task in tasks):
             break
@@ -102,46 +110,46 @@ async def result(task):
 
 
 def state(primitive):
-    """What its repr says of it."""
+    """Return the state that a primitive's repr shows."""
     return repr(primitive).rpartition(" [")[2].removesuffix("]>")
 
 
-# What is given to make one that is to be had, if there is a choice.
+# Arguments of the constructors that take any.
 ARGUMENTS = {"Semaphore": [1], "BoundedSemaphore": [1], "Barrier": [2]}
 
 
 class Parking:
-    """A primitive that is not to be had, and how to wait for it and to be woken."""
+    """A primitive that tasks must wait for, how to wait for it, and how to wake a waiter."""
 
     def __init__(self, cls, method=None):
         self.name = next(base.__name__ for base in cls.__mro__ if base.__name__ in PRIMITIVES)
         self.primitive = cls(*ARGUMENTS.get(self.name, []))
         self.method = method or ("wait" if hasattr(cls, "wait") else "acquire")
-        self.is_given = self.method == "acquire"  # to the one that is woken
+        self.is_given = self.method == "acquire"  # the woken task then holds it
         if self.is_given:
             finish(self.primitive.acquire())
         self.shut = state(self.primitive)
 
     def call(self):
-        # By what it is told, wait_for() waits once.
+        # With such a predicate, wait_for() waits once.
         arguments = [iter([False, True]).__next__] if self.method == "wait_for" else []
         return getattr(self.primitive, self.method)(*arguments)
 
     def wait(self):
-        """What parks when it is awaited, and gives True, or an index."""
+        """Return a coroutine that waits, and then returns True or an index."""
         if self.name == "Condition":
             finish(self.primitive.acquire())
         return self.call()
 
     async def visit(self):
-        """Wait, and leave the others as they were."""
+        """Wait, and then leave the primitive as a waiter would find it."""
         if self.name != "Condition":
             return await self.call()
         async with self.primitive:
             return await self.call()
 
     def wake(self):
-        """The first that waits, or all of them, at an event."""
+        """Wake the first waiter, or all of them if this is an event."""
         if self.name == "Event":
             self.primitive.set()
             self.primitive.clear()
@@ -154,18 +162,25 @@ class Parking:
         else:
             self.primitive.release()
 
+    def open(self):
+        """Let a task that comes now pass without waiting."""
+        if self.name == "Event":
+            self.primitive.set()
+        else:
+            self.primitive.release()
+
     def ended(self):
-        """One that waited by hand is over: a condition's lock, which it has taken, is free."""
+        """Release the condition's lock, which a coroutine driven by hand took back."""
         if self.name == "Condition":
             self.primitive.release()
 
     def queue(self):
-        """The futures of those that wait."""
-        owner = getattr(self.primitive, "_cond", self.primitive)  # which asyncio's barrier has
+        """Return the futures of the waiters."""
+        owner = getattr(self.primitive, "_cond", self.primitive)  # asyncio.Barrier has a condition
         return list(owner._waiters or ())
 
     async def works(self):
-        """Nobody waits, it is not to be had, and one that waits is woken."""
+        """Check that no task waits, that a task must wait, and that a waiter is woken."""
         assert not self.queue()
         assert state(self.primitive) == self.shut
         (task,) = await park(self.visit)
@@ -197,7 +212,7 @@ copies = pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
 
 
 class InterruptedFuture(asyncio.futures._PyFuture):
-    """A future in Python, which does what it is told in the middle of done() or set_result()."""
+    """A future in Python that runs a given callable inside done() or set_result()."""
 
     def __init__(self, **keywords):
         self.in_done = self.in_set_result = self.after_set_result = None

@@ -1,9 +1,8 @@
-"""What asyncio's locks do, as a plain model: the oracle that ours must equal, on every Python.
+"""A plain model of asyncio's locks: the oracle that aiofastlock must equal, on every Python.
 
-The model is asyncio of Python 3.13 and later, so that it lacks the faults of 3.11 and 3.12. What it
-does not say again is the same in all versions and inherited. On purpose it mends one fault that all
-of them have: a woken waiter of a lock or a semaphore that dies before it runs hands on what it was
-given, whatever it dies of, and not only of a CancelledError.
+The model is asyncio of Python 3.13 and later, without the faults of 3.11 and 3.12. It inherits what
+is the same in all versions. It fixes one fault that all of them have: if a woken task ends before
+it runs, its lock or permit goes to the next waiter after any exception, not only CancelledError.
 """
 
 import asyncio
@@ -34,25 +33,25 @@ async def queue_up(primitive, waiter):
 
 
 class Lock(asyncio.Lock):
-    """Nobody takes a lock that somebody waits for, even if it is free at the moment."""
+    """A task that comes waits if another one waits, even if the lock is free at the moment."""
 
     async def acquire(self):
         if self._locked or anybody_in(self._waiters):
             try:
                 await queue_up(self, new_waiter(self))
             except BaseException:
-                if not self._locked:  # the turn was this one's, or may have been
+                if not self._locked:  # it may have been this task's turn
                     self._wake_up_first()
                 raise
         self._locked = True
         return True
 
 
-Event = asyncio.Event  # which has had no faults
+Event = asyncio.Event  # it has had no faults
 
 
 class Semaphore(asyncio.Semaphore):
-    """A waiter is given its permit when it is woken: `_value` is what is left for others."""
+    """A waiter owns its permit once it is woken. `_value` is what is left for others."""
 
     def locked(self):
         return self._value == 0 or anybody_in(self._waiters)
@@ -65,11 +64,11 @@ class Semaphore(asyncio.Semaphore):
         try:
             await queue_up(self, waiter)
         except BaseException:
-            given = waiter.done() and not waiter.cancelled()
-            self._value += given
+            woken = waiter.done() and not waiter.cancelled()
+            self._value += woken
             raise
         finally:
-            # Whoever came while this one was on its way had to queue up, permits or not.
+            # Tasks that came while this one was woken had to wait, even if there were permits.
             while self._value > 0 and self._wake_up_next():
                 pass
         return True
@@ -87,9 +86,9 @@ class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore):
 
 
 class Condition(asyncio.Condition):
-    """A wait ends with the lock taken again, if it takes many attempts.
+    """wait() ends with the lock held, however often it is cancelled.
 
-    If it fails after all, the notification may have been for it: somebody else gets one.
+    If wait() fails, its notification may be lost with it: so it notifies another task.
     """
 
     def __init__(self, lock=None):
@@ -103,7 +102,7 @@ class Condition(asyncio.Condition):
         try:
             try:
                 await queue_up(self, waiter)
-            except BaseException as error:  # to be raised when the lock is held
+            except BaseException as error:  # raised once the lock is held
                 failure = error
             while True:
                 try:

@@ -1,15 +1,15 @@
-"""Random programs on both our barriers, compared at every step with a model of what they promise.
+"""Random programs on the barriers of both implementations, compared at each step with a model.
 
-asyncio's Barrier cannot be the oracle of these: who comes while it lets in those that were blocked
-passes them, and after a cancelled wait() it gives an index twice. So the model below says how each
-wait() ends, and in which iteration of the loop. It is no barrier: nobody waits at it. Where nothing
-disturbs the tasks, ours are also compared with asyncio's.
+asyncio's Barrier cannot be the oracle here: a newcomer passes the blocked tasks while they are let
+in, and after a cancelled wait() two parties get the same index. So the model below predicts how
+each wait() ends, and in which iteration of the loop. No task waits at the model. Undisturbed
+programs are also compared with asyncio.
 
-A program is a list of operations. A driver task carries them out one after the other, on tasks
-and on awaitables that it drives by hand. What happens is told to the model, and written down beside
-what the model expected. Time is the loop's own, so that a trace repeats exactly.
+A program is a list of operations. A driver task runs them one after the other, on tasks and on
+awaitables that it drives by hand. It passes each event to the model, and records what happened and
+what the model expected. The loop has its own clock, so a trace repeats exactly.
 
-`pytest tests/test_barrier_schedules.py --schedules 100000` runs more than the suite does.
+`pytest tests/test_barrier_schedules.py --schedules 100000` runs more programs than the suite does.
 """
 
 import asyncio
@@ -34,36 +34,36 @@ REUSED = ("RuntimeError", "cannot reuse already awaited coroutine")
 
 
 class Waiter:
-    """A wait() that has begun, as the model knows it."""
+    """The model's view of a wait() that has begun."""
 
     def __init__(self, name, is_cancelled, by_hand=False):
         self.name = name
-        self.is_cancelled = is_cancelled  # whether somebody cancelled what it waits on
+        self.is_cancelled = is_cancelled  # returns whether its future was cancelled
         self.by_hand = by_hand
         self.index = None
         self.woken = None  # in which iteration of the loop
 
 
 class Model:
-    """What a barrier must do: a state, and who stands where. It is told what happens.
+    """A model of a barrier: its state, and the waiters in it.
 
-    Whoever waits is in one of three lists, in order of arrival, until the task has run and is gone.
-    Who is cancelled while the barrier fills is a party until it has run, or until the barrier trips
-    or is broken: it takes up an index, and nobody waits for it to leave.
+    Each waiter is in one of three lists, in order of arrival, until its task has run and left. A
+    waiter that is cancelled while the barrier fills is a party until it runs, or until the barrier
+    trips or is broken: it takes an index, and the barrier drains without it.
     """
 
     def __init__(self, parties, loop):
         self.parties = parties
         self.loop = loop
         self.state = "filling"
-        self.inside = []  # parties of the filling, or woken and not gone
-        self.blocked = []  # those who came before the others had left
-        self.aborted = []  # those whom abort() found blocked
-        self.refilling = False  # those blocked are to be let in in the next iteration
-        self.order = []  # those woken, in order, who are not gone
+        self.inside = []  # parties while it fills, or woken ones that have not left
+        self.blocked = []  # waiters that came before the others had left
+        self.aborted = []  # waiters that were blocked when abort() woke them
+        self.refilling = False  # the next iteration lets in the blocked ones
+        self.order = []  # woken waiters that have not left, in order
 
     def wake(self, waiters):
-        """Wake those that aren't cancelled, and return them."""
+        """Wake the waiters that are not cancelled, and return them."""
         woken = [waiter for waiter in waiters if not waiter.is_cancelled()]
         for waiter in woken:
             waiter.woken = self.loop.iteration
@@ -78,7 +78,7 @@ class Model:
         self.empty_if_all_left()
 
     def arrive(self, waiter):
-        """wait() is called and awaited. Returns the outcome, or WAITS."""
+        """Model a call of wait() that is awaited. Return its outcome, or WAITS."""
         if self.state == "broken":
             return ABORTED
         if self.state != "filling" or self.refilling:
@@ -91,7 +91,7 @@ class Model:
         return ("returned", self.parties - 1)
 
     def resume(self, waiter, thrown=None):
-        """What a wait() does whose task runs again. Returns its outcome."""
+        """Model a wait() that is resumed. Return its outcome."""
         if thrown is not None:
             outcome = thrown
         elif waiter.is_cancelled():
@@ -120,7 +120,7 @@ class Model:
             self.refilling = False
 
     def refill(self):
-        """Let in those that are blocked and not cancelled, as many as make it trip."""
+        """Let in the blocked waiters that are not cancelled, up to the number of parties."""
         if self.refilling:
             self.refilling = False
             while self.blocked and len(self.inside) < self.parties:
@@ -157,7 +157,7 @@ def is_cancelled(futures):
 
 
 class ByHand:
-    """An awaitable of the barrier's that the driver drives."""
+    """An awaitable that the driver drives by hand."""
 
     def __init__(self, coroutine, method, name):
         self.coroutine = coroutine
@@ -188,7 +188,7 @@ class Driver:
             extra = extra.removesuffix(f"{self.barrier.parties}")
         seen = extra, self.barrier.n_waiting, self.barrier.broken, self.barrier._count
         self.note("look", seen, self.model.look())
-        # Those woken by hand run when the driver says; a task, in the next iteration.
+        # A task runs in the next iteration. An awaitable driven by hand runs at any time.
         before = self.loop.iteration - 1
         late = [w.name for w in self.model.order if not w.by_hand and w.woken < before]
         self.note("late", late, [])
@@ -197,7 +197,7 @@ class Driver:
                 expected = hand.waiter.woken is not None or hand.waiter.is_cancelled()
                 self.note((hand.waiter.name, "done"), hand.parked_on[0].done(), expected)
 
-    # What a task does.
+    # Run by the tasks.
 
     async def play(self, name, steps, timeout):
         for number, step in enumerate(steps):
@@ -261,7 +261,7 @@ class Driver:
         self.note((waiter.name, "iteration"), self.loop.iteration, iteration)
         self.look()
 
-    # What the driver does.
+    # Run by the driver.
 
     def spawn(self, count, steps, timeout=0):
         for _ in range(count):
@@ -322,7 +322,7 @@ class Driver:
         elif thrown is not None:
             outcome = (type(thrown).__name__, str(thrown))
         else:
-            outcome = None  # whatever the barrier does
+            outcome = None  # the barrier decides
         if hand.state == "parked":
             return self.model.resume(hand.waiter, outcome)
         if hand.state == "done":
@@ -367,7 +367,7 @@ class Driver:
         assert self.fault is None, self.fault
 
     async def finish(self):
-        """All leave, and the barrier does its work as if new."""
+        """End all waiters. Then the barrier must work like a new one."""
         for index in range(len(self.hands)):
             self.drive(index, "close")
             self.look()
@@ -427,7 +427,7 @@ hands = st.tuples(
     st.just(False),
 )
 sends = st.tuples(st.just("drive"), indices, st.just("send"))
-kills = [
+endings = [
     st.tuples(
         st.just("drive"),
         indices,
@@ -438,19 +438,19 @@ kills = [
     st.tuples(st.just("cancel_by_hand"), indices),
 ]
 if sys.implementation.name == "cpython":
-    kills.append(st.tuples(st.just("drop"), indices))
+    endings.append(st.tuples(st.just("drop"), indices))
 resets, aborts, sleeps = st.just(("reset",)), st.just(("abort",)), st.just(("sleep",))
 
 
 def lists(*operations):
-    # Left to itself, hypothesis makes short lists, in which little can happen.
+    # By default hypothesis makes short lists, in which little happens.
     return st.integers(1, 40).flatmap(
         lambda size: st.lists(st.one_of(*operations), min_size=size, max_size=size)
     )
 
 
 by_tasks = [spawns(waits), spawns(waits, others), ticks, cancels, cancels]
-by_hand = [begins, begins, begins, hands, sends, sends, st.one_of(kills), st.one_of(kills)]
+by_hand = [begins, begins, begins, hands, sends, sends, st.one_of(endings), st.one_of(endings)]
 programs = st.one_of(
     lists(*by_tasks, sleeps),
     lists(*by_tasks, resets, aborts),
@@ -462,7 +462,7 @@ parties = st.sampled_from([2, 3, 4, 1])
 
 @pytest.fixture(scope="module", autouse=True)
 def frozen():
-    """Nothing is here: hypothesis asks the collector what refers to its own objects."""
+    """Undo conftest's freeze: hypothesis uses the collector to find referrers of its objects."""
     if hasattr(gc, "unfreeze"):
         gc.unfreeze()
 
@@ -477,8 +477,8 @@ def checked(request, share=1):
     )
 
 
-@pytest.mark.timeout(0)  # it takes as long as --schedules asks
-def test_ours_do_what_the_model_says(request):
+@pytest.mark.timeout(0)  # the time depends on --schedules
+def test_the_barriers_do_what_the_model_predicts(request):
     @checked(request)
     @given(parties, programs)
     def check(parties, program):
@@ -518,12 +518,12 @@ INDEX_GIVEN_TWICE = [
 ]
 
 
-class DeafToReset(asyncio.Barrier):
+class IgnoresReset(asyncio.Barrier):
     async def reset(self):
         pass
 
 
-class DeafToAbort(asyncio.Barrier):
+class IgnoresAbort(asyncio.Barrier):
     async def abort(self):
         pass
 
@@ -535,7 +535,7 @@ class ActsAtTheCall(asyncio.Barrier):
         return asyncio.sleep(0)
 
 
-class TakesAStepMore(asyncio.Barrier):
+class TakesAnotherStep(asyncio.Barrier):
     async def wait(self):
         try:
             return await super().wait()
@@ -564,8 +564,8 @@ class ForgetsTheCancelled(asyncio.Barrier):
 
 
 @pytest.mark.parametrize("program", [GENERATION, DISTURBANCES])
-def test_the_model_accepts_what_is_right(Barrier, program):
-    """asyncio's too, as long as neither a cancelled nor a blocked wait() comes into it."""
+def test_the_model_accepts_a_correct_barrier(Barrier, program):
+    """asyncio's is correct too, as long as no wait() is cancelled or blocked."""
     seen = trace(Barrier, 3, program)
     assert seen == trace(Barrier, 3, program)
     assert (("task 0, step 0", "ran", ()), ("returned", 0)) in seen or program is DISTURBANCES
@@ -574,29 +574,29 @@ def test_the_model_accepts_what_is_right(Barrier, program):
 @pytest.mark.parametrize(
     ("wrong", "program"),
     [
-        (DeafToReset, DISTURBANCES),
-        (DeafToAbort, DISTURBANCES),
+        (IgnoresReset, DISTURBANCES),
+        (IgnoresAbort, DISTURBANCES),
         (ActsAtTheCall, DISTURBANCES),
-        (TakesAStepMore, GENERATION),
+        (TakesAnotherStep, GENERATION),
         (CountsDown, GENERATION),
         (WakesTheLastFirst, GENERATION),
         (ForgetsTheCancelled, DISTURBANCES),
         (asyncio.Barrier, INDEX_GIVEN_TWICE),
     ],
 )
-def test_the_model_tells_a_wrong_barrier(wrong, program):
+def test_the_model_rejects_a_wrong_barrier(wrong, program):
     with pytest.raises(AssertionError, match="expected"):
         trace(wrong, 3, program)
 
 
-# ---- Undisturbed: asyncio's own ----
+# ---- Undisturbed: compared with asyncio ----
 
 
 def undisturbed(barrier_class, parties, bursts):
-    """Who is released together, with which index, and what is left in between.
+    """Return the groups that were released together, with indices, and the state after each burst.
 
-    Each burst is a number of tasks that come at once, and pass the barrier so many times, each at
-    a time of its own. The next burst comes when nobody can run any more.
+    A burst is a number of tasks that start together, and how often each passes the barrier, after
+    random pauses. The next burst starts when no task can run any more.
     """
     groups, left = [[]], []
 
@@ -637,8 +637,8 @@ def undisturbed(barrier_class, parties, bursts):
 bursts = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 3)), min_size=1, max_size=8)
 
 
-@pytest.mark.timeout(0)  # it takes as long as --schedules asks
-def test_undisturbed_ours_do_what_asyncios_does(request):
+@pytest.mark.timeout(0)  # the time depends on --schedules
+def test_undisturbed_they_do_what_asyncio_does(request):
     @checked(request, 0.1)
     @given(parties, bursts)
     def check(parties, bursts):

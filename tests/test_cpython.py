@@ -1,6 +1,6 @@
 """CPython's own tests of asyncio's locks, unmodified, from this interpreter's `test` package.
 
-They run in a process of their own, once with each half in asyncio's place.
+They run in another process, with each implementation installed in place of asyncio's classes.
 """
 
 import importlib.util
@@ -31,14 +31,14 @@ assert result.testsRun >= 6, result
 @pytest.mark.skipif(
     importlib.util.find_spec("test") is None
     or importlib.util.find_spec("test.test_asyncio") is None,
-    reason="this interpreter came without its own tests",
+    reason="this interpreter comes without CPython's tests",
 )
 @pytest.mark.parametrize("tests", CLASSES)
-@pytest.mark.parametrize("half", HALVES)
-def test_cpythons_own_tests(half, tests):
+@pytest.mark.parametrize("implementation", HALVES)
+def test_cpythons_own_tests(implementation, tests):
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN, half, tests],
-        env={**os.environ, "AIOFASTLOCK_EXTENSIONS": HALVES[half]},
+        [sys.executable, "-W", "error", "-c", RUN, implementation, tests],
+        env={**os.environ, "AIOFASTLOCK_EXTENSIONS": HALVES[implementation]},
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,4 +1,4 @@
-"""A woken waiter's future calls its task through a handle of ours: only where nobody can tell."""
+"""A woken waiter's future calls its task through aiofastlock's own handle if nobody can tell."""
 
 import asyncio
 import contextvars
@@ -14,13 +14,13 @@ from schedules import Clockwork
 import aiofastlock
 
 pytestmark = [
-    pytest.mark.skipif(aiofastlock.IMPLEMENTATION != "compiled", reason="the compiled half's own"),
-    pytest.mark.skipif(FREE_THREADED, reason="other threads have other loops: no handles of ours"),
+    pytest.mark.skipif(aiofastlock.IMPLEMENTATION != "compiled", reason="only compiled code"),
+    pytest.mark.skipif(FREE_THREADED, reason="free-threaded builds use asyncio's handles"),
 ]
 
 
 class Watched(asyncio.SelectorEventLoop):
-    """A loop that shows what is put into it, and is otherwise asyncio's."""
+    """asyncio's loop, which also shows the last handle that was put into it."""
 
     @property
     def last_handle(self):
@@ -32,7 +32,8 @@ def run(main, loop_class=Watched, debug=False):
         return runner.run(main)
 
 
-def is_ours(handle):
+def is_own(handle):
+    """Return whether this is aiofastlock's own handle."""
     return type(handle).__module__ == "aiofastlock._compiled._lock"
 
 
@@ -42,36 +43,36 @@ async def park(waiting):
     return task
 
 
-async def wakes_with_ours():
-    """Wake a task that waits for an event; return whether that took a handle of ours."""
+async def wakes_with_own():
+    """Wake a task that waits for an event, and return whether that used an own handle."""
     event = aiofastlock.Event()
     task = await park(event.wait())
     loop = asyncio.get_running_loop()
     event.set()
-    ours = is_ours(loop._ready[-1])
+    own = is_own(loop._ready[-1])
     assert await task is True
-    return ours
+    return own
 
 
-def test_a_wake_up_on_asyncios_loop_takes_a_handle_of_ours():
-    assert run(wakes_with_ours()) is True
-    assert run(wakes_with_ours(), asyncio.new_event_loop) is True
+def test_a_wake_up_on_asyncios_loop_uses_an_own_handle():
+    assert run(wakes_with_own()) is True
+    assert run(wakes_with_own(), asyncio.new_event_loop) is True
 
 
-def test_every_primitives_wake_up_does():
+def test_the_wake_up_of_every_primitive_does():
     async def main():
         loop = asyncio.get_running_loop()
         lock = aiofastlock.Lock()
         await lock.acquire()
         task = await park(lock.acquire())
         lock.release()
-        assert is_ours(loop.last_handle)
+        assert is_own(loop.last_handle)
         await task
 
         semaphore = aiofastlock.Semaphore(0)
         task = await park(semaphore.acquire())
         semaphore.release()
-        assert is_ours(loop.last_handle)
+        assert is_own(loop.last_handle)
         await task
 
         condition = aiofastlock.Condition()
@@ -86,30 +87,30 @@ def test_every_primitives_wake_up_does():
         await asyncio.sleep(0)
         async with condition:
             condition.notify()
-            assert is_ours(loop.last_handle)
+            assert is_own(loop.last_handle)
         await task
 
         barrier = aiofastlock.Barrier(2)
         task = await park(barrier.wait())
         await barrier.wait()
-        assert is_ours(loop.last_handle)
+        assert is_own(loop.last_handle)
         await task
 
     run(main())
 
 
-def test_debug_mode_has_asyncios_own():
-    assert run(wakes_with_ours(), debug=True) is False
+def test_debug_mode_uses_asyncios_handles():
+    assert run(wakes_with_own(), debug=True) is False
 
 
 def test_debug_mode_turned_on_and_off():
     async def main():
         loop = asyncio.get_running_loop()
-        found = [await wakes_with_ours()]
+        found = [await wakes_with_own()]
         loop.set_debug(True)
-        found.append(await wakes_with_ours())
+        found.append(await wakes_with_own())
         loop.set_debug(False)
-        found.append(await wakes_with_ours())
+        found.append(await wakes_with_own())
         return found
 
     assert run(main()) == [True, False, True]
@@ -133,7 +134,7 @@ def test_debug_mode_turned_on_between_wake_up_and_run(caplog):
 @pytest.mark.parametrize(
     "name", ["call_soon", "_call_soon", "_check_closed", "_run_once", "create_future", "get_debug"]
 )
-def test_a_loop_with_a_method_of_its_own(name):
+def test_a_loop_that_overrides_a_method(name):
     original = getattr(asyncio.SelectorEventLoop, name)
     called = []
 
@@ -141,16 +142,16 @@ def test_a_loop_with_a_method_of_its_own(name):
         called.append(name)
         return original(self, *args, **kwargs)
 
-    assert run(wakes_with_ours(), type("Loop", (Watched,), {name: own})) is False
+    assert run(wakes_with_own(), type("Loop", (Watched,), {name: own})) is False
     assert called
 
 
 @pytest.mark.parametrize("hook", ["__getattribute__", "__getattr__"])
-def test_a_loop_that_looks_its_attributes_up_itself(hook):
+def test_a_loop_that_overrides_attribute_access(hook):
     def look_up(self, name):
         return object.__getattribute__(self, name)
 
-    assert run(wakes_with_ours(), type("Loop", (Watched,), {hook: look_up})) is False
+    assert run(wakes_with_own(), type("Loop", (Watched,), {hook: look_up})) is False
 
 
 def test_call_soon_patched_on_one_loop_while_a_task_waits():
@@ -167,16 +168,16 @@ def test_call_soon_patched_on_one_loop_while_a_task_waits():
         loop.call_soon = call_soon
         event.set()
         assert len(calls) == 1
-        assert not is_ours(loop.last_handle)
+        assert not is_own(loop.last_handle)
         del loop.call_soon
         assert await task is True
-        assert await wakes_with_ours() is True
+        assert await wakes_with_own() is True
 
     run(main())
 
 
 @pytest.mark.parametrize("name", ["call_soon", "_debug", "_closed", "_ready"])
-def test_an_attribute_of_the_loop_that_cannot_be_looked_up(name):
+def test_an_attribute_of_the_loop_whose_lookup_fails(name):
     class Key(str):
         __slots__ = ()
         __hash__ = str.__hash__
@@ -212,7 +213,7 @@ def test_an_attribute_of_the_loop_that_cannot_be_looked_up(name):
     ("owner", "name"),
     [(asyncio.BaseEventLoop, "call_soon"), (asyncio.Handle, "_run"), (asyncio.Handle, "__init__")],
 )
-def test_asyncio_patched_and_mended_again(monkeypatch, owner, name):
+def test_asyncio_patched_and_restored(monkeypatch, owner, name):
     original = getattr(owner, name)
     called = []
 
@@ -221,11 +222,11 @@ def test_asyncio_patched_and_mended_again(monkeypatch, owner, name):
         return original(self, *args, **kwargs)
 
     async def main():
-        found = [await wakes_with_ours()]
+        found = [await wakes_with_own()]
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, patched)
-            found.append(await wakes_with_ours())
-        found.append(await wakes_with_ours())
+            found.append(await wakes_with_own())
+        found.append(await wakes_with_own())
         return found
 
     assert run(main()) == [True, False, True]
@@ -245,7 +246,7 @@ def test_another_class_of_handles(monkeypatch):
             handle = asyncio.get_running_loop().last_handle
             assert type(handle) is Handle
             assert await task is True
-        return await wakes_with_ours()
+        return await wakes_with_own()
 
     assert run(main()) is True
 
@@ -256,13 +257,13 @@ def test_two_kinds_of_loops_in_turn():
             return super().call_soon(*args, **kwargs)
 
     for _ in range(3):
-        assert run(wakes_with_ours()) is True
-        assert run(wakes_with_ours(), Loop) is False
+        assert run(wakes_with_own()) is True
+        assert run(wakes_with_own(), Loop) is False
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_a_callback_of_others_is_called_after_the_task(Event, late):
-    """Added before the wake-up, or after it."""
+def test_an_added_callback_is_called_after_the_task(Event, late):
+    """It is added before the wake-up, or after it."""
 
     async def main():
         event = Event()
@@ -287,7 +288,7 @@ def test_a_callback_of_others_is_called_after_the_task(Event, late):
     assert run(main()) == ["task", True]
 
 
-def test_a_callback_taken_away(Event):
+def test_a_removed_callback(Event):
     async def main():
         event = Event()
         task = await park(event.wait())
@@ -348,7 +349,7 @@ def test_the_tasks_context(Event):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_ends_the_loop_goes_through(Event, error):
+def test_an_exception_that_ends_the_loop_is_raised(Event, error):
     async def main():
         event = Event()
 
@@ -364,7 +365,7 @@ def test_what_ends_the_loop_goes_through(Event, error):
         run(main())
 
 
-def test_what_a_callback_raises_is_the_loops(Event):
+def test_an_exception_of_a_callback_goes_to_the_loops_handler(Event):
     def fail(_future):
         raise ZeroDivisionError("from the callback")
 
@@ -412,7 +413,7 @@ def test_a_context_that_is_entered_already(Event, caplog):
 
 
 def test_a_callback_that_leaves_another_context_entered(Event):
-    """As code in C can."""
+    """C code can do that."""
     ctypes = pytest.importorskip("ctypes")
     enter, leave = ctypes.pythonapi.PyContext_Enter, ctypes.pythonapi.PyContext_Exit
     own, other = (ctypes.py_object(contextvars.copy_context()) for _ in range(2))
@@ -442,7 +443,7 @@ def test_a_callback_that_leaves_another_context_entered(Event):
 
 
 def test_a_closed_loop(Event):
-    """Nobody can be woken on it; that is said, and the event can still be used elsewhere."""
+    """No task can be woken on it: that raises an exception."""
     loop = asyncio.new_event_loop()
     event = Event()
 
@@ -462,26 +463,26 @@ def test_a_closed_loop(Event):
 
 
 def test_a_loop_that_is_dropped_with_a_wake_up_in_it():
-    """The handle, the task and the loop are a cycle, which the collector finds."""
+    """The handle, the task and the loop are a cycle of garbage."""
     loop = asyncio.new_event_loop()
     loop.set_debug(False)
     event = aiofastlock.Event()
     task = loop.create_task(event.wait())
     loop.run_until_complete(asyncio.sleep(0))
     event.set()
-    assert is_ours(loop._ready[-1])
+    assert is_own(loop._ready[-1])
     task._log_destroy_pending = False
     gone = weakref.ref(task)
     loop._selector.close()
     loop._ssock.close()
     loop._csock.close()
-    loop._closed = True  # so that the loop does not warn of it
+    loop._closed = True  # avoids the loop's ResourceWarning
     del task, event, loop
     gc.collect()
     assert gone() is None
 
 
-def test_no_more_of_the_task_is_kept_than_asyncio_keeps(Event):
+def test_a_task_that_has_ended_is_not_kept(Event):
     async def main():
         event = Event()
 
@@ -499,8 +500,8 @@ def test_no_more_of_the_task_is_kept_than_asyncio_keeps(Event):
     assert run(main()) is None
 
 
-def test_what_a_barrier_calls_soon_is_called_in_its_turn(OurBarrier):
-    """When the last has left, those that were blocked are let in by a callback."""
+def test_the_callback_of_a_barrier_is_called_in_its_turn(OurBarrier):
+    """When the last party has left, a callback lets in the blocked ones."""
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -517,18 +518,18 @@ def test_what_a_barrier_calls_soon_is_called_in_its_turn(OurBarrier):
         await asyncio.sleep(0)
         return order
 
-    # b comes last and leaves at once; c and d come before a has left.
+    # b comes last and leaves at once. c and d come before a has left.
     assert run(main()) == [
         ("b", 1), ("a", 0), "after b", "after a", ("c", 0), ("d", 1), "after c", "after d",
     ]  # fmt: skip
 
 
-def test_the_loop_of_the_random_schedules_takes_handles_of_ours():
-    assert run(wakes_with_ours(), Clockwork) is True
+def test_the_loop_of_the_random_schedules_uses_own_handles():
+    assert run(wakes_with_own(), Clockwork) is True
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 15), reason="3.15 wants a true context")
-def test_a_context_that_is_none_of_pythons(Event):
+@pytest.mark.skipif(sys.version_info >= (3, 15), reason="3.15 requires a contextvars.Context")
+def test_a_context_of_another_class(Event):
     class Context:
         def run(self, function, *args):
             return function(*args)
@@ -538,7 +539,7 @@ def test_a_context_that_is_none_of_pythons(Event):
         task = asyncio.get_running_loop().create_task(event.wait(), context=Context())
         await asyncio.sleep(0)
         event.set()
-        assert await asyncio.wait_for(task, 5) is True
+        assert await task is True
 
     run(main())
 
@@ -565,8 +566,8 @@ def test_a_callback_with_no_context(Event):
     run(main())
 
 
-def test_what_is_reported_while_debug_mode_is_turned_on(Event, caplog):
-    """The loop's own report looks at the handle that is running."""
+def test_a_report_after_debug_mode_is_turned_on(Event, caplog):
+    """The loop's exception handler looks at the handle that runs."""
 
     async def main():
         loop = asyncio.get_running_loop()
@@ -609,7 +610,7 @@ def test_the_exception_is_being_handled_while_it_is_reported(Event):
     run(main())
 
 
-def test_a_class_of_handles_that_is_there_before_ours_is_imported():
+def test_a_class_of_handles_set_before_aiofastlock_is_imported():
     code = """if True:
         import asyncio
         ran = []
@@ -633,7 +634,7 @@ def test_a_class_of_handles_that_is_there_before_ours_is_imported():
 
 
 def test_a_wake_up_at_the_end_of_the_stack_is_not_lost():
-    """Wherever the recursion limit stops set(), a later set() wakes those that wait."""
+    """At whatever depth set() raises RecursionError, a later set() wakes the waiters."""
 
     def at_depth(depth, function):
         return function() if depth == 0 else at_depth(depth - 1, function)
@@ -650,13 +651,13 @@ def test_a_wake_up_at_the_end_of_the_stack_is_not_lost():
                 failed += 1
                 event.clear()
                 event.set()
-            assert await asyncio.wait_for(task, 5) is True
+            assert await task is True
         assert 0 < failed < 150
 
     run(main())
 
 
-def test_what_looking_at_a_loops_class_raises_goes_on():
+def test_an_exception_from_a_lookup_in_the_loops_class_is_raised():
     class Meta(type):
         failing = False
 
@@ -668,7 +669,7 @@ def test_what_looking_at_a_loops_class_raises_goes_on():
 
     def fail(failing):
         Meta.failing = failing
-        Loop.changed = failing  # so that it is looked at again
+        Loop.changed = failing  # so that the class is checked again
 
     async def main():
         lock = aiofastlock.Lock()
@@ -683,14 +684,14 @@ def test_what_looking_at_a_loops_class_raises_goes_on():
         fail(False)
         assert not lock.locked()
         second = await park(lock.acquire())
-        assert await asyncio.wait_for(task, 5) is True
+        assert await task is True
         lock.release()
-        assert await asyncio.wait_for(second, 5) is True
+        assert await second is True
 
     run(main(), Loop)
 
 
-def test_what_looking_at_a_loops_attributes_raises_goes_on():
+def test_an_exception_from_a_lookup_in_the_loops_attributes_is_raised():
     class Name:
         def __hash__(self):
             return hash("create_future")
@@ -709,12 +710,12 @@ def test_what_looking_at_a_loops_attributes_raises_goes_on():
         attributes.pop(name)
         task = await park(lock.acquire())
         lock.release()
-        assert await asyncio.wait_for(task, 5) is True
+        assert await task is True
 
     run(main())
 
 
-def test_an_asyncio_without_its_part_in_c():
+def test_an_asyncio_without_its_c_accelerator():
     code = """if True:
         import sys
         sys.modules["_asyncio"] = None

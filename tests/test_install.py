@@ -1,4 +1,4 @@
-"""install(), uninstall(), installed() and aiofastlock.auto, each case in a process of its own."""
+"""install(), uninstall(), installed() and aiofastlock.auto. Each case runs in another process."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from conftest import HALVES
 
 @pytest.fixture(params=HALVES)
 def run(request, tmp_path):
-    """A function that runs code, where the names in `modules` are modules with that source."""
+    """Return a function that runs code, which can import the `modules`: names with their source."""
 
     def run_code(code, *options, **modules):
         for name, source in modules.items():
@@ -31,7 +31,7 @@ def run(request, tmp_path):
 
 @pytest.fixture
 def run_quietly(run):
-    """The same, where nothing may be written to stderr, as a warning is."""
+    """Return such a function, which also checks that the code writes no warning to stderr."""
 
     def run_code(code, *options, **modules):
         assert run(BEGIN + code, *options, **modules) == ""
@@ -62,7 +62,7 @@ assert replaced == {
     f"{place.__name__}.{name}": cls for place in PLACES for name, cls in zip(NAMES, ASYNCIOS)
 }
 replaced.clear()
-assert len(aiofastlock.install()) == 12  # which was not our own record
+assert len(aiofastlock.install()) == 12  # clear() did not change aiofastlock's own record
 assert aiofastlock.uninstall() is None
 assert what_is_there() == ASYNCIOS
 aiofastlock.uninstall()
@@ -76,7 +76,7 @@ import importlib, pkgutil
 for module in pkgutil.iter_modules(asyncio.__path__):
     if not module.name.startswith(("windows", "unix", "__main__")):
         importlib.import_module(f"asyncio.{module.name}")
-asyncio.queues.Turnstile = asyncio.Lock  # as one might in a Python to come
+asyncio.queues.Turnstile = asyncio.Lock  # as a later Python might
 aiofastlock.install()
 asyncios = [module for name, module in sys.modules.items() if name.startswith("asyncio")]
 assert len(asyncios) > 20
@@ -101,7 +101,7 @@ assert what_is_there() == ASYNCIOS
 first, second = aiofastlock.installed(), aiofastlock.installed()
 first.__enter__()
 second.__enter__()
-first.__exit__(None, None, None)  # as it may be in two threads
+first.__exit__(None, None, None)  # as may happen with two threads
 assert what_is_there() == OURS
 second.__exit__(None, None, None)
 assert what_is_there() == ASYNCIOS
@@ -148,7 +148,7 @@ assert what_is_there() == ASYNCIOS
 """)
 
 
-def test_others_were_there_before(run_quietly):
+def test_attributes_that_were_replaced_before(run_quietly):
     run_quietly("""
 asyncio.Lock = theirs = unittest.mock.Mock()
 asyncio.Event = None
@@ -161,7 +161,7 @@ assert asyncio.locks.Lock is ASYNCIOS[4] and asyncio.locks.Event is ASYNCIOS[3]
 """)
 
 
-def test_others_come_after(run_quietly):
+def test_attributes_that_are_replaced_afterwards(run_quietly):
     run_quietly("""
 aiofastlock.install()
 asyncio.Lock = theirs = unittest.mock.Mock()
@@ -179,12 +179,12 @@ assert asyncio.Lock is theirs
 """)
 
 
-def test_others_come_and_go(run_quietly):
+def test_attributes_that_are_patched_for_a_while(run_quietly):
     run_quietly("""
 aiofastlock.install()
 with unittest.mock.patch("asyncio.Lock"):
     aiofastlock.uninstall()
-assert asyncio.Lock is aiofastlock.Lock  # which the patch has put back
+assert asyncio.Lock is aiofastlock.Lock  # the patch has restored it
 aiofastlock.uninstall()
 assert what_is_there() == ASYNCIOS
 """)
@@ -200,7 +200,7 @@ assert isinstance(before, asyncio.Lock) and not isinstance(aiofastlock.Lock(), a
 """)
 
 
-def test_what_asyncio_makes(run_quietly):
+def test_primitives_that_asyncio_creates(run_quietly):
     run_quietly("""
 aiofastlock.install()
 async def use():
@@ -216,7 +216,7 @@ asyncio.run(use())
 """)
 
 
-def test_subclasses_and_objects_from_before(run_quietly):
+def test_subclasses_and_objects_that_are_older(run_quietly):
     run_quietly(
         """
 import before
@@ -259,7 +259,7 @@ HOLDS = "from asyncio import Lock as Turnstile"
 
 
 def warnings_in(stderr):
-    """Its lines without those of source code, which Python 3.13 shows for `-c` too."""
+    """Return the lines without the source code, which Python 3.13 also shows for `-c`."""
     return [line for line in stderr.splitlines() if "RuntimeWarning" in line]
 
 
@@ -327,7 +327,7 @@ assert what_is_there() == ASYNCIOS
     )
 
 
-def test_looking_for_them_runs_nobodys_code(run_quietly):
+def test_the_search_in_modules_runs_no_foreign_code(run_quietly):
     run_quietly(
         """
 import importlib.util
@@ -374,10 +374,11 @@ def test_it():
 """
     run_quietly(
         """
-import subprocess
-pytest = [sys.executable, "-W", "error", "-m", "pytest", "-p", "no:asyncio", "test_it.py"]
+import os, subprocess
+pytest = [sys.executable, "-W", "error", "-m", "pytest", "test_it.py"]
+alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # so that it starts quickly
 for arguments, code in (["-p", "aiofastlock.auto"], 0), ([], 1):
-    done = subprocess.run(pytest + arguments, capture_output=True, text=True)
+    done = subprocess.run(pytest + arguments, env=alone, capture_output=True, text=True)
     assert done.returncode == code, done.stdout + done.stderr
 """,
         test_it=test,
@@ -385,7 +386,7 @@ for arguments, code in (["-p", "aiofastlock.auto"], 0), ([], 1):
     )
 
 
-def test_the_table_compares_with_asyncios_even_so(run_quietly):
+def test_the_table_still_compares_with_asyncios_classes(run_quietly):
     run_quietly("""
 import runpy, aiofastlock.auto
 from aiofastlock import _benchmark

@@ -1,7 +1,7 @@
-"""Code that runs in the middle of a step: a loop's or a future's methods, a destructor.
+"""Code that runs in the middle of a step: methods of a loop or a future, or a destructor.
 
-None of it may crash, lose a turn or let two in. asyncio's own futures and loops run Python code
-there too: BaseEventLoop.is_closed() is Python, so that a signal handler can run inside it.
+Such code must not cause a crash, lose a turn or let two tasks in. It also runs with asyncio's own
+loops: BaseEventLoop.is_closed() is written in Python, so a signal handler can run inside it.
 """
 
 import asyncio
@@ -12,11 +12,11 @@ import weakref
 
 import pytest
 from conftest import FREE_THREADED, OURS, needs_refcounts
-from helpers import finish, on_interrupted_loop, parked
+from helpers import failing, finish, on_interrupted_loop, parked
 
 
 async def works(lock):
-    """The lock is free, has nobody in its queue, and serves two tasks."""
+    """Check that the lock is free, that its queue is empty, and that it serves tasks."""
     assert not lock.locked()
     assert not lock._waiters
 
@@ -24,7 +24,7 @@ async def works(lock):
         async with lock:
             await asyncio.sleep(0)
 
-    await asyncio.wait_for(asyncio.gather(use(), use(), use()), 1)
+    await asyncio.gather(use(), use(), use())
     assert not lock.locked()
 
 
@@ -95,7 +95,7 @@ def test_the_lock_taken_in_is_closed(OurLock):
         lock.release()
         asyncio.get_running_loop().in_is_closed = lambda: setattr(lock, "_locked", True)
         first.close()
-        assert not future.done()  # the lock is held: nobody else's turn
+        assert not future.done()  # the lock is held
         lock.release()
         finish(second)
         lock.release()
@@ -104,30 +104,13 @@ def test_the_lock_taken_in_is_closed(OurLock):
     on_interrupted_loop(main)
 
 
-def test_released_while_the_future_is_made(OurLock):
-    """asyncio parks for ever there: what would have woken it has gone by."""
-
-    async def main():
-        lock = OurLock()
-        await lock.acquire()
-        asyncio.get_running_loop().in_create_future = lock.release
-        assert await asyncio.wait_for(lock.acquire(), 1)
-        lock.release()
-        await works(lock)
-
-    on_interrupted_loop(main)
-
-
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_set_result_that_fails_can_be_tried_again(OurLock, error):
-    def fail():
-        raise error("not now")
-
+def test_a_failing_set_result_loses_no_waiter(OurLock, error):
     async def main():
         lock = OurLock()
         await lock.acquire()
         (first, future), (second, _) = parked(lock.acquire()), parked(lock.acquire())
-        future.in_set_result = fail
+        future.in_set_result = failing(error)
         with pytest.raises(error, match="not now"):
             lock.release()
         assert not lock.locked()
@@ -143,7 +126,7 @@ def test_set_result_that_fails_can_be_tried_again(OurLock, error):
     on_interrupted_loop(main)
 
 
-def test_a_head_set_by_other_hands_has_its_turn(Lock):
+def test_a_head_whose_future_others_set_has_its_turn(Lock):
     async def main():
         lock = Lock()
         await lock.acquire()
@@ -161,7 +144,7 @@ def test_a_head_set_by_other_hands_has_its_turn(Lock):
     on_interrupted_loop(main)
 
 
-def test_a_newcomer_waits_for_one_set_by_other_hands(Lock):
+def test_a_newcomer_waits_for_a_task_whose_future_others_set(Lock):
     async def main():
         lock = Lock()
         await lock.acquire()
@@ -181,14 +164,14 @@ def test_a_newcomer_waits_for_one_set_by_other_hands(Lock):
     on_interrupted_loop(main)
 
 
-def test_one_failed_by_other_hands_takes_nothing(OurLock):
+def test_a_task_whose_future_others_failed_takes_no_turn(OurLock):
     async def main():
         lock = OurLock()
         await lock.acquire()
         (first, future), (second, _) = parked(lock.acquire()), parked(lock.acquire())
-        future.set_exception(KeyError("by other hands"))
+        future.set_exception(KeyError("someone else's"))
         lock.release()
-        with pytest.raises(KeyError, match="by other hands"):
+        with pytest.raises(KeyError, match="someone else's"):
             first.send(None)
         finish(second)
         lock.release()
@@ -229,7 +212,7 @@ def test_the_lock_taken_in_done(OurLock):
 
 
 def test_all_gone_in_done(OurLock):
-    """Whoever asks whether anybody comes first must not wait for one that left meanwhile."""
+    """A newcomer must not wait for tasks that leave while it looks for them."""
 
     async def main():
         lock = OurLock()
@@ -252,7 +235,7 @@ def test_all_gone_in_done(OurLock):
             coroutine.send(None)
         except StopIteration:
             pass
-        else:  # parked, because it looked before they left: then it has its turn all the same
+        else:  # it looked before they left, and parked: it has its turn nevertheless
             finish(coroutine)
         lock.release()
         await works(lock)
@@ -276,7 +259,7 @@ def test_an_attribute_set_on_a_lock_that_is_collected(OurLock):
 
 
 @needs_refcounts
-def test_parked_while_a_closed_loops_waiters_are_let_go(OurLock):
+def test_parked_while_the_waiters_of_a_closed_loop_are_discarded(OurLock):
     lock, coroutines = OurLock(), []
 
     class Noisy:
@@ -297,7 +280,7 @@ def test_parked_while_a_closed_loops_waiters_are_let_go(OurLock):
         stale.close()
         gc.collect()
         assert len(coroutines) == len(lock._waiters) == 2
-        # The one that the destructor parked came while the other was about to.
+        # The destructor parked a waiter while the other one was about to park.
         for coroutine in coroutines:
             lock.release()
             finish(coroutine)
@@ -317,7 +300,7 @@ def take_by_hand(lock):
 
 @needs_refcounts
 def test_a_destructor_that_acquires(OurLock):
-    """It runs when the StopIteration goes that holds its frame, perhaps while the next is made."""
+    """It runs when the StopIteration that refers to its frame goes, perhaps in the next step."""
 
     class Noisy:
         def __del__(self):
@@ -339,12 +322,12 @@ def test_a_destructor_that_acquires(OurLock):
 
 
 @needs_refcounts
-async def test_a_stop_iteration_that_was_marked_is_not_used_again(OurLock):
+async def test_a_stop_iteration_that_was_changed_is_not_used_again(OurLock):
     class Local:
-        dead = False
+        deleted = False
 
         def __del__(self):
-            Local.dead = True
+            Local.deleted = True
 
     def catch():
         local = Local()
@@ -356,7 +339,7 @@ async def test_a_stop_iteration_that_was_marked_is_not_used_again(OurLock):
         return local is not None
 
     catch()
-    assert Local.dead
+    assert Local.deleted
     for _ in range(3):
         stop = None
         try:
@@ -372,10 +355,10 @@ async def test_a_stop_iteration_that_was_marked_is_not_used_again(OurLock):
 
 @needs_refcounts
 @pytest.mark.parametrize("through", ["attributes", "waiters"])
-def test_long_chains_die_without_recursion(OurLock, through):
+def test_long_chains_are_deallocated_without_recursion(OurLock, through):
     async def main():
         previous = None
-        # In debug mode a future writes down where it was made, which takes long.
+        # In debug mode a future stores the stack of its caller, which takes long.
         for _ in range(20_000 if asyncio.get_running_loop().get_debug() else 200_000):
             lock = OurLock()
             lock.previous = previous
@@ -394,7 +377,7 @@ def test_long_chains_die_without_recursion(OurLock, through):
 @pytest.mark.skipif(FREE_THREADED, reason="there a signal also comes between any two steps")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
 def test_signals_at_any_point():
-    """A handler closes waiters wherever the main thread happens to be."""
+    """A handler closes waiters at any point of the main thread."""
     assert threading.current_thread() is threading.main_thread()
 
     async def main():
@@ -422,7 +405,7 @@ def test_signals_at_any_point():
                 waiters.clear()
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, signal.SIG_IGN)  # drops one that is still on its way
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)  # drops a pending signal
             signal.signal(signal.SIGALRM, old)
         waiter.close()
         lock._locked = False
@@ -434,24 +417,24 @@ def test_signals_at_any_point():
 # ---- The other primitives ----
 
 
-class DyingFuture(asyncio.Future):
-    """A future that does what it is told when it dies."""
+class FutureWithDestructor(asyncio.Future):
+    """A future that runs a given callable when it is deallocated."""
 
-    in_death = None
+    in_del = None
 
     def __del__(self):
-        if self.in_death is not None:
-            interrupt, self.in_death = self.in_death, None
+        if self.in_del is not None:
+            interrupt, self.in_del = self.in_del, None
             interrupt()
 
 
-class LoopOfTheDying(asyncio.SelectorEventLoop):
+class LoopWithDestructors(asyncio.SelectorEventLoop):
     def create_future(self):
-        return DyingFuture(loop=self)
+        return FutureWithDestructor(loop=self)
 
 
 def send(coroutine):
-    """What a step comes to: what it yields, returns or raises."""
+    """Return what the next step yields, returns or raises."""
     try:
         return coroutine.send(None)
     except StopIteration as stop:
@@ -471,7 +454,7 @@ async def waiting_without_the_lock(ours):
 
 
 @needs_refcounts
-def test_a_wait_is_thrown_into_when_its_future_dies(our_name):
+def test_a_wait_is_thrown_into_when_its_future_is_deallocated(our_name):
     ours = OURS[our_name]
 
     async def main():
@@ -484,7 +467,7 @@ def test_a_wait_is_thrown_into_when_its_future_dies(our_name):
                 wait.throw(asyncio.CancelledError())
             refused.append(caught.value)
 
-        future.in_death = throw
+        future.in_del = throw
         del future
         assert asyncio.isfuture(send(wait))
         lock.release()
@@ -493,7 +476,7 @@ def test_a_wait_is_thrown_into_when_its_future_dies(our_name):
         assert len(refused) == 1
         await works(lock)
 
-    with asyncio.Runner(loop_factory=LoopOfTheDying) as runner:
+    with asyncio.Runner(loop_factory=LoopWithDestructors) as runner:
         runner.run(main())
 
 
@@ -501,27 +484,24 @@ def test_a_wait_is_thrown_into_when_its_future_dies(our_name):
 def test_a_wait_that_cannot_take_its_lock_does_not_keep_it(our_name):
     ours = OURS[our_name]
 
-    def fail():
-        raise ZeroDivisionError
-
     async def main():
         lock, condition, wait, future = await waiting_without_the_lock(ours)
         blocked, ahead = parked(lock.acquire())
-        future.set_result(True)  # by other hands
+        future.set_result(True)
         lock._locked = False
-        ahead.in_done = fail
+        ahead.in_done = failing(ZeroDivisionError)
         assert isinstance(send(wait), ZeroDivisionError)
         blocked.close()
-        died = weakref.ref(lock)
+        reference = weakref.ref(lock)
         del condition, wait, future, blocked, ahead, lock
         gc.collect()
-        await ours.Lock().acquire()  # takes what was kept of that wait for use again
-        assert died() is None
+        await ours.Lock().acquire()  # it may reuse the waiter of that wait
+        assert reference() is None
 
     on_interrupted_loop(main)
 
 
-def test_one_that_stands_anew_in_done_is_not_passed_over(our_name):
+def test_a_waiter_that_parks_again_in_done_is_not_passed_over(our_name):
     ours = OURS[our_name]
 
     async def main():
@@ -535,7 +515,7 @@ def test_one_that_stands_anew_in_done_is_not_passed_over(our_name):
         lock._locked = False
         newcomer, _ = parked(lock.acquire())
         assert not again[0].done()
-        finish(behind)  # which has been woken for it
+        finish(behind)  # woken in place of the cancelled one
         lock.release()
         assert send(wait) is cancelled
         lock.release()
@@ -553,14 +533,14 @@ async def test_a_wait_is_closed_by_what_is_thrown_into_it(OurCondition):
         def __init__(self):
             wait.close()
 
-    with pytest.raises((RuntimeError, ValueError, ClosingError)):  # as the version of Python has it
+    with pytest.raises((RuntimeError, ValueError, ClosingError)):  # depends on the Python version
         wait.throw(ClosingError)
     wait.close()
     assert isinstance(send(wait), RuntimeError)
 
 
 @pytest.mark.parametrize("new", [None, asyncio.Lock()])
-async def test_a_condition_is_made_anew_while_tasks_wait(OurCondition, OurLock, new):
+async def test_a_condition_is_initialised_again_while_tasks_wait(OurCondition, OurLock, new):
     lock = OurLock()
     condition = OurCondition(lock)
     waits = []
@@ -571,7 +551,7 @@ async def test_a_condition_is_made_anew_while_tasks_wait(OurCondition, OurLock, 
     condition._notify(3)
     condition.__init__(new)
     assert send(waits[0]) is True
-    assert lock.locked() != condition.locked()  # ours in C takes the old lock, as it was made for
+    assert lock.locked() != condition.locked()  # the compiled wait() takes the old lock back
     for wait in waits[1:]:
         assert asyncio.isfuture(send(wait))
         wait.close()
@@ -579,7 +559,7 @@ async def test_a_condition_is_made_anew_while_tasks_wait(OurCondition, OurLock, 
     await works(lock)
 
 
-async def test_the_last_waiter_leaves_while_it_is_asked_how_many_to_notify(OurCondition):
+async def test_the_last_waiter_leaves_while_notify_compares_its_argument(OurCondition):
     condition = OurCondition()
     await condition.acquire()
     wait = condition.wait()
@@ -590,7 +570,7 @@ async def test_the_last_waiter_leaves_while_it_is_asked_how_many_to_notify(OurCo
     class Number(int):
         def __gt__(self, other):
             if not asked:
-                asked.append(wait.throw(KeyError))  # waits for the lock from here on
+                asked.append(wait.throw(KeyError))  # now it waits for the lock
             return super().__gt__(other)
 
     condition.notify(Number(1))
@@ -623,7 +603,7 @@ def test_a_barrier_is_aborted_and_reset_while_it_is_refilled(OurBarrier):
     on_interrupted_loop(main)
 
 
-@pytest.mark.skipif("compiled" not in OURS, reason="the pure half counts the cancelled one")
+@pytest.mark.skipif("compiled" not in OURS, reason="the pure-Python one counts cancelled waiters")
 def test_a_blocked_one_leaves_while_a_barrier_is_refilled():
     async def main():
         barrier = OURS["compiled"].Barrier(2)
@@ -634,7 +614,7 @@ def test_a_blocked_one_leaves_while_a_barrier_is_refilled():
         futures = [coroutine.send(None) for coroutine in blocked]
         assert send(first) == 0
         futures[1].in_done = blocked[1].close
-        futures[2].cancel()  # is still to be noticed: it is no party
+        futures[2].cancel()  # not found yet when the other leaves: it is no party
         await asyncio.sleep(0)
         assert barrier.n_waiting == 1
         assert send(barrier.wait()) == 1
@@ -645,7 +625,7 @@ def test_a_blocked_one_leaves_while_a_barrier_is_refilled():
 
 
 @pytest.mark.parametrize("more", [0, 2])
-def test_a_waiter_leaves_while_it_is_asked_whether_it_is_done(OurLock, more):
+def test_a_waiter_leaves_in_its_done(OurLock, more):
     async def main():
         lock = OurLock()
         await lock.acquire()

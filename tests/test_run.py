@@ -1,4 +1,4 @@
-"""python -m aiofastlock with a program, and the bare interpreter: the same output and exit code."""
+"""`python -m aiofastlock PROGRAM` has the same output and exit code as `python PROGRAM`."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ on_posix = pytest.mark.skipif(os.name != "posix", reason="needs signals, links a
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """The directory in which programs are made and run."""
+    """The directory in which the programs are written and run."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -31,7 +31,7 @@ def run(*arguments, **environment):
 
 
 def run_both(*arguments, options=()):
-    """Run a program in both ways, and return what the bare interpreter gave."""
+    """Run a program both ways, and return the result of the bare interpreter."""
     bare = run(*options, *arguments)
     ours = run(*options, "-m", "aiofastlock", *arguments)
     assert ours.stdout == bare.stdout
@@ -54,7 +54,7 @@ print(getattr(__loader__, "name", None))
 
 @pytest.fixture
 def programs(here):
-    """Programs of every kind that tell where they are."""
+    """Programs of every kind that print what they know about themselves."""
     (here / "script.py").write_text(TELL)
     (here / "documented.py").write_text('"""What it is."""' + TELL)
     (here / "package").mkdir()
@@ -86,7 +86,7 @@ def programs(here):
     ],
 )
 @pytest.mark.usefixtures("programs")
-def test_where_a_program_is(program, options):
+def test_what_a_program_knows_about_itself(program, options):
     bare = run_both(*program.split(), "--help", "-m", "x", "", "--", "-x", options=options)
     assert bare.returncode == (1 if options == ("-P",) and program.startswith("-m") else 0)
     assert bare.returncode or "'--help', '-m', 'x', '', '--', '-x'" in bare.stdout
@@ -94,7 +94,7 @@ def test_where_a_program_is(program, options):
 
 @pytest.fixture
 def script(here):
-    """A function that writes script.py."""
+    """Return a function that writes script.py."""
     return (here / "script.py").write_text
 
 
@@ -179,7 +179,7 @@ def at_exit():
 @on_posix
 @pytest.mark.parametrize("code", ["raise KeyboardInterrupt", "signal.raise_signal(signal.SIGINT)"])
 def test_keyboard_interrupt(script, code):
-    # A shell's background processes begin with the signal ignored.
+    # A shell starts background processes with the signal ignored.
     script(f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {code}")
     bare = run_both("script.py")
     assert bare.stderr.endswith("KeyboardInterrupt\n")
@@ -199,8 +199,8 @@ def test_keyboard_interrupt(script, code):
     ],
 )
 @pytest.mark.usefixtures("programs")
-def test_what_is_not_there(program, returncode):
-    if not cpython and program.endswith(".py"):  # where there are no quotes around its name
+def test_a_program_that_does_not_exist(program, returncode):
+    if not cpython and program.endswith(".py"):  # elsewhere the message has no quotes
         done = run("-m", "aiofastlock", program)
     else:
         done = run_both(*program.split())
@@ -214,7 +214,7 @@ def test_compiled_script(script, here):
     assert "Sourceless" in run_both("compiled.pyc").stdout
 
 
-def test_future_statements_of_ours_are_not_the_scripts(script):
+def test_future_statements_of_the_runner_do_not_apply_to_the_script(script):
     script("def f(x: 1 + 1): pass\nprint(f.__annotations__)")
     assert run_both("script.py").stdout == "{'x': 2}\n"
 
@@ -232,17 +232,17 @@ print(type(point) is Point, Point.__module__)
 
 
 @WAYS
-@pytest.mark.parametrize("half", HALVES)
-def test_the_classes_are_installed(script, way, half):
+@pytest.mark.parametrize("implementation", HALVES)
+def test_the_classes_are_installed(script, way, implementation):
     script("""
 import asyncio, sys
 from asyncio import Lock
 import aiofastlock
 print(aiofastlock.IMPLEMENTATION, Lock is asyncio.locks.Lock is aiofastlock.Lock)
-print("argparse" in sys.modules)  # nor what else the program has no need of
+print("argparse" in sys.modules)  # the runner imports only what it needs
 """)
-    done = run("-m", "aiofastlock", *way.split(), AIOFASTLOCK_EXTENSIONS=HALVES[half])
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"{half} True\nFalse\n", "")
+    done = run("-m", "aiofastlock", *way.split(), AIOFASTLOCK_EXTENSIONS=HALVES[implementation])
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{implementation} True\nFalse\n", "")
 
 
 START = """
@@ -261,13 +261,13 @@ if __name__ == "__main__":
 
 
 @WAYS
-@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("implementation", HALVES)
 @pytest.mark.parametrize("method", ["spawn", pytest.param("fork", marks=on_posix)])
-def test_children(script, way, half, method):
-    """One that is forked has our classes; one that is begun anew has asyncio's, but works."""
+def test_children(script, way, implementation, method):
+    """A forked process has aiofastlock's classes. A spawned one has asyncio's, and works."""
     script(START)
     command = ["-W", "ignore", "-m", "aiofastlock", *way.split(), method]
-    done = run(*command, AIOFASTLOCK_EXTENSIONS=HALVES[half])
+    done = run(*command, AIOFASTLOCK_EXTENSIONS=HALVES[implementation])
     assert (done.returncode, done.stderr) == (0, "")
     module, of_main, *_ = done.stdout.split()
     assert (module, of_main) == {

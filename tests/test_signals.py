@@ -1,12 +1,12 @@
-"""A KeyboardInterrupt anywhere in an `async with`: who has the lock when all is over?
+"""A KeyboardInterrupt at any point of an `async with`: is the lock free afterwards?
 
-A signal handler runs between two bytecodes, and what it raises comes up there. No lock in Python is
-safe from that: its __aexit__() can be interrupted before it has released anything. So it is counted
-how often a lock is lost, that is, held by or promised to nobody who lives, and ours must be lost at
-no more points than asyncio's. Once the interrupt comes at every point of the tasks and the locks
-where the interpreter looks for signals, one after the other. Once it comes from a timer, at random.
+A signal handler runs between two bytecodes, and its exception is raised there. No lock in Python is
+safe from that: an interrupt can end its __aexit__() before the lock is released. So the tests count
+how often a lock is lost: it is held, or on its way to a task, and no such task is left. aiofastlock
+must not lose a lock at more points than asyncio. One test raises the interrupt at each point of the
+tasks and the locks where the interpreter checks for signals. The other uses a timer, at random.
 
-`python tests/test_signals.py 20000` has the timer interrupt each so many times, and prints counts.
+`python tests/test_signals.py 20000` interrupts each lock 20,000 times, and prints the counts.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 LOCKS = ("Lock", "Semaphore", "BoundedSemaphore", "Condition")
-STEPS = 30  # of a loop, after which all that can end have ended
+STEPS = 30  # of a loop: then every task that can end has ended
 
 
 async def use(lock):
@@ -53,7 +53,7 @@ def let_run(loop):
 
 
 def fate(loop, lock, tasks, cancel):
-    """What has become of a lock, some time after an interrupt."""
+    """Return the state of a lock after an interrupt: held, free or promised to a task."""
     if cancel:
         for task in tasks:
             task.cancel()
@@ -74,13 +74,13 @@ def fate(loop, lock, tasks, cancel):
 
 def end(loop, tasks):
     for task in tasks:
-        task._log_destroy_pending = False  # its turn may have been lost in the loop
+        task._log_destroy_pending = False  # the loop may have lost its step
         task.cancel()
     let_run(loop)
     for task in tasks:
         task.get_coro().close()
         if task.done() and not task.cancelled():
-            task.exception()  # or else asyncio complains that nobody asked for it
+            task.exception()  # or asyncio logs that it was never retrieved
     loop.close()
 
 
@@ -88,16 +88,16 @@ def end(loop, tasks):
 
 
 class Interrupt:
-    """Raises at one of the points where the interpreter runs signal handlers.
+    """Raises KeyboardInterrupt at one of the points where the interpreter runs signal handlers.
 
-    That is where a function begins, and where one in C has returned.
+    These are where a function begins, and where a C function has returned.
     """
 
     places = str(Path(aiofastlock.__file__).parent), asyncio.locks.__file__
 
     def __init__(self, at):
         self.left = at
-        self.begun = set()  # frames, since one that is resumed does not begin
+        self.begun = set()  # frames: a resumed coroutine does not begin again
 
     def __call__(self, frame, event, argument):
         code = frame.f_code
@@ -113,7 +113,7 @@ class Interrupt:
 
 
 def interrupted_at(at, cls, count, cancel):
-    """Return what became of a lock, or None if all have ended before."""
+    """Return the fate of a lock, or None if all tasks ended before that point."""
     loop = asyncio.new_event_loop()
     lock = cls()
     tasks = [loop.create_task(use(lock)) for _ in range(count)]
@@ -145,10 +145,10 @@ def lost(found):
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("name", LOCKS)
 def test_at_each_point(name, count, cancel, our_name):
-    """Nothing but the tasks that were interrupted is ended, or all of them are cancelled."""
+    """Afterwards, the tasks go on, or all of them are cancelled."""
     theirs = fates(getattr(asyncio, name), count, cancel)
     ours = fates(getattr(OURS[our_name], name), count, cancel)
-    # The pure half's semaphores wake a waiter through one more function, once for each that waits.
+    # The pure-Python semaphores wake each waiter through one more function.
     more = (count - 1) * ("Semaphore" in name and our_name == "pure" and not cancel)
     assert theirs["free"] > 0
     assert ours["free"] > 0
@@ -164,9 +164,9 @@ def start_timer():
 
 
 def interrupt_a_task(_number, frame):
-    """Raise, but not where the loop would be what loses a turn.
+    """Raise in a task, but not where asyncio itself would lose a step.
 
-    Nor where asyncio would never give back a lock of threads, and hang at the next wait.
+    Nor in _get_loop(), where asyncio would keep its threading lock, and hang at the next wait.
     """
     while frame is not None and frame.f_code.co_name != "_get_loop":
         if frame.f_code is use_often.__code__:
@@ -176,7 +176,7 @@ def interrupt_a_task(_number, frame):
 
 
 def interrupted_anywhere(cls, count):
-    """What became of a lock, after a KeyboardInterrupt out of a task and the loop."""
+    """Return the fate of a lock after a KeyboardInterrupt that ended a task and the loop."""
     signal.signal(signal.SIGALRM, interrupt_a_task)
     loop = asyncio.new_event_loop()
     lock = cls()
@@ -191,7 +191,7 @@ def interrupted_anywhere(cls, count):
 
 
 def interrupted_in_run(cls, count):
-    """The same by asyncio.run(), which cancels the main task instead."""
+    """Do the same with asyncio.run(), which cancels the main task instead."""
     signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     lock = cls()
@@ -206,7 +206,7 @@ def interrupted_in_run(cls, count):
     except KeyboardInterrupt:
         return "held" if lock.locked() else "free"
     except asyncio.InvalidStateError:
-        # asyncio's release(), interrupted before it wakes one that is being cancelled.
+        # asyncio's release() was interrupted before it woke a task that is being cancelled.
         return "release() failed"
 
 
@@ -214,9 +214,9 @@ HOW = {"anywhere": interrupted_anywhere, "run": interrupted_in_run}
 
 
 def measure(how, cls, times):
-    """What became of locks, half of the times contended."""
+    """Count the fates of locks, of which every other one is contended."""
     found = Counter()
-    gc.disable()  # a destructor that runs meanwhile would swallow the interrupt
+    gc.disable()  # an interrupt in a destructor would be ignored
     for number in range(times):
         found[HOW[how](cls, 1 + number % 2 * 2)] += 1
         if number % 100 == 0:
@@ -227,7 +227,7 @@ def measure(how, cls, times):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer")
 def test_from_a_timer():
-    """In a process of its own: a timer that goes off late must not hit pytest."""
+    """This runs in another process, where a late signal cannot hit pytest."""
     times = 200
     done = subprocess.run(
         [sys.executable, "-W", "ignore", __file__, str(times), "Lock"],
@@ -248,8 +248,7 @@ def test_from_a_timer():
             assert lost(ours) == 0
             assert implementation == "asyncio" or ours["free"] == times
         else:
-            # A share of the interrupts, which fall on other points where other code takes the time:
-            # what is compared is at how many points a lock is lost, above.
+            # The share depends on where the time goes. test_at_each_point compares the points.
             assert 0 < lost(ours) < times, implementation
 
 

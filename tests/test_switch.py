@@ -1,4 +1,4 @@
-"""AIOFASTLOCK_EXTENSIONS where the package is imported, each case in a process of its own."""
+"""AIOFASTLOCK_EXTENSIONS when the package is imported. Each case runs in another process."""
 
 import os
 import pickle
@@ -10,7 +10,7 @@ import pytest
 
 COMPILED = find_spec("aiofastlock._compiled._barrier") is not None
 
-needs_compiled = pytest.mark.skipif(not COMPILED, reason="this install has no compiled half")
+needs_compiled = pytest.mark.skipif(not COMPILED, reason="not compiled in this installation")
 needs_subinterpreters = pytest.mark.skipif(
     sys.implementation.name != "cpython", reason="this Python has no subinterpreters"
 )
@@ -39,20 +39,20 @@ def output(code: str, switch: str | None) -> list[str]:
 
 
 def error(code: str, switch: str | None) -> str:
-    """The last line of the traceback."""
+    """Return the last line of the traceback."""
     done = run(code, switch)
     assert (done.returncode, done.stdout) == (1, "")
     return done.stderr.splitlines()[-1]
 
 
-# An empty value is how many tools unset a variable.
+# Many tools set a variable to an empty value in order to unset it.
 @pytest.mark.parametrize("switch", [None, ""])
 def test_unset(switch: str | None) -> None:
     assert output(IMPORT, switch) == ["compiled" if COMPILED else "pure"]
 
 
 @pytest.mark.parametrize("switch", [None, ""])
-def test_unset_without_compiled_half(switch: str | None) -> None:
+def test_unset_and_not_compiled(switch: str | None) -> None:
     assert output(BLOCK + IMPORT, switch) == ["pure"]
 
 
@@ -87,7 +87,7 @@ def test_unknown_value(switch: str) -> None:
 @pytest.mark.parametrize(
     "switch", ["0", pytest.param("1", marks=needs_compiled)], ids=["pure", "compiled"]
 )
-def test_module_names_the_public_place(switch: str) -> None:
+def test_module_is_the_public_package(switch: str) -> None:
     code = "from aiofastlock import Lock; print(Lock.__module__, Lock.__qualname__)"
     assert output(code, switch) == ["aiofastlock Lock"]
 
@@ -97,7 +97,7 @@ def test_module_names_the_public_place(switch: str) -> None:
     ("dumps", "loads"), [("0", "1"), ("1", "0")], ids=["pure to compiled", "compiled to pure"]
 )
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_pickle_of_the_other_half(dumps: str, loads: str, protocol: int) -> None:
+def test_pickle_from_the_other_implementation(dumps: str, loads: str, protocol: int) -> None:
     dump = f"""
 import asyncio, pickle, aiofastlock
 locks = aiofastlock.Lock(), aiofastlock.Lock()
@@ -118,9 +118,10 @@ print(held.locked(), asyncio.run(idle.acquire()))
     assert output(load, loads) == [f"{implementation} True", "False True mine", "False True"]
 
 
-# The main interpreter comes first: the compiled half belongs to the first that imports it, where
-# that shares the main one's GIL. (3.12.1 aborts at exit if another is the first to import asyncio.)
-# An isolated one has a GIL of its own since 3.12, and refuses the compiled half for that already.
+# The main interpreter imports aiofastlock first: of the interpreters that share the main GIL, only
+# the first to import the compiled code can use it. (3.12.1 aborts at exit if another interpreter
+# imports asyncio first.) Since 3.12 an isolated interpreter has its own GIL, and refuses the
+# compiled code for that reason.
 SUBINTERPRETER = """
 try:
     import _interpreters as interpreters
@@ -154,13 +155,13 @@ def in_subinterpreters(switch: str | None) -> list[str]:
 
 @needs_subinterpreters
 @needs_compiled
-def test_subinterpreter_gets_the_pure_half() -> None:
+def test_a_subinterpreter_uses_the_pure_implementation() -> None:
     assert in_subinterpreters(None) == ["compiled", "pure", "pure"]
 
 
 @needs_subinterpreters
 @needs_compiled
-def test_subinterpreter_cannot_have_the_compiled_half() -> None:
+def test_a_subinterpreter_cannot_use_the_compiled_implementation() -> None:
     main, *others = in_subinterpreters("1")
     assert main == "compiled"
     assert len(others) == 2
@@ -172,5 +173,5 @@ def test_subinterpreter_cannot_have_the_compiled_half() -> None:
 
 
 @needs_subinterpreters
-def test_subinterpreter_asked_for_the_pure_half() -> None:
+def test_a_subinterpreter_with_the_pure_implementation_requested() -> None:
     assert in_subinterpreters("0") == ["pure", "pure", "pure"]

@@ -1,6 +1,6 @@
-"""Loops in several threads: threads.py, for a short while, in processes of their own.
+"""Loops in several threads: each test runs threads.py for a short while, in another process.
 
-A crash or a hang is a failed test there, with where each thread was.
+A crash or a hang fails the test, and shows where each thread was.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import FREE_THREADED, HALVES, OURS, PRIMITIVES
 
-pytestmark = pytest.mark.timeout(150)  # later than threads.py says itself that a thread hangs
+pytestmark = pytest.mark.timeout(150)  # longer than threads.py takes to report a hang
 
 THREADS = Path(__file__).with_name("threads.py")
 
@@ -23,7 +23,7 @@ THREADS = Path(__file__).with_name("threads.py")
 def run(command, implementation, *options):
     switch = HALVES.get(implementation, os.environ.get("AIOFASTLOCK_EXTENSIONS", ""))
     done = subprocess.run(
-        [sys.executable, THREADS, command, f"--half={implementation}", *options],
+        [sys.executable, THREADS, command, f"--implementation={implementation}", *options],
         env={**os.environ, "AIOFASTLOCK_EXTENSIONS": switch},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -33,7 +33,7 @@ def run(command, implementation, *options):
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.skipif(not FREE_THREADED, reason="needs a Python that can do without a GIL")
+@pytest.mark.skipif(not FREE_THREADED, reason="needs a free-threaded build")
 def test_the_gil_stays_off(our_name):
     subprocess.run(
         [
@@ -48,7 +48,7 @@ def test_the_gil_stays_off(our_name):
     )
 
 
-def test_each_thread_with_objects_of_its_own(our_name):
+def test_each_thread_with_its_own_objects(our_name):
     run("own", our_name, "--seconds=0.2")
 
 
@@ -65,14 +65,14 @@ def test_install_in_all_threads(our_name):
     run("install", our_name, "--seconds=0.1")
 
 
-# ---- A waiter that dies while another thread is in the section of its lot ----
+# ---- A waiter that is deallocated while another thread holds its primitive's critical section ----
 
 
-class Dying:
-    """A thread that parks, and drops its waiter in the middle of another thread's step."""
+class Dropping:
+    """A thread that parks a waiter, and drops it in the middle of another thread's step."""
 
     def __init__(self, loop, acquire):
-        self.parked, self.told, self.ended = threading.Event(), False, False
+        self.parked, self.dropping, self.ended = threading.Event(), False, False
         self.thread = threading.Thread(target=self.main, args=(loop, acquire), daemon=True)
         self.thread.start()
         assert self.parked.wait(20)
@@ -82,25 +82,25 @@ class Dying:
         waiter = acquire()
         waiter.send(None)
         self.parked.set()
-        while not self.told:
+        while not self.dropping:
             pass
-        self.told = False
-        del waiter  # waits for the section
+        self.dropping = False
+        del waiter  # waits for the critical section
         self.ended = True
 
     def drop(self):
-        """Nothing here waits, so that the step keeps its section."""
-        self.told = True
-        while self.told:
+        """Make the thread drop its waiter. Nothing here may block: that would end the section."""
+        self.dropping = True
+        while self.dropping:
             pass
-        end = time.perf_counter() + 0.05
+        end = time.perf_counter() + 0.05  # the thread has time to reach the section
         while time.perf_counter() < end:
             pass
         assert not self.ended
 
 
 class Future(asyncio.Future):
-    """A future that has code run in the middle of a step, once."""
+    """A future that runs a given callable in the middle of a step, once."""
 
     meanwhile = None
 
@@ -118,11 +118,11 @@ class Future(asyncio.Future):
         super().set_result(result)
 
 
-async def one_that_was_to_be_woken():
+async def while_it_is_to_be_woken():
     event = OURS["compiled"].Event()
     future = Future()
     event._waiters.append(future)
-    other = Dying(asyncio.get_running_loop(), event.wait)
+    other = Dropping(asyncio.get_running_loop(), event.wait)
     behind = event.wait()
     woken = behind.send(None)
     future.meanwhile = other.drop
@@ -134,12 +134,12 @@ async def one_that_was_to_be_woken():
     assert list(event._waiters) == [future]
 
 
-async def one_that_a_newcomer_looks_at():
+async def while_a_newcomer_looks_at_it():
     lock = OURS["compiled"].Lock()
     future = Future()
     lock._waiters = [future]
     lock._locked = True
-    other = Dying(asyncio.get_running_loop(), lock.acquire)
+    other = Dropping(asyncio.get_running_loop(), lock.acquire)
     lock._locked = False
     future.cancel()
     future.meanwhile = other.drop
@@ -151,7 +151,7 @@ async def one_that_a_newcomer_looks_at():
     assert not lock.locked()
 
 
-async def one_that_waited_on_a_closed_loop():
+async def while_a_closed_loop_is_replaced():
     class Loop(asyncio.SelectorEventLoop):
         meanwhile = None
 
@@ -164,7 +164,7 @@ async def one_that_waited_on_a_closed_loop():
     loop = Loop()
     lock = OURS["compiled"].Lock()
     lock._locked = True
-    other = Dying(loop, lock.acquire)
+    other = Dropping(loop, lock.acquire)
     loop.close()
     loop.meanwhile = other.drop
     waiter = lock.acquire()
@@ -178,17 +178,13 @@ async def one_that_waited_on_a_closed_loop():
 
 
 @pytest.mark.skipif(not FREE_THREADED, reason="with a GIL, no other thread runs in a step")
-@pytest.mark.skipif("compiled" not in OURS, reason="the compiled half's own")
+@pytest.mark.skipif("compiled" not in OURS, reason="tests the compiled code")
 @pytest.mark.parametrize(
     "case",
-    [
-        one_that_was_to_be_woken,
-        one_that_a_newcomer_looks_at,
-        one_that_waited_on_a_closed_loop,
-    ],
+    [while_it_is_to_be_woken, while_a_newcomer_looks_at_it, while_a_closed_loop_is_replaced],
 )
-async def test_a_waiter_that_dies_in_a_step_of_the_compiled_half(case):
-    gc.disable()  # the collector would have every thread leave its sections
+async def test_a_waiter_that_is_deallocated_in_a_step(case):
+    gc.disable()  # a collection would make every thread leave its critical sections
     try:
         await case()
     finally:

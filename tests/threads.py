@@ -1,16 +1,16 @@
-"""Event loops in several threads: on objects of their own, on handed ones and, as misuse, on one.
+"""Event loops in several threads, with separate objects, objects passed on, or one shared object.
 
-    threads.py own        each thread on objects of its own: all is as in one thread
-    threads.py handed     what one thread has made and used, another one uses after it: the same
-    threads.py shared     misuse: all of them do all there is to do to one object, at the same time
-    threads.py install    install() and uninstall() in all of them
+    threads.py own        each thread uses its own objects: the results are those of one thread
+    threads.py handed     threads pass objects on, and use them one after the other: the same
+    threads.py shared     misuse: all threads do everything to one object at the same time
+    threads.py install    all threads call install() and uninstall()
 
-What is misused may raise errors and lose turns. It may not crash, stop a thread, keep a correct
-thread beside it from what is right, or break the object: when all have let go of it, its queue is
-empty, it works, and it dies. Exits with 1 and says what went wrong; a thread that hangs is shown.
+Misuse may raise exceptions and lose turns. It must not crash or block a thread, disturb a correct
+thread beside it, or break the object: when no thread uses the object any more, its queue is empty,
+it works, and it can be deallocated. Exits with 1 and a traceback if not. Hanging threads are shown.
 
-On a build with a GIL, threads switch as often as they can. Half of the loops that are misused make
-futures that are written in Python, so that there, too, threads switch in the middle of a step.
+On a build with a GIL, threads switch as often as they can. Every second loop, on average, makes
+futures that are written in Python, so threads also switch in the middle of a step there.
 """
 
 import argparse
@@ -34,9 +34,9 @@ from time import monotonic
 import aiofastlock
 from aiofastlock import _pure
 
-HALVES = {"asyncio": asyncio, "pure": _pure}
+IMPLEMENTATIONS = {"asyncio": asyncio, "pure": _pure}
 if aiofastlock.IMPLEMENTATION == "compiled":
-    HALVES["compiled"] = aiofastlock
+    IMPLEMENTATIONS["compiled"] = aiofastlock
 ARGUMENTS = {
     "Lock": (),
     "Event": (),
@@ -49,15 +49,15 @@ TASKS = 8
 SEEDS = 20
 
 
-def make(half, primitive):
-    return getattr(HALVES[half], primitive)(*ARGUMENTS[primitive])
+def make(implementation, primitive):
+    return getattr(IMPLEMENTATIONS[implementation], primitive)(*ARGUMENTS[primitive])
 
 
 # ---- Correct work ----
 
 
 class Work:
-    """Tasks of one loop that do this and that with an object, and what they see, in order."""
+    """Tasks of one loop that use an object in random ways, and what they see, in order."""
 
     def __init__(self, shared, primitive, seed):
         self.shared = shared
@@ -68,7 +68,7 @@ class Work:
         self.seen = []
 
     async def do(self):
-        """Do it all, and return what was seen. The object is idle again, as it was."""
+        """Run the tasks, and return what they saw. The object is idle again then."""
         tasks = [asyncio.create_task(self.task(number)) for number in range(TASKS)]
         for step in range(40):
             await asyncio.sleep(0)
@@ -101,7 +101,7 @@ class Work:
                 break
 
     async def alone(self):
-        """What waits for nobody, when nobody else is there."""
+        """Use the idle object in ways that need not wait."""
         if hasattr(self.shared, "release"):
             for _ in range(30):
                 async with self.shared, self.entered():
@@ -157,33 +157,33 @@ class Work:
         return await self.shared.wait()
 
 
-def do(half, primitive, seed, shared=None):
-    """Work on an object, or on a new one, in a loop of this thread's; return what was seen."""
+def do(implementation, primitive, seed, shared=None):
+    """Work on an object, or on a new one, in a loop of this thread. Return what was seen."""
     if shared is None:
-        shared = make(half, primitive)
+        shared = make(implementation, primitive)
     return asyncio.run(Work(shared, primitive, seed).do(), debug=False)
 
 
 class Correct:
-    """What correct threads do: work, and compare what they see with what one thread saw alone."""
+    """Threads that use objects correctly, and must see what a single thread saw before."""
 
-    def __init__(self, half, primitives):
-        self.half = half
+    def __init__(self, implementation, primitives):
+        self.implementation = implementation
         self.expected = {
-            (primitive, seed): do(half, primitive, seed)
+            (primitive, seed): do(implementation, primitive, seed)
             for primitive in primitives
             for seed in range(SEEDS)
         }
 
     def check(self, primitive, seed, shared=None):
-        seen = do(self.half, primitive, seed, shared)
+        seen = do(self.implementation, primitive, seed, shared)
         expected = self.expected[primitive, seed]
         if seen != expected:
             first = next((pair for pair in zip(seen, expected) if pair[0] != pair[1]), "the end")  # noqa: B905
             raise AssertionError(f"{primitive}, seed {seed}: not as in one thread: {first}")
 
     def with_own(self, random, end):
-        """Check at least once, so that a thread that is kept from its work is a hang."""
+        """Check at least once, so that a blocked thread shows as a hang."""
         while True:
             self.check(*random.choice(list(self.expected)))
             if monotonic() > end:
@@ -198,7 +198,7 @@ class Correct:
 
 # ---- Misuse ----
 
-# Errors that misuse may have raised. Others, such as a SystemError, say that something broke.
+# Exceptions that misuse may raise. Others, such as SystemError, show that something broke.
 ALLOWED = (
     ArithmeticError,
     AttributeError,
@@ -245,23 +245,23 @@ def judge(error):
 
 
 class PythonsLoop(asyncio.SelectorEventLoop):
-    """Futures in Python, with which threads can switch in the middle of a step."""
+    """Makes futures written in Python, so that threads can switch in the middle of a step."""
 
     def create_future(self):
         return asyncio.futures._PyFuture(loop=self)
 
 
 class Misuse:
-    """What threads do to one object, all at once."""
+    """An object that all threads use at the same time."""
 
-    def __init__(self, half, primitive):
-        self.half = half
+    def __init__(self, implementation, primitive):
+        self.implementation = implementation
         self.primitive = primitive
-        self.shared = make(half, primitive)
+        self.shared = make(implementation, primitive)
         self.raw = [None] * 8  # awaitables that any thread may use
 
     def thread(self, random, end):
-        with contextlib.suppress(*ALLOWED):  # what the loop itself raises when it is meddled with
+        with contextlib.suppress(*ALLOWED):  # the loop itself may raise them
             while monotonic() < end:
                 loop = random.choice([asyncio.SelectorEventLoop, PythonsLoop])()
                 loop.set_exception_handler(lambda _, context: judge(context.get("exception")))
@@ -269,14 +269,14 @@ class Misuse:
                 try:
                     loop.run_until_complete(self.main(random, until))
                 finally:
-                    loop.close()  # with whoever is parked there
+                    loop.close()  # with the tasks that wait there
 
     async def main(self, random, end):
         tasks = [asyncio.create_task(self.task(random, end)) for _ in range(3)]
         await asyncio.wait(tasks, timeout=max(0, end - monotonic()) + 0.01)
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks, timeout=0.01)  # who is left may never get the lock back
+        await asyncio.wait(tasks, timeout=0.01)  # some may never get the lock back
 
     async def task(self, random, end):
         while monotonic() < end:
@@ -331,13 +331,13 @@ class Misuse:
         waiters[0].cancelled()
 
     def meddle(self, random):
-        """What a queue's futures can suffer from other hands."""
+        """Complete a future of the queue."""
         future = random.choice(list(self.shared._waiters))
         draw = random.randrange(4)
         if draw == 0:
             future.set_result(True)
         elif draw == 1:
-            future.set_exception(KeyError("by other hands"))
+            future.set_exception(KeyError("someone else's"))
         else:
             future.cancel()
 
@@ -356,10 +356,10 @@ class Misuse:
         del self.shared.extra
 
     async def others(self, random):
-        """Objects that come and go, among them conditions that share a lock."""
-        new = make(self.half, self.primitive)
+        """Make an object, or a condition that shares the lock, and drop it."""
+        new = make(self.implementation, self.primitive)
         if self.primitive == "Lock":
-            new = HALVES[self.half].Condition(self.shared)
+            new = IMPLEMENTATIONS[self.implementation].Condition(self.shared)
             async with new:
                 new.notify()
                 await new.wait()
@@ -369,7 +369,7 @@ class Misuse:
             gc.collect()
 
     def begin(self, random):
-        """Put an awaitable where all can reach it, perhaps parked, and drop what was there."""
+        """Put an awaitable, perhaps parked, where all threads reach it. Drop the one before."""
         awaitable = self.new(random)
         self.raw[random.randrange(len(self.raw))] = awaitable
         awaitable.send(None)
@@ -399,33 +399,33 @@ class Misuse:
     )
 
     def check(self):
-        """Nobody uses it any more: it is whole, works, and dies."""
+        """No thread uses the object any more: it must work, and be deallocated."""
         self.raw.clear()
-        if self.half == "compiled":  # asyncio's is bound to a loop that is closed
+        if self.implementation == "compiled":  # an object of asyncio's is bound to a closed loop
             vars(self.shared).pop("_appended", None)
             gc.collect()
             self.repair()
-            do(self.half, self.primitive, seed=0, shared=self.shared)
+            do(self.implementation, self.primitive, seed=0, shared=self.shared)
             assert not self.shared._waiters, f"left in the queue: {self.shared._waiters!r}"
-            dead = weakref.ref(self.shared)
+            reference = weakref.ref(self.shared)
             self.shared = None
             gc.collect()
-            assert dead() is None, f"kept by {gc.get_referrers(dead())}"
+            assert reference() is None, f"kept by {gc.get_referrers(reference())}"
 
     def repair(self):
-        """Take back what was written, and what was acquired and not released."""
+        """Restore what was written, and release what was not released."""
 
         async def rebind():
             self.shared._get_loop()
 
         loop = asyncio.new_event_loop()
         loop.close()
-        self.shared._loop = loop  # the next lets go of those who wait in loops it was taken from
-        asyncio.run(rebind(), debug=False)  # first: it takes back turns, and so permits
+        self.shared._loop = loop  # with a closed loop, the next one discards all waiters
+        asyncio.run(rebind(), debug=False)  # before the values are written: it takes turns back
         for name, values in WRITTEN[self.primitive].items():
             setattr(self.shared, name, values[-1] if self.primitive == "Barrier" else values[0])
         if self.primitive == "Condition" and self.shared.locked():
-            with contextlib.suppress(RuntimeError):  # its head waits in a loop that is closed
+            with contextlib.suppress(RuntimeError):  # its head waits on a closed loop
                 self.shared.release()
         elif self.primitive == "Barrier":
             asyncio.run(self.shared.reset(), debug=False)
@@ -447,11 +447,11 @@ def install_and_uninstall(random, end):
 
 # ---- The commands ----
 
-failures = []  # errors, of whatever thread
+failures = []  # exceptions, of any thread
 
 
 def run(functions):
-    """Run each function in a thread of its own, at the same time, until all have ended."""
+    """Run each function in its own thread, at the same time, until all have ended."""
     start = threading.Barrier(len(functions))
 
     def thread(function):
@@ -469,17 +469,17 @@ def run(functions):
 
 
 def own(arguments, random):
-    correct = Correct(arguments.half, arguments.primitives)
+    correct = Correct(arguments.implementation, arguments.primitives)
     end = monotonic() + arguments.seconds
     run([partial(correct.with_own, draw, end) for draw in split(random, arguments.threads)])
 
 
 def handed(arguments, random):
-    correct = Correct(arguments.half, arguments.primitives)
+    correct = Correct(arguments.implementation, arguments.primitives)
     pool = SimpleQueue()
     for number in range(arguments.threads + len(arguments.primitives)):
         primitive = arguments.primitives[number % len(arguments.primitives)]
-        pool.put((primitive, make(arguments.half, primitive)))
+        pool.put((primitive, make(arguments.implementation, primitive)))
     end = monotonic() + arguments.seconds
     run(
         [partial(correct.with_handed, pool, draw, end) for draw in split(random, arguments.threads)]
@@ -487,11 +487,11 @@ def handed(arguments, random):
 
 
 def shared(arguments, random):
-    correct = Correct(arguments.half, ARGUMENTS)
+    correct = Correct(arguments.implementation, ARGUMENTS)
     for primitive in arguments.primitives:
         end = monotonic() + arguments.seconds
         while monotonic() < end and not failures:
-            misuse = Misuse(arguments.half, primitive)
+            misuse = Misuse(arguments.implementation, primitive)
             until = min(end, monotonic() + random.choice([0.05, 0.3, 1]))
             run(
                 [
@@ -522,10 +522,14 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=COMMANDS)
-    parser.add_argument("--half", choices=HALVES, default=aiofastlock.IMPLEMENTATION)
+    parser.add_argument(
+        "--implementation", choices=IMPLEMENTATIONS, default=aiofastlock.IMPLEMENTATION
+    )
     parser.add_argument("--threads", type=int, default=8, help="(default: 8)")
-    parser.add_argument("--seconds", type=float, default=2, help="of `shared`: for each primitive")
-    parser.add_argument("--patience", type=float, default=100, help="seconds, until it is a hang")
+    parser.add_argument("--seconds", type=float, default=2, help="for `shared`: per primitive")
+    parser.add_argument(
+        "--patience", type=float, default=100, help="seconds until it counts as a hang"
+    )
     parser.add_argument("--seed", type=int, help="(default: another one each time)")
     parser.add_argument("primitives", nargs="*", help="(default: all)")
     arguments = parser.parse_intermixed_args()
@@ -535,12 +539,15 @@ def main():
     faulthandler.enable()
     faulthandler.dump_traceback_later(2 * seconds + arguments.patience, exit=True)
     sys.setswitchinterval(1e-6)
-    # What is raised where nobody can catch it, such as in a destructor.
+    # Exceptions that cannot be caught, such as those in a destructor.
     sys.unraisablehook = lambda unraisable: judge(unraisable.exc_value)
     sys.excepthook = lambda _type, error, _traceback: judge(error)
     warnings.simplefilter("ignore")  # awaitables that were never awaited
     logging.disable()
-    print(f"{arguments.command}, {arguments.half}, {arguments.primitives}, seed {seed}", flush=True)
+    print(
+        f"{arguments.command}, {arguments.implementation}, {arguments.primitives}, seed {seed}",
+        flush=True,
+    )
     try:
         COMMANDS[arguments.command](arguments, Random(seed))
     except Exception as error:

@@ -1,6 +1,6 @@
-"""Checked by mypy --strict and pyright: ours go wherever asyncio's are annotated.
+"""mypy --strict and pyright check that aiofastlock's classes fit annotations of asyncio's.
 
-Where a line must be refused, it is told to ignore the error: both say so if there is none.
+A line that they must reject has a comment that ignores the error. They report unused comments.
 """
 
 import asyncio
@@ -107,7 +107,7 @@ def in_asyncios_place() -> int:
         return 5
 
 
-# Ours are asyncio's, as subclasses are; asyncio's are not ours.
+# aiofastlock's classes are accepted as asyncio's, as subclasses are. The reverse is rejected.
 asyncios: list[asyncio.Lock] = [Lock(), asyncio.Lock()]
 ours: Lock = asyncio.Lock()  # type: ignore[assignment]
 other: asyncio.Lock = Semaphore()  # type: ignore[assignment]
