@@ -6,6 +6,13 @@
 
 #include "_guard.h"
 
+/* Cython makes a frame for each of its functions that an exception leaves. A user's traceback ends
+   in the caller instead, as with any class in C. A debug build keeps the frames. */
+#if !AIOFASTLOCK_DEBUG
+#include <frameobject.h>
+#define PyFrame_New(tstate, code, globals, locals) NULL
+#endif
+
 /* Cython creates a __dict__ for every instance. Without one, objects are smaller and the interpreter
    can specialise the look-up of their methods. It is created when an attribute is set, and dropped
    here when the instance is deallocated, since Cython would clear it by recursion. */
@@ -236,6 +243,19 @@ static inline int finish_public_class(PyTypeObject *type, const char *name)
         }
     }
     PyType_Modified(type);
+    return 0;
+}
+
+/* Removes what Cython keeps in the dict of a class for the import of modules that cimport it. */
+static inline int hide_vtable(PyTypeObject *type)
+{
+    for (; type != &PyBaseObject_Type; type = type->tp_base) {
+        if (PyDict_GetItemString(type->tp_dict, "__pyx_vtable__") != NULL
+            && PyDict_DelItemString(type->tp_dict, "__pyx_vtable__") < 0) {
+            return -1; /* pragma: no cover - no memory at import */
+        }
+        PyType_Modified(type);
+    }
     return 0;
 }
 

@@ -7,6 +7,7 @@ cdef extern from "_class.h":
     bint is_plain(ParkingLot)
     ctypedef object (*vectorcallfunc)(PyObject*, PyObject**, size_t, PyObject*)
     int finish_public_class(PyTypeObject*, const char* name) except -1
+    int hide_vtable(PyTypeObject*) except -1
     int set_exit(PyTypeObject*, pure, vectorcallfunc) except -1
     PyObject* simple_exit_of(PyObject*, PyObject**, size_t, PyObject*) noexcept
     object exit_by_method(PyObject*, PyObject**, size_t, PyObject*)

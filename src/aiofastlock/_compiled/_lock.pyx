@@ -791,3 +791,9 @@ set_exit(<PyTypeObject*> Lock, pure.Lock, <vectorcallfunc> exit_if_plain)
 construct_without_init(<PyTypeObject*> Lock)
 cdef Lock one = Lock()
 keep_spares(<PyTypeObject*> Lock, one, loop_field(one), NULL)
+
+
+def hide_vtables(*classes):
+    """Remove `__pyx_vtable__` from classes and their bases, after the last module is imported."""
+    for cls in classes:
+        hide_vtable(<PyTypeObject*> cls)
