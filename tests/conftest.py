@@ -20,7 +20,8 @@ if aiofastlock.IMPLEMENTATION == "compiled":
     IMPLEMENTATIONS["compiled"] = aiofastlock
 OURS = {name: found for name, found in IMPLEMENTATIONS.items() if name != "asyncio"}
 # What to set AIOFASTLOCK_EXTENSIONS to, in another process, for each of them.
-HALVES = {name: {"compiled": "1", "pure": "0"}[name] for name in OURS}
+SWITCHES = {name: {"compiled": "1", "pure": "0"}[name] for name in OURS}
+HALVES = SWITCHES  # until no test uses this name
 PRIMITIVES = ("Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier")
 
 

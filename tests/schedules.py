@@ -129,6 +129,7 @@ KINDS = {
     "Condition": CONDITION,  # on a lock of its own, or on that of the thing with the number
     "Barrier": BARRIER,
 }
+QUERIES = ("locked", "is_set", "parties", "n_waiting", "broken")
 DEATHS = {
     death.__name__: death
     for death in (asyncio.CancelledError, KeyError, GeneratorExit, KeyboardInterrupt)
@@ -224,6 +225,9 @@ class Driver:
             seen.append((repr(thing).rpartition(" [")[2], states or waiters is None))
         seen += [semaphore._value for semaphore in self.semaphores]
         seen += [(repr(it).rpartition(" [")[2], it._count) for it in self.barriers]
+        for thing in (*self.watched, *self.barriers):
+            found = [getattr(thing, query) for query in QUERIES if hasattr(thing, query)]
+            seen.append([value() if callable(value) else value for value in found])
         self.trace.append(seen)
 
     def thing(self, which, method):

@@ -1,23 +1,25 @@
-"""Every allocation of every operation fails: a MemoryError, and a lock that still works.
+"""Every allocation of every operation fails: the result is a MemoryError and a lock that works.
 
 Each operation is done again and again, with its first allocation failing, then its second, until it
-needs no more; once with that allocation failing alone, and once with the next 19 as well. (If all
-fail, Python 3.11 dies, or does not end, in the handling of any exception.) Whatever is kept to be
-used again, by ours and by the interpreter, is in use meanwhile. It may fail with
-nothing but a MemoryError, no permit may be lost or be given twice, and whoever waits, or comes
-later, still has a turn. What interrupts an operation half-way can be tried again.
+makes no more allocations. This is done twice: one allocation fails alone, or the next 19 fail with
+it. (If all of them fail, Python 3.11 crashes or hangs while it handles any exception.) Objects that
+the locks and the interpreter keep in order to use them again are in use meanwhile. An operation may
+raise only MemoryError. No permit may be lost or granted twice, and every task that waits, or comes
+later, must have its turn. An operation that was interrupted can be tried again.
 
-An interpreter can die of this, so that it is done in a process of its own:
+An interpreter can crash, so the operations run in a separate process:
 
     python tests/test_allocations.py asyncio|pure|compiled [OPERATION...]
 
-It prints what went wrong, in which operation, at which allocations: for asyncio too, to compare.
-What is written in Python allocates where nothing can be done about it, such as for the coroutine
-that would release the lock; so much more goes wrong there, and Python 3.13.0 itself dies of it.
+It prints what went wrong, in which operation and at which allocations. It does so for asyncio too,
+to compare. Code in Python allocates memory where a failure cannot be handled, such as for the
+coroutine that would release the lock. More goes wrong there, and some interpreters crash: Python
+3.11.7 and 3.13.0 do with the pure-Python implementation.
 """
 
 # ruff: noqa: SIM105  contextlib.suppress() allocates
 
+import argparse
 import asyncio
 import collections
 import contextlib
@@ -29,6 +31,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 import types
 import warnings
 
@@ -64,6 +67,8 @@ class Shortage:
 
     def __exit__(self, kind, error, traceback):
         remove_mem_hooks()
+        # A MemoryError can leave it locked: asyncio's classes would then block for ever.
+        asyncio.mixins._global_lock = threading.Lock()
         self.failed = kind is not None
         self.hoard = None
         return kind is MemoryError
@@ -214,6 +219,8 @@ async def show(new, shortage):
     waiter = park(lock.acquire())
     with shortage:
         repr(lock)
+    with shortage:
+        lock.locked()
     with shortage:
         list(getattr(lock, "_lock", lock)._waiters)
     with shortage:
@@ -570,6 +577,8 @@ async def the_rest_of_an_event(new, shortage):
     with shortage:
         repr(event)
     with shortage:
+        event.is_set()
+    with shortage:
         event._waiters[0]
     with shortage:
         waiters[0][0].close()
@@ -623,6 +632,20 @@ async def begin_to_wait_for_a_notification(new, shortage):
         future = waiting.send(None)
     assert condition.locked() is shortage.failed
     assert bool(condition._waiters) is not shortage.failed
+    if condition.locked():
+        condition.release()
+        condition_works(condition)
+    else:
+        condition_works(condition, [(waiting, future)])
+
+
+@operation("Condition")
+async def begin_to_wait_for_a_predicate(new, shortage):
+    condition, future = held(new), None
+    waiting, _ = noted(condition.wait_for(iter([False, True]).__next__))
+    with shortage:
+        future = waiting.send(None)
+    assert condition.locked() is shortage.failed
     if condition.locked():
         condition.release()
         condition_works(condition)
@@ -751,7 +774,7 @@ def barrier_works(barrier, waiting=()):
     assert all(future.done() for _, future in waiting), "some wait for ever"
     assert all(ended(waiter) for waiter, _ in waiting)
     assert (barrier.n_waiting, barrier.broken) == (0, False)
-    assert not barrier._waiters
+    assert not getattr(barrier, "_cond", barrier)._waiters  # asyncio's has a _cond
 
 
 @operation("Barrier")
@@ -789,6 +812,31 @@ async def trip_a_barrier(new, shortage):
         assert all(ended(waiter) for waiter, _ in waiters)
         barrier_works(barrier)
     waiting.close()
+
+
+@operation("Barrier")
+async def enter_and_leave_a_barrier(new, shortage):
+    barrier = new()
+    waiters = [park(barrier.wait()) for _ in range(2)]
+    for _, future in waiters:
+        future.add_done_callback(bool)
+
+    async def enter_and_leave():
+        async with barrier:
+            pass
+
+    last = enter_and_leave()
+    with shortage:
+        try:
+            last.send(None)
+        except StopIteration:
+            pass
+    last.close()
+    woken = [waiter for waiter, future in waiters if future.done()]
+    assert shortage.failed or len(woken) == 2
+    assert all(ended(waiter) for waiter in woken)
+    await asyncio.sleep(0)
+    barrier_works(barrier, [waiter for waiter in waiters if not waiter[1].done()])
 
 
 @operation("Barrier")
@@ -845,6 +893,8 @@ async def the_rest_of_a_barrier(new, shortage):
     with shortage:
         repr(barrier)
     with shortage:
+        barrier.parties, barrier.n_waiting, barrier.broken  # noqa: B018
+    with shortage:
         waiters[0][0].close()
     waiters[0][0].close()
     dropped = waiters.pop()
@@ -882,7 +932,9 @@ async def starve(namespace, function, new, failing):
         await asyncio.sleep(0)
         shortage = Shortage(namespace, count, count + failing)
         try:
-            await function(new, shortage)
+            # asyncio's locks may stay locked for ever after a MemoryError.
+            async with asyncio.timeout(1 if namespace is asyncio else None):
+                await function(new, shortage)
         except BaseException as error:
             wrong[f"{type(error).__name__}: {error}"].append(count)
         successes = 0 if shortage.failed else successes + 1
@@ -893,22 +945,30 @@ async def starve(namespace, function, new, failing):
 async def starve_all(name, only):
     namespace = IMPLEMENTATIONS[name]
     kinds = makers(namespace)
-    for (kind, operation), function in OPERATIONS.items():
+    chosen = {key: found for key, found in OPERATIONS.items() if not only or key[1] in only}
+    for (kind, operation), function in chosen.items():
         for failing in (1, 20):
-            if not only or operation in only:
-                os.write(2, f"{kind} {operation}\n".encode())  # for whoever asks where it died
-                wrong = await starve(namespace, function, kinds[kind], failing)
-                for error, counts in wrong.items():
-                    print(kind, operation, failing, counts, error)
+            os.write(2, f"{kind} {operation}\n".encode())  # if it crashes, this says where
+            wrong = await starve(namespace, function, kinds[kind], failing)
+            for error, counts in wrong.items():
+                print(kind, operation, failing, counts, error, flush=True)
+    print(f"{len(chosen)} operations", file=sys.stderr)
 
 
-def main(name, *only):
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("implementation", choices=IMPLEMENTATIONS)
+    parser.add_argument("operations", nargs="*", metavar="OPERATION")
+    options = parser.parse_args()
+    known = {name for _, name in OPERATIONS}
+    if unknown := {*options.operations} - known:
+        parser.error(f"no operation {', '.join(unknown)}; there are {', '.join(sorted(known))}")
     faulthandler.enable()
     warnings.simplefilter("ignore")
     sys.unraisablehook = lambda report: None
     gc.disable()  # or it would run in the midst of any of them
     with asyncio.Runner() as runner:
-        runner.run(starve_all(name, only))
+        runner.run(starve_all(options.implementation, options.operations))
         sys.stdout.flush()
         os._exit(0)  # with asyncio's locks, some tasks can't even be cancelled
 
@@ -953,4 +1013,4 @@ def test_a_memory_error_and_a_lock_that_still_works():
 if __name__ == "__main__":
     from _testcapi import remove_mem_hooks, set_nomemory
 
-    main(*sys.argv[1:])
+    main()

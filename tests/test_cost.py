@@ -1,16 +1,23 @@
-"""What it costs: size, growth, and that nothing is left behind."""
+"""What it costs: the size of each primitive, and how the work grows with the number of waiters.
+
+Every scenario below is linear here, and the square of the number of waiters in asyncio. Two figures
+show it. The first is the number of calls of the waiters' futures: it is the same on every run, and
+whatever searches a queue of asyncio's makes such calls. The second is CPU time, for a search that
+no future sees, such as one along the links of a compiled queue.
+"""
 
 import asyncio
+import contextlib
+import functools
 import gc
-import itertools
 import sys
 import time
 
 import pytest
-from conftest import OURS, needs_refcounts
+from conftest import IMPLEMENTATIONS, OURS
 
 
-@pytest.mark.skipif("compiled" not in OURS, reason="the compiled half is not here")
+@pytest.mark.skipif("compiled" not in OURS, reason="needs the compiled implementation")
 @pytest.mark.parametrize(
     ("name", "most"),
     [
@@ -27,219 +34,216 @@ def test_size(name, most):
     assert sys.getsizeof(getattr(OURS["compiled"], name)(*arguments)) <= most
 
 
-async def is_ever_below(bound, cost, *arguments):
-    """Whether one of three measurements is: other programs can spoil any of them."""
-    for _ in range(3):
-        if await cost(*arguments) < bound:
-            return True
-    return False
+# ---- Meters ----
 
 
-async def park_many(ours, name, count):
-    """Park that many awaitables of a primitive, which are driven by hand."""
-    primitive = getattr(ours, name)(*{"Semaphore": [0], "Barrier": [count + 1]}.get(name, []))
+def counted(name):
+    method = getattr(asyncio.Future, name)
+
+    def call(self, *arguments):
+        self.get_loop().calls += 1
+        return method(self, *arguments)
+
+    return call
+
+
+# What a queue can call of a future that is in it, comparisons included.
+CountedFuture = type(
+    "CountedFuture",
+    (asyncio.Future,),
+    {
+        name: counted(name)
+        for name in ("__eq__", "__hash__", "cancelled", "done", "exception", "set_result")
+    },
+)
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    calls = 0
+
+    def create_future(self):
+        return CountedFuture(loop=self)
+
+
+class Calls:
+    loop = CountingLoop
+    spent = 0
+
+    @staticmethod
+    def read():
+        return asyncio.get_running_loop().calls
+
+
+class CPUTime:
+    """Of this process, in nanoseconds, so that it matters little what else the machine does."""
+
+    loop = asyncio.SelectorEventLoop
+    spent = 0
+    read = staticmethod(time.process_time_ns)
+
+
+@contextlib.contextmanager
+def measured(meter):
+    gc.disable()
+    start = meter.read()
+    try:
+        yield
+    finally:
+        meter.spent += meter.read() - start
+        gc.enable()
+
+
+def cost(Meter, scenario, count, times=1):
+    """The cost of a scenario with `count` waiters, so many times."""
+    meter = Meter()
+    for _ in range(times):
+        with asyncio.Runner(loop_factory=meter.loop) as runner:
+            runner.run(scenario(count=count, meter=meter))
+    return meter.spent
+
+
+# ---- Scenarios ----
+
+
+async def park_many(namespace, name, count):
+    """Return a primitive, and `count` awaitables that are parked at it.
+
+    They are driven by hand: the cost of tasks grows with the processor's cache misses.
+    """
+    arguments = {"Semaphore": [0], "Barrier": [count + 1]}.get(name, [])
+    primitive = getattr(namespace, name)(*arguments)
+    wait = primitive.acquire if name in ("Lock", "Semaphore") else primitive.wait
+    if name == "Lock":
+        await primitive.acquire()
     waiters = []
     for _ in range(count):
         if name == "Condition":
             await primitive.acquire()
-        wait = "acquire" if name in ("Lock", "Semaphore") else "wait"
-        if name == "Lock" and not waiters:
-            await primitive.acquire()
-        waiters.append(getattr(primitive, wait)())
+        waiters.append(wait())
         waiters[-1].send(None)
+    if name == "Condition":
+        await primitive.acquire()
     return primitive, waiters
 
 
-async def cost_of_leaving(ours, name, count, step):
-    """Seconds that one of `count` waiters takes to leave, the last or every second one first.
-
-    Awaitables driven by hand, not tasks, whose own cost grows with the processor's cache misses.
-    """
-    primitive, waiters = await park_many(ours, name, count)
-    if name == "Condition":
-        await primitive.acquire()  # or each of them would take it
+async def leave(namespace, name, step, *, count, meter):
+    """All waiters leave the queue, the last or every second one first."""
+    primitive, waiters = await park_many(namespace, name, count)
     leaving = waiters[::step] + waiters[1::2] * (step == 2)
-    del waiters
-    gc.collect()
-    gc.disable()
-    start = time.perf_counter()
-    for waiter in leaving:
-        if name == "Condition":
-            primitive._lock._locked = False
-        waiter.close()
-    took = time.perf_counter() - start
-    gc.enable()
-    assert not primitive._waiters
-    return took / count
+    with measured(meter):
+        for waiter in leaving:
+            if name == "Condition":
+                primitive.release()  # a waiter that leaves takes the lock back
+            waiter.close()
+    assert not getattr(primitive, "_cond", primitive)._waiters  # asyncio's Barrier has a _cond
 
 
-@pytest.mark.parametrize("step", [-1, 2])
-@pytest.mark.parametrize("name", ["Lock", "Event", "Semaphore", "Condition", "Barrier"])
-async def test_leaving_does_not_cost_more_the_more_waiters_there_are(our_name, name, step):
-    ours = OURS[our_name]
-    few = min([await cost_of_leaving(ours, name, 500, step) for _ in range(5)])
-    # A queue that is searched makes it 64. Not 2 instead: no processor's cache holds the many,
-    # least of all where others use it too.
-    assert await is_ever_below(16 * few, cost_of_leaving, ours, name, 32_000, step)
-
-
-WAKING = {
+WAKE = {
     "Event": lambda event: (event.set(), event.clear()),
     "Semaphore": lambda semaphore: semaphore.release(),
     "Condition": lambda condition: condition.notify(),
 }
 
 
-async def cost_of_waking(ours, name, count):
-    """Seconds that one of `count` wake-ups takes, all of them before any waiter has run."""
-    primitive, waiters = await park_many(ours, name, count)
-    if name == "Condition":
-        await primitive.acquire()
-    gc.collect()
-    gc.disable()
-    start = time.perf_counter()
-    for _ in waiters:
-        WAKING[name](primitive)
-    took = time.perf_counter() - start
-    gc.enable()
+async def wake(namespace, name, *, count, meter):
+    """There are as many wake-ups as waiters, before any waiter has run."""
+    primitive, waiters = await park_many(namespace, name, count)
+    with measured(meter):
+        for _ in waiters:
+            WAKE[name](primitive)
     assert all(future.done() for future in primitive._waiters)
-    if name == "Condition":
-        primitive.release()
     for waiter in waiters:
-        with pytest.raises(StopIteration):
-            waiter.send(None)
         if name == "Condition":
             primitive.release()
-    return took / count
+        with contextlib.suppress(StopIteration):
+            waiter.send(None)
+    assert not primitive._waiters
 
 
-@pytest.mark.parametrize("name", WAKING)
-async def test_waking_does_not_cost_more_the_more_are_woken_already(our_name, name):
-    ours = OURS[our_name]
-    few = min([await cost_of_waking(ours, name, 1_000) for _ in range(5)])
-    # asyncio, which looks at all that are woken, makes it 16.
-    assert await is_ever_below(8 * few, cost_of_waking, ours, name, 16_000)
-
-
-async def test_meeting_does_not_cost_more_the_more_are_blocked(OurBarrier):
-    """Pairs meet at a barrier, while all the others that have come wait for their turn."""
-
-    async def cost(count):
-        barrier = OurBarrier(2)
-        tasks = [asyncio.create_task(barrier.wait()) for _ in range(count)]
-        start = time.perf_counter()
+async def meet(namespace, *, count, meter):
+    """Pairs meet at a barrier, while all others that have come wait for their turn."""
+    barrier = namespace.Barrier(2)
+    tasks = [asyncio.create_task(barrier.wait()) for _ in range(count)]
+    with measured(meter):
         indices = await asyncio.gather(*tasks)
-        assert sum(indices) == count / 2
-        return (time.perf_counter() - start) / count
-
-    few = min([await cost(500) for _ in range(5)])
-    assert await is_ever_below(8 * few, cost, 8_000)
+    assert sum(indices) == count / 2
 
 
-async def test_passing_cancelled_waiters_does_not_cost_more_the_more_there_are(OurLock):
+async def pass_cancelled(namespace, *, count, meter):
     """Newcomers pass a queue of cancelled waiters, again and again, within one iteration."""
-
-    async def cost(count):
-        lock = OurLock()
-        await lock.acquire()
-        tasks = [asyncio.create_task(lock.acquire()) for _ in range(count)]
-        await asyncio.sleep(0)
-        for task in tasks:
-            task.cancel()
-        lock.release()
-        start = time.perf_counter()
+    lock = namespace.Lock()
+    await lock.acquire()
+    tasks = [asyncio.create_task(lock.acquire()) for _ in range(count)]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    lock.release()
+    with measured(meter):
         for _ in range(count):
             await lock.acquire()
             lock.release()
-        took = time.perf_counter() - start
-        await asyncio.wait(tasks)
-        return took / count
-
-    few = min([await cost(1_000) for _ in range(5)])
-    assert await is_ever_below(8 * few, cost, 16_000)
+    await asyncio.wait(tasks)
 
 
-# ---- Leaks ----
+SCENARIOS = [
+    *[
+        (leave, name, step)
+        for name in ("Lock", "Event", "Semaphore", "Condition", "Barrier")
+        for step in (-1, 2)
+    ],
+    *[(wake, name) for name in WAKE],
+    (meet,),
+    (pass_cancelled,),
+]
 
 
-async def uncontended(lock):
-    async with lock:
-        pass
-    await lock.acquire()
-    lock.release()
+def scenario_of(namespace, function, *arguments):
+    return functools.partial(function, namespace, *arguments)
 
 
-async def parked(lock):
-    async with lock:
-        task = asyncio.create_task(uncontended(lock))
-        await asyncio.sleep(0)
-    await task
+def title(scenario):
+    function, *arguments = scenario
+    return "-".join([function.__name__, *map(str, arguments)])
 
 
-async def cancelled(lock):
-    async with lock:
-        task = asyncio.create_task(uncontended(lock))
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task])
+# ---- Growth ----
 
 
-async def cancelled_when_woken(lock):
-    await lock.acquire()
-    task = asyncio.create_task(uncontended(lock))
-    await asyncio.sleep(0)
-    lock.release()
-    task.cancel()
-    await asyncio.wait([task])
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=title)
+def test_calls_grow_in_proportion_but_for_asyncios(implementation, scenario):
+    scenario = scenario_of(IMPLEMENTATIONS[implementation], *scenario)
+    few, many = cost(Calls, scenario, 50) / 50, cost(Calls, scenario, 400) / 400
+    in_proportion = many <= 2 * few  # the square makes it 8 times
+    message = f"calls per waiter: {few:.2f} of 50, {many:.2f} of 400"
+    assert in_proportion is (implementation != "asyncio"), message
 
 
-async def by_hand(lock):
-    await lock.acquire()
-    for end in ("close", "throw", "drop"):
-        coroutine = lock.acquire()
-        coroutine.send(None)
-        if end == "close":
-            coroutine.close()
-        elif end == "throw":
-            with pytest.raises(KeyError):
-                coroutine.throw(KeyError("x"))
-        del coroutine
-    lock.release()
+# As many waiters at once as 64 times a few. The square takes up to 64 times as long; what is in
+# proportion takes less than twice as long, cache misses included.
+FEW, MANY, LIMIT = 128, 8_192, 16
 
 
-async def refused(lock):
-    with pytest.raises(RuntimeError):
-        lock.release()
-    coroutine = lock.acquire()
-    await coroutine
-    with pytest.raises(RuntimeError):
-        await coroutine
-    lock.release()
-    with pytest.raises(TypeError):
-        type(lock)(1)
+def times_of(scenario, tries):
+    """CPU times, in nanoseconds per waiter. What spoils a measurement makes it longer."""
+    few = cost(CPUTime, scenario, FEW, MANY // FEW) / MANY
+    many = min(cost(CPUTime, scenario, MANY) for _ in range(tries)) / MANY
+    return few, many, f"CPU time per waiter: {few:.0f} ns of {FEW}, {many:.0f} ns of {MANY}"
 
 
-async def made(lock):
-    other = type(lock)()
-    other.attribute = other
-    repr(other), other._waiters, other.__getstate__()
+fine_clock = pytest.mark.skipif(sys.platform == "win32", reason="CPU time is counted in 1/64 s")
 
 
-@needs_refcounts
-@pytest.mark.parametrize(
-    "work", [uncontended, parked, cancelled, cancelled_when_woken, by_hand, refused, made]
+@fine_clock
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=title)
+def test_cpu_time_grows_in_proportion(our_name, scenario):
+    few, many, message = times_of(scenario_of(OURS[our_name], *scenario), tries=3)
+    assert many < LIMIT * few, message
+
+
+@fine_clock
+@pytest.mark.skipif(
+    sys.implementation.name != "cpython", reason="PyPy spends more time on compiling than on this"
 )
-async def test_nothing_is_left_behind(OurLock, work):
-    lock = OurLock()
-    await parked(lock)  # what is made once is made now: the binding to the loop, the spares
-    blocks = []
-    for _ in range(4):
-        for _ in range(200):
-            await work(lock)
-        gc.collect()
-        blocks.append((sys.getallocatedblocks(), sys.getrefcount(lock), sys.getrefcount(OurLock)))
-    # What leaks does so every time, and one block a round would be 200; other threads' come once.
-    grown = min(after[0] - before[0] for before, after in itertools.pairwise(blocks))
-    assert grown < 100, blocks
-    assert blocks[-1][1:] == blocks[0][1:]
-    assert not lock.locked()
+def test_cpu_time_tells_of_a_search():
+    few, many, message = times_of(scenario_of(asyncio, leave, "Lock", -1), tries=1)
+    assert many > LIMIT * few, message

@@ -1,0 +1,100 @@
+"""The schedules, the failed allocations and the lifetimes leave no method out.
+
+Each of them has a list of operations, to which a new method must be added. Here these operations
+are run on the pure-Python implementation: every public method and property that a class exported
+by aiofastlock defines must be called meanwhile. Nothing here needs to be kept up to date.
+"""
+
+import contextlib
+import inspect
+import sys
+
+import pytest
+import schedules
+import test_allocations
+import test_lifetime
+from conftest import PRIMITIVES
+from helpers import Parking
+
+import aiofastlock
+from aiofastlock import _pure
+
+EXPORTED = [
+    getattr(_pure, name)
+    for name in aiofastlock.__all__
+    if isinstance(getattr(aiofastlock, name), type)
+]
+SPECIAL = ("__init__", "__aenter__", "__aexit__")
+
+
+def code_of(cls, name):
+    """The code of a method or property; None for what is another object's.
+
+    Condition.acquire(), for example, is the method of its lock.
+    """
+    found = inspect.getattr_static(cls, name)
+    return getattr(getattr(found, "fget", found), "__code__", None)
+
+
+class Recorder:
+    """Notes which methods are called while it is entered, except by aiofastlock itself."""
+
+    failed = False  # for the operations that take it for a Shortage
+
+    def __init__(self):
+        self.names = {
+            (cls, code_of(cls, name)): f"{cls.__name__}.{name}"
+            for cls in EXPORTED
+            for name in dir(cls)
+            if (name in SPECIAL or not name.startswith("_")) and code_of(cls, name)
+        }
+        self.called = set()
+
+    def __enter__(self):
+        sys.setprofile(self.note)
+
+    def __exit__(self, *_):
+        sys.setprofile(None)
+
+    def note(self, frame, event, _):
+        if event == "call" and frame.f_code.co_argcount:
+            cls = type(frame.f_locals.get(frame.f_code.co_varnames[0]))
+            name = self.names.get((cls, frame.f_code))
+            if name and not frame.f_back.f_globals["__name__"].startswith("aiofastlock"):
+                self.called.add(name)
+
+    def check(self, where):
+        missing = sorted({*self.names.values()} - self.called)
+        assert not missing, f"{where} never calls {', '.join(missing)}"
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()
+
+
+def test_the_schedules(recorder):
+    with schedules.Machine() as machine:
+        for scene in schedules.SCENES:
+            for index in range(40):
+                program = schedules.program_of(1, index, scene)
+                with recorder:
+                    machine.trace(_pure, *program)
+    recorder.check("tests/schedules.py: no program of KINDS, SCENES and Driver.look()")
+
+
+async def test_the_allocations(recorder, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", lambda report: None)
+    kinds = test_allocations.makers(_pure)
+    for (kind, _), function in test_allocations.OPERATIONS.items():
+        with contextlib.suppress(AssertionError):  # what is dropped in Python can't take a lock
+            await function(kinds[kind], recorder)
+    recorder.check("tests/test_allocations.py: no operation, where allocations fail,")
+
+
+async def test_the_lifetimes(recorder):
+    for primitive in PRIMITIVES:
+        for work in test_lifetime.WORKS:
+            with recorder:
+                await work(Parking(getattr(_pure, primitive)))
+    recorder.check("tests/test_lifetime.py: none of WORKS, for conftest.PRIMITIVES,")
