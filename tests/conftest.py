@@ -21,7 +21,6 @@ if aiofastlock.IMPLEMENTATION == "compiled":
 OURS = {name: found for name, found in IMPLEMENTATIONS.items() if name != "asyncio"}
 # What to set AIOFASTLOCK_EXTENSIONS to, in another process, for each of them.
 SWITCHES = {name: {"compiled": "1", "pure": "0"}[name] for name in OURS}
-HALVES = SWITCHES  # until no test uses this name
 PRIMITIVES = ("Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier")
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import HALVES
+from conftest import SWITCHES
 
 CLASSES = ["LockTests", "EventTests", "ConditionTests", "SemaphoreTests", "BarrierTests"]
 
@@ -34,11 +34,11 @@ assert result.testsRun >= 6, result
     reason="this interpreter comes without CPython's tests",
 )
 @pytest.mark.parametrize("tests", CLASSES)
-@pytest.mark.parametrize("implementation", HALVES)
+@pytest.mark.parametrize("implementation", SWITCHES)
 def test_cpythons_own_tests(implementation, tests):
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", RUN, implementation, tests],
-        env={**os.environ, "AIOFASTLOCK_EXTENSIONS": HALVES[implementation]},
+        env={**os.environ, "AIOFASTLOCK_EXTENSIONS": SWITCHES[implementation]},
         capture_output=True,
         text=True,
         timeout=60,

@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import HALVES
+from conftest import SWITCHES
 
 
-@pytest.fixture(params=HALVES)
+@pytest.fixture(params=SWITCHES)
 def run(request, tmp_path):
     """Return a function that runs code, which can import the `modules`: names with their source."""
 
@@ -17,7 +17,7 @@ def run(request, tmp_path):
             (tmp_path / f"{name}.py").write_text(source)
         done = subprocess.run(
             [sys.executable, *options, "-c", code],
-            env={**os.environ, "AIOFASTLOCK_EXTENSIONS": HALVES[request.param]},
+            env={**os.environ, "AIOFASTLOCK_EXTENSIONS": SWITCHES[request.param]},
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
-from conftest import HALVES, OURS
+from conftest import SWITCHES, OURS
 
 PAGE = Path(__file__).parent.parent / "docs" / "processes.md"
 TASKS = 20
@@ -29,11 +29,11 @@ def recipe(module):
     return code
 
 
-def define(module, half):
-    """What a recipe defines, with the locks of one half."""
+def define(module, implementation):
+    """What a recipe defines, with the locks of one implementation."""
     names = {}
     exec(recipe(module), names)
-    names["Lock"] = OURS[half].Lock
+    names["Lock"] = OURS[implementation].Lock
     return SimpleNamespace(**names)
 
 
@@ -100,7 +100,7 @@ def test_redis_keeps_processes_apart(redis_server, our_name):
     from redis import Redis
 
     command = [sys.executable, "-c", recipe("redis") + COUNT, redis_server]
-    environment = os.environ | {"AIOFASTLOCK_EXTENSIONS": HALVES[our_name]}
+    environment = os.environ | {"AIOFASTLOCK_EXTENSIONS": SWITCHES[our_name]}
     processes = [subprocess.Popen(command, env=environment) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
     with Redis(unix_socket_path=redis_server) as client:

@@ -7,7 +7,7 @@ import sys
 import zipfile
 
 import pytest
-from conftest import HALVES
+from conftest import SWITCHES
 
 cpython = sys.implementation.name == "cpython"
 on_posix = pytest.mark.skipif(os.name != "posix", reason="needs signals, links and fork()")
@@ -232,7 +232,7 @@ print(type(point) is Point, Point.__module__)
 
 
 @WAYS
-@pytest.mark.parametrize("implementation", HALVES)
+@pytest.mark.parametrize("implementation", SWITCHES)
 def test_the_classes_are_installed(script, way, implementation):
     script("""
 import asyncio, sys
@@ -241,7 +241,7 @@ import aiofastlock
 print(aiofastlock.IMPLEMENTATION, Lock is asyncio.locks.Lock is aiofastlock.Lock)
 print("argparse" in sys.modules)  # the runner imports only what it needs
 """)
-    done = run("-m", "aiofastlock", *way.split(), AIOFASTLOCK_EXTENSIONS=HALVES[implementation])
+    done = run("-m", "aiofastlock", *way.split(), AIOFASTLOCK_EXTENSIONS=SWITCHES[implementation])
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{implementation} True\nFalse\n", "")
 
 
@@ -261,13 +261,13 @@ if __name__ == "__main__":
 
 
 @WAYS
-@pytest.mark.parametrize("implementation", HALVES)
+@pytest.mark.parametrize("implementation", SWITCHES)
 @pytest.mark.parametrize("method", ["spawn", pytest.param("fork", marks=on_posix)])
 def test_children(script, way, implementation, method):
     """A forked process has aiofastlock's classes. A spawned one has asyncio's, and works."""
     script(START)
     command = ["-W", "ignore", "-m", "aiofastlock", *way.split(), method]
-    done = run(*command, AIOFASTLOCK_EXTENSIONS=HALVES[implementation])
+    done = run(*command, AIOFASTLOCK_EXTENSIONS=SWITCHES[implementation])
     assert (done.returncode, done.stderr) == (0, "")
     module, of_main, *_ = done.stdout.split()
     assert (module, of_main) == {

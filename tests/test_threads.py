@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import FREE_THREADED, HALVES, OURS, PRIMITIVES
+from conftest import FREE_THREADED, SWITCHES, OURS, PRIMITIVES
 
 pytestmark = pytest.mark.timeout(150)  # longer than threads.py takes to report a hang
 
@@ -21,7 +21,7 @@ THREADS = Path(__file__).with_name("threads.py")
 
 
 def run(command, implementation, *options):
-    switch = HALVES.get(implementation, os.environ.get("AIOFASTLOCK_EXTENSIONS", ""))
+    switch = SWITCHES.get(implementation, os.environ.get("AIOFASTLOCK_EXTENSIONS", ""))
     done = subprocess.run(
         [sys.executable, THREADS, command, f"--implementation={implementation}", *options],
         env={**os.environ, "AIOFASTLOCK_EXTENSIONS": switch},
@@ -43,7 +43,7 @@ def test_the_gil_stays_off(our_name):
             "-c",
             "import aiofastlock, sys; sys.exit(sys._is_gil_enabled())",
         ],
-        env={**os.environ, "AIOFASTLOCK_EXTENSIONS": HALVES[our_name]},
+        env={**os.environ, "AIOFASTLOCK_EXTENSIONS": SWITCHES[our_name]},
         check=True,
     )
 

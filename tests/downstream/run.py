@@ -1,7 +1,7 @@
 """Run other people's test suites on asyncio's locks and on aiofastlock's, and compare.
 
 Each package of packages.py gets an environment of its own, with the versions of constraints.txt.
-Its suite runs four times: on asyncio's locks, on our compiled half, on our pure one, and on classes
+Its suite runs four times: on asyncio's locks, on the compiled implementation, on the pure-Python one, and on classes
 that count how they are used. Tests that do not end alike are run again, alone.
 """
 
@@ -62,7 +62,7 @@ def call(*command: str | Path, **environment: str) -> None:
 
 
 def build(work: Path, python: str) -> Path:
-    """Return a wheel of this repository, with both halves."""
+    """Return a wheel of this repository, with both implementations."""
     shutil.rmtree(work / "wheel", ignore_errors=True)
     command = ["uv", "build", "-q", "--wheel", "--python", python, "--out-dir", work / "wheel"]
     call(*command, REPOSITORY, AIOFASTLOCK_EXTENSIONS="1")
@@ -153,8 +153,8 @@ class Suite:
         if not record.exists():
             raise FailedError(f"{side}: ended early; see {log.name}")
         found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        half = "asyncio.locks" if side == "asyncio" else side.replace("counted", "compiled")
-        if found["locks"] != [half]:
+        locks = "asyncio.locks" if side == "asyncio" else side.replace("counted", "compiled")
+        if found["locks"] != [locks]:
             raise FailedError(f"{side}: ran on the locks of {found['locks']}")
         # An address in the name of a test is another one in each run.
         found["outcomes"] = {
