@@ -6,8 +6,10 @@ import collections.abc
 import contextlib
 import copy
 import gc
+import os
 import re
 import sys
+import traceback
 import warnings
 import weakref
 from typing import Any, NamedTuple
@@ -32,6 +34,9 @@ from helpers import (
     steps,
 )
 
+import aiofastlock
+
+needs_compiled = pytest.mark.skipif("compiled" not in OURS, reason="not compiled here")
 on_cpython = pytest.mark.skipif(
     sys.implementation.name != "cpython", reason="the messages of PyPy's coroutines differ"
 )
@@ -1277,3 +1282,33 @@ def test_all_closed_while_the_first_is_woken(our_queue):
         await our_queue.works()
 
     on_interrupted_loop(main)
+
+
+# ---- What users see of the compiled implementation's insides ----
+
+
+@needs_compiled
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_the_classes_show_nothing_of_cython(name):
+    assert not [attribute for attribute in dir(getattr(aiofastlock, name)) if "pyx" in attribute]
+
+
+@needs_compiled
+@pytest.mark.skipif("AIOFASTLOCK_DEBUG" in os.environ, reason="a debug build keeps the frames")
+async def test_tracebacks_end_in_the_callers_code():
+    async def releases():
+        aiofastlock.Lock().release()
+
+    async def waits():
+        await aiofastlock.Condition().wait()
+
+    async def is_cancelled():
+        event = aiofastlock.Event()
+        asyncio.current_task().cancel()
+        await event.wait()
+
+    for fails in (releases, waits, is_cancelled):
+        with pytest.raises((RuntimeError, asyncio.CancelledError)) as caught:
+            await asyncio.create_task(fails())
+        files = {frame.filename for frame in traceback.extract_tb(caught.tb)}
+        assert files == {__file__}, fails

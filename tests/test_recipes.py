@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
-from conftest import SWITCHES, OURS
+from conftest import OURS, SWITCHES
 
 PAGE = Path(__file__).parent.parent / "docs" / "processes.md"
 TASKS = 20

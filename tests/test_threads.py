@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import FREE_THREADED, SWITCHES, OURS, PRIMITIVES
+from conftest import FREE_THREADED, OURS, PRIMITIVES, SWITCHES
 
 pytestmark = pytest.mark.timeout(150)  # longer than threads.py takes to report a hang
 

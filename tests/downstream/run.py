@@ -1,8 +1,8 @@
 """Run other people's test suites on asyncio's locks and on aiofastlock's, and compare.
 
 Each package of packages.py gets an environment of its own, with the versions of constraints.txt.
-Its suite runs four times: on asyncio's locks, on the compiled implementation, on the pure-Python one, and on classes
-that count how they are used. Tests that do not end alike are run again, alone.
+Its suite runs four times: on asyncio's locks, on the compiled implementation, on the pure-Python
+one, and on classes that count how they are used. Tests that do not end alike are run again, alone.
 """
 
 from __future__ import annotations
