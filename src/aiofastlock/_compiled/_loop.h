@@ -257,10 +257,11 @@ static int number_of_spare_handles = 0;
 static PyObject *new_handle(PyObject *loop, PyObject *callback, PyObject *argument,
                             PyObject *context)
 {
-    PyObject *self, *args = PyTuple_Pack(1, argument);
+    PyObject *self, *args = PyTuple_New(1);
     if (args == NULL) {
         return NULL;
     }
+    PyTuple_SET_ITEM(args, 0, Py_NewRef(argument));
     if (number_of_spare_handles > 0) {
         self = spare_handles[--number_of_spare_handles];
         PyObject_Init(self, our_handle_type);
@@ -348,7 +349,9 @@ static PyObject *handle_run(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_INCREF(args);
     Py_INCREF(context);
     if (PyContext_Enter(context) == 0) {
-        result = PyObject_CallObject(callback, args);
+        result = PyTuple_GET_SIZE(args) == 1
+                     ? PyObject_CallOneArg(callback, PyTuple_GET_ITEM(args, 0))
+                     : PyObject_CallObject(callback, args);
         if (PyContext_Exit(context) < 0) {
             Py_CLEAR(result);
         }
