@@ -1,4 +1,4 @@
-"""What several files of tests need: steps taken by hand, tasks that wait, and copies."""
+"""Helpers for several files of tests: steps taken by hand, tasks that wait, and copies."""
 
 import asyncio
 import copy
@@ -11,7 +11,7 @@ from conftest import PRIMITIVES, needs_refcounts
 
 
 def by_hand(coroutine):
-    """What it gives. It must end within one step."""
+    """Return its result. It must end within one step."""
     with pytest.raises(StopIteration) as stop:
         coroutine.send(None)
     return stop.value.value
@@ -22,12 +22,12 @@ def finish(coroutine):
 
 
 def parked(coroutine):
-    """It, and the future that it waits on."""
+    """Return it, and the future that it waits for."""
     return coroutine, coroutine.send(None)
 
 
 def die(coroutine, how):
-    """End one that waits; to be dropped, it must be deleted after that."""
+    """End a coroutine that waits. If it is to be dropped, the caller deletes it."""
     if how == "close":
         coroutine.close()
     elif how == "throw":
@@ -48,13 +48,13 @@ async def steps(count=10):
 
 
 def retrieve(task):
-    """Have its error asked for: else it is told when the collector finds it, in another test."""
+    """Retrieve its exception: else asyncio reports it when it is collected, in another test."""
     if not task.cancelled():
         task.exception()
 
 
 async def park(wait, count=1):
-    """Tasks that wait."""
+    """Return tasks that wait."""
     tasks = [asyncio.create_task(wait()) for _ in range(count)]
     for task in tasks:
         task.add_done_callback(retrieve)
@@ -63,7 +63,7 @@ async def park(wait, count=1):
 
 
 async def queue_up(lock, count=1):
-    """Tasks that wait for what is held, each in its turn, and then give it back."""
+    """Return tasks that wait for a held lock, and release it when they had their turn."""
 
     async def take_turn():
         async with lock:
@@ -73,7 +73,7 @@ async def queue_up(lock, count=1):
 
 
 async def park_on(condition, count=1):
-    """Tasks that wait to be notified, in their order, and then give the lock back."""
+    """Return tasks that wait to be notified, in this order, and then release the lock."""
 
     async def wait():
         async with condition:
@@ -83,7 +83,7 @@ async def park_on(condition, count=1):
 
 
 async def end(*tasks):
-    """Let them run until they have ended, in whatever way. Those that can do so soon."""
+    """Let tasks run until they have ended, in whatever way. They must do so within 100 steps."""
     for _ in range(100):
         if all(task.done() for task in tasks):
             break
@@ -102,46 +102,46 @@ async def result(task):
 
 
 def state(primitive):
-    """What its repr says of it."""
+    """Return its state as its repr shows it."""
     return repr(primitive).rpartition(" [")[2].removesuffix("]>")
 
 
-# What is given to make one that is to be had, if there is a choice.
+# The arguments of a primitive that one task can have, where it takes any.
 ARGUMENTS = {"Semaphore": [1], "BoundedSemaphore": [1], "Barrier": [2]}
 
 
 class Parking:
-    """A primitive that is not to be had, and how to wait for it and to be woken."""
+    """A primitive for which a task must wait, and how to wait for it and to be woken."""
 
     def __init__(self, cls, method=None):
         self.name = next(base.__name__ for base in cls.__mro__ if base.__name__ in PRIMITIVES)
         self.primitive = cls(*ARGUMENTS.get(self.name, []))
         self.method = method or ("wait" if hasattr(cls, "wait") else "acquire")
-        self.is_given = self.method == "acquire"  # to the one that is woken
+        self.is_given = self.method == "acquire"  # the woken waiter holds it
         if self.is_given:
             finish(self.primitive.acquire())
         self.shut = state(self.primitive)
 
     def call(self):
-        # By what it is told, wait_for() waits once.
+        # With this predicate, wait_for() waits once.
         arguments = [iter([False, True]).__next__] if self.method == "wait_for" else []
         return getattr(self.primitive, self.method)(*arguments)
 
     def wait(self):
-        """What parks when it is awaited, and gives True, or an index."""
+        """Return an awaitable that parks, and whose result is True or an index."""
         if self.name == "Condition":
             finish(self.primitive.acquire())
         return self.call()
 
     async def visit(self):
-        """Wait, and leave the others as they were."""
+        """Wait, and leave the other waiters as they were."""
         if self.name != "Condition":
             return await self.call()
         async with self.primitive:
             return await self.call()
 
     def wake(self):
-        """The first that waits, or all of them, at an event."""
+        """Wake the first waiter, or all waiters of an event."""
         if self.name == "Event":
             self.primitive.set()
             self.primitive.clear()
@@ -155,17 +155,17 @@ class Parking:
             self.primitive.release()
 
     def ended(self):
-        """One that waited by hand is over: a condition's lock, which it has taken, is free."""
+        """After a waiter by hand has ended: release the condition's lock, which it has taken."""
         if self.name == "Condition":
             self.primitive.release()
 
     def queue(self):
-        """The futures of those that wait."""
-        owner = getattr(self.primitive, "_cond", self.primitive)  # which asyncio's barrier has
+        """Return the futures of the waiters."""
+        owner = getattr(self.primitive, "_cond", self.primitive)  # asyncio's barrier has a _cond
         return list(owner._waiters or ())
 
     async def works(self):
-        """Nobody waits, it is not to be had, and one that waits is woken."""
+        """Check that no task waits, that a task must wait, and that it is woken."""
         assert not self.queue()
         assert state(self.primitive) == self.shut
         (task,) = await park(self.visit)
@@ -197,7 +197,7 @@ copies = pytest.mark.parametrize("duplicate", COPIES.values(), ids=COPIES)
 
 
 class InterruptedFuture(asyncio.futures._PyFuture):
-    """A future in Python, which does what it is told in the middle of done() or set_result()."""
+    """A future in Python, which calls a given function inside done() or set_result()."""
 
     def __init__(self, **keywords):
         self.in_done = self.in_set_result = self.after_set_result = None
