@@ -1,4 +1,4 @@
-"""One suite over three implementations: asyncio's own, the oracle, and both of our halves."""
+"""One suite for three implementations: asyncio's, the oracle, and both of aiofastlock's."""
 
 import asyncio
 import gc
@@ -14,12 +14,12 @@ import pytest
 import aiofastlock
 from aiofastlock import _pure
 
-# What can be tested here: the compiled half unless it is switched off or not there.
+# What can be tested here: without the compiled implementation if it is switched off or missing.
 IMPLEMENTATIONS = {"asyncio": asyncio, "pure": _pure}
 if aiofastlock.IMPLEMENTATION == "compiled":
     IMPLEMENTATIONS["compiled"] = aiofastlock
 OURS = {name: found for name, found in IMPLEMENTATIONS.items() if name != "asyncio"}
-# What to set AIOFASTLOCK_EXTENSIONS to, in another process, for each of them.
+# The value of AIOFASTLOCK_EXTENSIONS that selects each of them in another process.
 SWITCHES = {name: {"compiled": "1", "pure": "0"}[name] for name in OURS}
 PRIMITIVES = ("Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier")
 
@@ -61,7 +61,7 @@ def pytest_report_header(config):
 
 @pytest.fixture(scope="module", autouse=True)
 def frozen():
-    """Many tests collect garbage: spare them a look at all that is there already."""
+    """Many tests collect garbage: exclude the objects that exist already."""
     if hasattr(gc, "freeze"):
         gc.collect()
         gc.freeze()
@@ -74,13 +74,13 @@ def implementation(request):
 
 @pytest.fixture
 def mended(request, implementation):
-    """A fault of asyncio's, which ours do not have: the test must fail on asyncio."""
+    """A fault of asyncio that aiofastlock does not have: the test must fail on asyncio."""
     if implementation == "asyncio":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="a fault of asyncio's"))
+        request.applymarker(pytest.mark.xfail(strict=True, reason="a fault of asyncio"))
 
 
 def until_3_13(issue):
-    """A fault of asyncio's before Python 3.13: the test must fail on asyncio there."""
+    """A fault of asyncio before Python 3.13: the test must fail on asyncio there."""
 
     @pytest.fixture(name=issue)
     def mark(request, implementation):
@@ -90,8 +90,8 @@ def until_3_13(issue):
     return mark
 
 
-gh_111693 = until_3_13("gh_111693")  # a CancelledError is not the one, and has lost its message
-gh_112202 = until_3_13("gh_112202")  # a notification is lost with a task that is cancelled
+gh_111693 = until_3_13("gh_111693")  # another CancelledError is raised, without the message
+gh_112202 = until_3_13("gh_112202")  # a notification is lost when a task is cancelled
 
 
 @pytest.fixture(params=OURS)
@@ -115,7 +115,7 @@ def of_ours(primitive):
     return get
 
 
-# A fixture for each class, such as Lock, and one for ours alone, such as OurLock.
+# A fixture for each class, such as Lock, and one without asyncio's, such as OurLock.
 for primitive in PRIMITIVES:
     globals()[f"{primitive}_fixture"] = of_all_three(primitive)
     globals()[f"our_{primitive}_fixture"] = of_ours(primitive)
@@ -123,7 +123,7 @@ for primitive in PRIMITIVES:
 
 @pytest.fixture
 def importable(request, monkeypatch):
-    """pickle looks in aiofastlock for the classes of both halves, and one half's are there."""
+    """pickle looks for the classes of both implementations in aiofastlock, which has only one."""
     which = "our_name" if "our_name" in request.fixturenames else "implementation"
     found = OURS.get(request.getfixturevalue(which))
     for primitive in PRIMITIVES if found else ():
@@ -140,5 +140,8 @@ def other_loop():
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 needs_refcounts = pytest.mark.skipif(
-    sys.implementation.name != "cpython", reason="needs objects to die when they are dropped"
+    sys.implementation.name != "cpython", reason="needs objects to be freed when they are dropped"
+)
+needs_compiled = pytest.mark.skipif(
+    "compiled" not in OURS, reason="the compiled implementation is off or missing"
 )

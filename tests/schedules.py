@@ -1,18 +1,18 @@
-"""Random programs, whose traces on both of ours must equal the oracle's, step by step.
+"""Random programs, whose traces on both implementations must equal the oracle's, step by step.
 
-A program has a setup, a few things that know of each other or not, and a list of operations. A
+A program has a setup, which is a few primitives that may share a lock, and a list of operations. A
 driver carries them out one after the other, on tasks and on awaitables that it drives by hand; the
-tasks carry out operations of their own. All of them write down what happens to them and what they
-see. Time is the loop's own and does not pass by itself, so a trace repeats exactly. At the end,
-whatever came before, nobody is left in a queue and everything works as if new.
+tasks carry out other operations. All of them record what happens to them and what they see. The
+loop's time does not pass by itself, so a trace repeats exactly. At the end of every program, all
+queues are empty and everything works as if new.
 
-As a command it runs many, on as many cores as it is told:
+The command runs many programs, on a given number of cores:
 
     python tests/schedules.py --programs 2000000 --jobs 2
 
-It prints its seed, and ends at the first program whose traces differ: makes it as small as it can,
-prints it as a script that shows the difference, and exits with 1. Program number N of a seed is run
-again by `--seed SEED --first N --programs 1`.
+It prints its seed, and ends at the first program whose traces differ: it makes the program as small
+as it can, prints it as a script that shows the difference, and exits with 1. To run program number
+N of a seed again, pass `--seed SEED --first N --programs 1`.
 """
 
 import argparse
@@ -41,8 +41,8 @@ from aiofastlock import _pure
 COUNTS_REFERENCES = sys.implementation.name == "cpython"
 STARTS_EAGERLY = sys.version_info >= (3, 12)
 
-# asyncio's Barrier differs from ours on purpose (see test_barrier_schedules.py, which has a model
-# of it). Here the pure one shows what the compiled one must do among other things.
+# asyncio's Barrier differs from aiofastlock's on purpose (test_barrier_schedules.py has a
+# model of it). Here the pure-Python one shows what the compiled one must do.
 ORACLE = SimpleNamespace(**{**vars(oracle), "Barrier": _pure.Barrier})
 
 
@@ -53,7 +53,7 @@ class Stuck(BaseException):
 class Clockwork(asyncio.SelectorEventLoop):
     """A loop whose time stands still while anything can run, and then jumps to the next timer.
 
-    Its methods that wake tasks are asyncio's, so that ours do there as in any other loop.
+    Its methods that wake tasks are asyncio's, so that the locks behave as in any other loop.
     """
 
     now = 0.0
@@ -73,7 +73,7 @@ class Clockwork(asyncio.SelectorEventLoop):
 
 
 class Standstill(selectors.DefaultSelector):
-    """What a loop asks in each iteration, and what jumps instead of waiting."""
+    """The selector, which the loop calls in each iteration. It jumps in time instead of waiting."""
 
     def __init__(self, loop):
         super().__init__()
@@ -88,7 +88,7 @@ class Standstill(selectors.DefaultSelector):
 
 
 class InOrder(dict):
-    """The tasks of a TaskGroup, which it cancels in the order of their addresses otherwise."""
+    """The tasks of a TaskGroup. In a set, it would cancel them in the order of their addresses."""
 
     def add(self, task):
         self[task] = None
@@ -101,7 +101,7 @@ class InOrder(dict):
 
 
 class Kind(NamedTuple):
-    """What can be called on a thing, what can be awaited by hand, and inside of tasks."""
+    """What can be called on a primitive, awaited by hand, and awaited in tasks."""
 
     calls: tuple
     awaitables: tuple
@@ -115,7 +115,7 @@ WAIT = (("wait",),)
 LOCK = Kind((("release",),), ACQUIRE, ACQUIRE)
 CONDITION = Kind(
     (("release",), *NOTIFY),
-    # Of a wait() that does not end when wait_for() is closed, nobody can be told on PyPy.
+    # On PyPy, a wait() that does not end when wait_for() is closed cannot be reported.
     (*ACQUIRE, *WAIT * 2, *(PREDICATES if COUNTS_REFERENCES else ())),
     (*WAIT * 3, *PREDICATES),
 )
@@ -126,7 +126,7 @@ KINDS = {
     "Event": Kind((("set",), ("clear",)), WAIT, WAIT),
     "Semaphore": LOCK,
     "BoundedSemaphore": LOCK,
-    "Condition": CONDITION,  # on a lock of its own, or on that of the thing with the number
+    "Condition": CONDITION,  # with a new lock, or with that of the thing with this number
     "Barrier": BARRIER,
 }
 QUERIES = ("locked", "is_set", "parties", "n_waiting", "broken")
@@ -137,9 +137,9 @@ DEATHS = {
 
 
 def describe(error):
-    """What two errors that are the same have in common.
+    """What two equal errors have in common.
 
-    The number tells the very instance that was thrown from one made in its likeness.
+    The number tells the instance that was thrown from a similar one.
     """
     if isinstance(error, BaseExceptionGroup):
         return type(error).__name__, *map(describe, error.exceptions)
@@ -152,16 +152,16 @@ class Hand:
 
     def __init__(self, awaitable):
         self.awaitable = awaitable
-        self.future = None  # what it waits for
+        self.future = None  # that it waits for
         self.ended = False
 
 
 class Driver:
-    """Carries out a program, and writes down what happens.
+    """Carries out a program, and records what happens.
 
-    Every operation is a method, and its arguments are plain data. `which` counts among the things
-    that have the method. What there is nothing to do it on is left out, so that a program from
-    which anything was taken away is still one.
+    Every operation is a method, and its arguments are plain data. `which` is an index into the
+    things that have the method. An operation is left out where there is no such thing, so that a
+    program from which any part was removed is still a program.
     """
 
     def __init__(self, implementation, setup):
@@ -213,7 +213,7 @@ class Driver:
         self.note("loop", context["message"].split()[:3], error and describe(error))
 
     def note_unraisable(self, unraisable):
-        # 3.12 keeps tasks of the driver that never began, and drops them in a later program.
+        # Python 3.12 keeps the driver's tasks that never began, and drops them in a later program.
         if "'Driver.work' was never awaited" not in str(unraisable.exc_value):
             self.note("unraisable", *describe(unraisable.exc_value))
 
@@ -260,7 +260,7 @@ class Driver:
             self.note(name, "did", operation)
             self.look()
 
-    # What tasks do, and the driver.
+    # Operations of tasks and of the driver.
 
     def call(self, name, which, method, *arguments):
         thing = self.thing(which, method)
@@ -299,7 +299,7 @@ class Driver:
     def sleep(self, name, delay):
         return asyncio.sleep(delay)
 
-    # What tasks do.
+    # Operations of tasks.
 
     async def enter(self, name, which, timeout, body):
         thing = self.thing(which, "__aenter__")
@@ -361,7 +361,7 @@ class Driver:
             await asyncio.sleep(0)
 
     async def park(self, name, kind):
-        """Wait for ever, at something that nobody else knows."""
+        """Wait for ever, at a primitive that no other task knows."""
         if kind == "Barrier":
             await self.implementation.Barrier(2).wait()
         elif kind == "Event":
@@ -384,10 +384,10 @@ class Driver:
             self.note(name, "ends")
             self.look()
 
-    # What the driver does.
+    # Operations of the driver.
 
     def tidy(self, name):
-        """From here on, what is taken is given back: at the end, all must be as it was."""
+        """From here on, all that is acquired is released: at the end, all must be as it was."""
         self.is_tidy = True
         conditions = self.having.get("notify", ())
         self.having["wait"] = [it for it in self.having.get("wait", ()) if it not in conditions]
@@ -399,13 +399,13 @@ class Driver:
     def spawn_one(self, how, body):
         name = f"task {len(self.tasks) + len(self.orphans)}"
         loop = asyncio.get_running_loop()
-        # To which nobody refers but what it waits for. One at a time: in which order two of them
-        # are collected is nobody's promise.
+        # A task to which only the thing that it waits for refers. There is one at a time: the
+        # order in which two of them are collected is undefined.
         if how == "orphan" and not any(orphan() for orphan in self.orphans):
             orphan = asyncio.Task(self.work_unheard(name, body), loop=loop)
             self.orphans.append(weakref.ref(orphan))
             return
-        # Those that the eager one makes in its first step are eager, too.
+        # The tasks that an eager task makes in its first step are eager, too.
         if how == "eager" and STARTS_EAGERLY:
             loop.set_task_factory(asyncio.eager_task_factory)
         try:
@@ -493,7 +493,7 @@ class Driver:
         except BaseException as error:
             hand.ended = how != "close"  # else it has refused to end
             self.note_error(how, error)
-            error.__traceback__ = None  # it refers to this frame, and so to the hand
+            error.__traceback__ = None  # it refers to this frame, which refers to the hand
 
     def drop(self, name, index):
         if self.hands:
@@ -501,7 +501,7 @@ class Driver:
             if hand.future is None:
                 hand.awaitable.close()
             elif any(self.may_wait(thing._lock) for thing in self.having.get("notify", ())):
-                # It may refuse to end, and when it is dropped, nobody can be told.
+                # It may refuse to end, which cannot be reported when it is dropped.
                 self.drive_hand(hand, "close")
                 self.drive_hand(hand, "close")
 
@@ -517,8 +517,8 @@ class Driver:
             await self.carry_out("driver", [operation])
         self.let_go()
         await self.carry_out("driver", [("sleep", 100)])
-        # End what is left. Of those that take a lock back first, each round ends one.
-        # (All tasks but this one, since wait_for() of Python 3.11 may leave its own behind.)
+        # End what is left. Of the waiters that take a lock back first, each round ends one.
+        # (All tasks but this one, because wait_for() of Python 3.11 may leave a task behind.)
         for _ in range(100):
             if self.orphans:
                 self.collect("driver")
@@ -530,7 +530,7 @@ class Driver:
             for task in tasks:
                 task.cancel("end")
             for hand in hands:
-                # One that is woken must take its turn: two could give it to each other for ever.
+                # A woken one must take its turn: two could hand it to each other for ever.
                 if hand.future is not None and hand.future.done():
                     self.drive_hand(hand, "send")
                 else:
@@ -551,12 +551,12 @@ class Driver:
                 thing.release()
 
     def faults(self):
-        """What is not as it should be when all have ended: everything must work as if new."""
+        """Yield what is wrong when all tasks have ended: everything must work as if new."""
         others = (*self.semaphores, *self.having.get("set", ()))
         locks = [it for it in self.watched if getattr(it, "_lock", it) not in others]
         for thing in self.watched:
             if thing._waiters:
-                yield f"{thing!r}: somebody is left"
+                yield f"{thing!r}: a waiter is left"
         if self.is_tidy:
             permits = [semaphore._value for semaphore in self.semaphores]
             if permits != self.permits:
@@ -568,14 +568,14 @@ class Driver:
             while semaphore._value > 0 and at_once(semaphore.acquire()):
                 permits -= 1
             if permits > 0 or (permits == 0 and not semaphore.locked()):
-                yield f"{semaphore!r}: a permit that nobody can have"
+                yield f"{semaphore!r}: a permit that cannot be acquired"
         for lock in locks:
             if not lock.locked() and not (at_once(lock.acquire()) and lock.locked()):
                 yield f"{lock!r}: it can't be acquired"
         for event in self.having.get("set", ()):
             event.set()
             if not at_once(event.wait()):
-                yield f"{event!r}: set, and one has to wait"
+                yield f"{event!r}: set, and wait() parks"
         for barrier in self.barriers:
             at_once(barrier.reset())
             parties = [barrier.wait() for _ in range(barrier.parties)]
@@ -587,7 +587,7 @@ class Driver:
 
 
 def at_once(awaitable):
-    """What it gives, or False if one has to wait for it."""
+    """Return its result, or False if it parks."""
     try:
         awaitable.send(None)
     except StopIteration as stop:
@@ -597,9 +597,9 @@ def at_once(awaitable):
 
 
 class Machine:
-    """Runs programs, one after the other, on the same loop: to make one takes its time.
+    """Runs programs, one after the other, on the same loop, which is slow to make.
 
-    Nothing is collected in a program but where it says so.
+    The collector runs in a program only where the program says so.
     """
 
     runner = None
@@ -662,7 +662,7 @@ TIMEOUTS = (None, None, None, 0.0, 1.0, 2.0)  # a float can be left out, an int 
 MESSAGES = ((None,), ("once",), ("first", "second"))
 PRIVATE = ("Event", "Lock", "Semaphore", "Condition", "Barrier")
 
-# Nothing is given more than once, or taken by hand.
+# Nothing is released more than once, or acquired by hand.
 TIDY_INSIDE = (
     *("enter", "enter", "enter", "enter", "wait", "wait", "tick", "tick", "tick", "sleep"),
     *("call", "group", "later", "fail"),
@@ -676,7 +676,7 @@ OPERATIONS = (*TIDY, "call", *["by_hand"] * 4, *["drive"] * 4)
 
 
 class Composer:
-    """Makes operations of choices. What has no more choices takes the first of each."""
+    """Makes operations from choices. When these are used up, it takes the first of each."""
 
     def __init__(self, setup, is_tidy, is_deadly):
         kinds = [KINDS[kind] for kind, *_ in setup]
@@ -692,7 +692,7 @@ class Composer:
             self.inside = [it for it in self.inside if it[0] in ("wait", "reset")]
             self.calls = [it for it in self.calls if it[0] != "release"]
             self.operations, self.operations_inside = [*TIDY], [*TIDY_INSIDE]
-            self.hows = ("plain", "stubborn")  # a wait() may release its own task's lock alone
+            self.hows = ("plain", "stubborn")  # a wait() may release only its own task's lock
         if not is_tidy and names & {"Semaphore", "BoundedSemaphore"}:
             self.operations.append("write")
         if "Condition" in names:
@@ -797,7 +797,7 @@ WORLD = [
     *(("BoundedSemaphore", 1), ("BoundedSemaphore", 2), ("Barrier", 2), ("Barrier", 3)),
     *(("Condition",), ("Condition", 0), ("Condition", 0), ("Condition", 1)),
 ]
-# What comes after what: several things at once are half of it.
+# The order of scenes: every second one has several things.
 TURNS = [name for scene in SCENES if scene != "world" for name in (scene, "world")]
 
 
@@ -817,7 +817,7 @@ def program_of(seed, index, scene=None, is_deadly=True):
 
 
 class Difference(NamedTuple):
-    half: str
+    name: str  # of the implementation
     setup: list
     program: list
 
@@ -831,14 +831,14 @@ def differ(machine, implementation, setup, program, expected=None):
 
 def find_difference(machine, implementations, setup, program):
     expected = machine.trace(ORACLE, setup, program)
-    for half, implementation in implementations.items():
+    for name, implementation in implementations.items():
         if differ(machine, implementation, setup, program, expected):
-            return Difference(half, setup, program)
+            return Difference(name, setup, program)
     return None
 
 
 def smaller(value):
-    """What is a little simpler: with less in it, or with something in it that is simpler."""
+    """Yield simpler values: with a part left out, or with a simpler part."""
     if isinstance(value, list):
         size = len(value)
         while size:
@@ -846,7 +846,7 @@ def smaller(value):
                 yield value[:start] + value[start + size :]
             size //= 2
         for place, item in enumerate(value):
-            # What is inside of an operation may do in its place.
+            # The body of an operation may do in its place.
             match item:
                 case ("enter" | "hold", *_, body):
                     yield value[:place] + body + value[place + 1 :]
@@ -864,7 +864,7 @@ def smaller(value):
 
 
 def shrink(fails, setup, program):
-    """The smallest setup and program that can be found that fail, too."""
+    """Return the smallest setup and program found that fail, too."""
     best = [setup, program]
     improved = True
     while improved:
@@ -879,11 +879,11 @@ def shrink(fails, setup, program):
 def shrunk(machine, implementations, found):
     def fails(setup, program):
         try:
-            return differ(machine, implementations[found.half], setup, program)
-        except Exception:  # no program any more
+            return differ(machine, implementations[found.name], setup, program)
+        except Exception:  # it is no program any more
             return False
 
-    return Difference(found.half, *shrink(fails, found.setup, found.program))
+    return Difference(found.name, *shrink(fails, found.setup, found.program))
 
 
 SCRIPT = """\
@@ -894,33 +894,33 @@ import schedules
 
 SETUP = {setup}
 PROGRAM = {program}
-sys.exit(schedules.show({half!r}, SETUP, PROGRAM))
+sys.exit(schedules.show({name!r}, SETUP, PROGRAM))
 """
 
 
 def script(found):
-    """A script that shows the difference."""
+    """Return a script that shows the difference."""
     return SCRIPT.format(
         folder=str(Path(__file__).parent),
-        half=found.half,
+        name=found.name,
         setup=pprint.pformat(found.setup, width=99),
         program=pprint.pformat(found.program, width=99),
     )
 
 
 def report(seed, index, found):
-    return f"{found.half} differs in program {index} of seed {seed}:\n\n{script(found)}"
+    return f"{found.name} differs in program {index} of seed {seed}:\n\n{script(found)}"
 
 
-def show(half, setup, program):
-    """Print both traces up to where they part. Returns 1 if they do, and 0 if they are equal."""
+def show(name, setup, program):
+    """Print both traces up to where they differ. Return 1 if they do, 0 if they are equal."""
     expected = trace(ORACLE, setup, program)
-    seen = trace(OURS[half], setup, program)
-    for of_oracle, of_half in zip_longest(expected, seen):
-        if of_oracle != of_half:
-            print(f"  oracle: {of_oracle}\n  {half}: {of_half}")
+    seen = trace(OURS[name], setup, program)
+    for of_oracle, of_name in zip_longest(expected, seen):
+        if of_oracle != of_name:
+            print(f"  oracle: {of_oracle}\n  {name}: {of_name}")
             return 1
-        print(" ", of_half)
+        print(" ", of_name)
     if seen[-1] not in (("faults", []), ("stuck",)):
         return 1
     print("the traces are equal")
@@ -933,7 +933,7 @@ CHUNK = 500
 
 
 def run_chunk(arguments):
-    """Run programs first to last. Returns how many, and the first that differs, made small."""
+    """Run programs. Return how many, and the number of the first that differs, made small."""
     seed, first, last, scene, names = arguments
     implementations = {name: OURS[name] for name in names}
     faulthandler.enable()
@@ -955,9 +955,9 @@ def main():
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**9))
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--scene", choices=SCENES, help="default: all of them in turn")
-    parser.add_argument("--half", choices=OURS, help="default: both")
+    parser.add_argument("--implementation", choices=OURS, help="default: both")
     options = parser.parse_args()
-    names = [options.half] if options.half else list(OURS)
+    names = [options.implementation] if options.implementation else list(OURS)
     print(
         f"Python {sys.version.split()[0]}, {' and '.join(names)}, seed {options.seed}", flush=True
     )
@@ -983,7 +983,7 @@ def main():
                     shown = passed
                     print(f"{done} programs, {done / passed:.0f}/s", flush=True)
     except BrokenProcessPool:
-        print(f"a process died of a program from {options.first + done} on, or one did not end")
+        print(f"a process crashed in a program from {options.first + done} on, or one did not end")
         return 1
     print("no difference")
     return 0

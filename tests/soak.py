@@ -1,26 +1,27 @@
-"""Thousands of tasks on shared locks for minutes, cancelled at random: is anything lost?
+"""Thousands of tasks use shared locks for minutes and are cancelled at random: is anything lost?
 
     python tests/soak.py [--minutes 10] [--tasks 10000] [--loop asyncio|uvloop]
-                         [--half compiled|pure|asyncio] [--seed N]
+                         [--implementation compiled|pure|asyncio] [--seed N]
 
-So many tasks live at every moment; one that ends is replaced. Each is a small random program over
-the locks of a group: it holds a lock, or a semaphore and a lock inside of it, waits for an event,
-takes what is there under one of two conditions that share a lock, meets others at a barrier, breaks
-the barrier. They are cancelled at any time, and at the very step in which they are woken, with a
-message or without; what they do times out. Looked at all along:
+The number of tasks is constant; one that ends is replaced. Each is a small random program over the
+primitives of a group: it holds a lock, or a semaphore and then a lock, waits for an event, takes an
+item under one of two conditions that share a lock, meets others at a barrier, or breaks it. Tasks
+are cancelled at any time, and in the step in which they are woken, with a message or without; their
+operations time out. These invariants are checked all the time:
 
-- Nobody is in a lock with another, nor in a semaphore with more than it has permits. An event lets
-  nobody through that was not set. A barrier gives no index more often than so many came.
-- Those that queue get their turns in the order in which they came.
-- A CancelledError has the message that was sent to this very task.
-- No wake-up is lost: while a lock is free, an event set, a permit or an item there, whoever waits
-  for it is on the way. And no wait takes more turns of the event loop than can be. (Each group has
-  a driver that sets, notifies and resets; holding takes turns and not time.)
+- A lock has one holder, and a semaphore no more holders than permits. No task passes an event that
+  was not set. A barrier returns no index more often than its parties have met.
+- Waiters get their turns in the order in which they came.
+- A CancelledError has the message that was sent to this task.
+- No wake-up is lost: while a lock is free, an event is set, or there is a permit or an item, the
+  first waiter for it is on the way. No wait takes more than a bounded number of turns of the event
+  loop. (Each group has a driver that sets, notifies and resets. Tasks hold locks for turns, not for
+  a time.)
 
-In the end all are let go: every task ends, all permits are back, nobody is queued, nothing is
-locked, and no more objects live than did before. Memory is sampled meanwhile, and must not grow.
+At the end every task ends, all permits are back, all queues are empty, no lock is locked, and no
+more objects exist than before. Memory is sampled meanwhile, and must not grow.
 
-The seed makes the programs. What becomes of them is a matter of time too, and not repeated.
+The seed determines the programs. How they run also depends on time, and does not repeat.
 """
 
 import argparse
@@ -42,12 +43,12 @@ from conftest import IMPLEMENTATIONS
 MEMBERS = 50  # of a group; in one group it is a twentieth of all
 LONGEST_WAIT = 100  # turns of the loop, for each member of the group
 DRAIN = 50_000  # turns in which all must have ended
-# Types of what must not outlive the tasks.
+# Types of objects that must not outlive the tasks.
 LEAVE_NOTHING = (
     "Waiter", "Queue", "Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier",
     "Task", "Future", "Handle", "TimerHandle", "Timeout", "coroutine", "CancelledError",
 )  # fmt: skip
-# That many of a type are kept to be used again; by PyPy, finished tasks: with asyncio's locks too.
+# So many objects of a type may be kept to be used again. PyPy keeps finished tasks.
 KEPT = 50 if sys.implementation.name == "cpython" else 500
 
 
@@ -66,11 +67,11 @@ async def turns(count):
 
 
 class Thing:
-    """One of the locks, and what is known of it: who waits for it, and who is inside."""
+    """A primitive, and what is known of it: which tasks wait for it, and which hold it."""
 
     def __init__(self, group, name, *arguments, permits=1):
         cls = getattr(group.soak.implementation, name)
-        if group.soak.random.random() < 0.2:  # subclasses go other ways
+        if group.soak.random.random() < 0.2:  # subclasses take other code paths
             cls = type(name, (cls,), {})
         self.primitive = cls(*arguments)
         self.soak = group.soak
@@ -115,7 +116,7 @@ class Thing:
 
     @contextlib.asynccontextmanager
     async def held(self, primitive=None):
-        """Hold it, got and given back in one of the ways to do so, maybe those of a condition."""
+        """Hold it: acquire and release it in one of several ways, such as through a condition."""
         primitive = primitive or self.primitive
         way_in = primitive.acquire if self.soak.often(0.5) else primitive.__aenter__
         await self.wait(way_in())
@@ -147,7 +148,7 @@ class Thing:
 
 
 class Group:
-    """Locks of each kind for a number of tasks, taken in the order in which they stand here."""
+    """Primitives of each kind for a number of tasks, which acquire them in this order."""
 
     def __init__(self, soak, members):
         self.soak = soak
@@ -163,7 +164,7 @@ class Group:
         self.things = [self.semaphore, self.bounded, self.lock, self.event, self.shared]
         self.things += [*self.conditions, self.barrier]
 
-    # ---- What tasks do ----
+    # ---- Operations of tasks ----
 
     async def hold_lock(self):
         async with self.lock.held():
@@ -196,7 +197,7 @@ class Group:
                 expect(condition.items, condition, "there is nothing")
             elif not condition.items:
                 await self.wait_under(condition, condition.primitive.wait(), in_order=True)
-            # Whoever was notified takes something, if there is anything: the others need not come.
+            # A notified task takes an item, if there is one: the others need not come.
             if condition.items:
                 condition.items -= 1
             await turns(self.soak.random.randrange(2))
@@ -248,7 +249,7 @@ class Group:
             await barrier.reset()
 
     async def use_own(self):
-        """Locks that live no longer than this, and are dropped with a waiter in the queue."""
+        """Use locks of this task only, which are dropped with a waiter in the queue."""
         made = self.soak.implementation
         lock, condition, event = made.Lock(), made.Condition(), made.Event()
         async with lock, made.Semaphore(), condition:
@@ -265,10 +266,10 @@ class Group:
         (use_own, 0.2),
     )  # fmt: skip
 
-    # ---- What keeps them going ----
+    # ---- Drivers ----
 
     def drive(self):
-        # Each on its own: whoever waits for a permit may wait for those that wait for an item.
+        # One task for each: a task that waits for a permit may wait for one that waits for an item.
         ways = (self.pulse, self.supply, self.lend, self.break_barrier)
         return [asyncio.create_task(self.again_and_again(way)) for way in ways]
 
@@ -291,7 +292,7 @@ class Group:
         await self.bring_item(1 + max(len(condition.waits) for condition in self.conditions) // 2)
 
     async def lend(self):
-        """Permits that are more than the semaphore had, for a while."""
+        """Add permits to the semaphore for a while."""
         semaphore = self.semaphore
         semaphore.permits += 2
         for _ in range(2):
@@ -301,7 +302,7 @@ class Group:
             await semaphore.wait(semaphore.primitive.acquire())
             semaphore.permits -= 1
 
-    # ---- What must be so between any two steps of tasks ----
+    # ---- Invariants between any two turns ----
 
     def check(self):
         for thing in self.things:
@@ -335,7 +336,7 @@ class Group:
 
 
 class Sample(NamedTuple):
-    """What is in use: of the process, of Python's allocator, references, objects by type."""
+    """Memory of the process, blocks of Python's allocator, references, objects by type."""
 
     rss: int
     blocks: int
@@ -345,10 +346,10 @@ class Sample(NamedTuple):
     @classmethod
     def take(cls):
         gc.collect()
-        statm = Path("/proc/self/statm")  # Linux alone has it
+        statm = Path("/proc/self/statm")  # only Linux has it
         rss = int(statm.read_text().split()[1]) * 4096 if statm.exists() else 0
         blocks = getattr(sys, "getallocatedblocks", int)()  # PyPy has none
-        references = getattr(sys, "gettotalrefcount", int)()  # debug builds alone count them
+        references = getattr(sys, "gettotalrefcount", int)()  # only debug builds count them
         types = collections.Counter(type(found).__qualname__ for found in gc.get_objects())
         return cls(rss, blocks, references, types)
 
@@ -358,10 +359,12 @@ def message_for(task):
 
 
 class Soak:
-    def __init__(self, implementation, *, tasks, seconds, seed, report=lambda line: None):
+    def __init__(
+        self, implementation, *, tasks, seed, seconds=None, turns=None, report=lambda line: None
+    ):
         self.implementation = implementation
         self.count = tasks
-        self.seconds = seconds
+        self.seconds, self.turns = seconds, turns  # how long it takes: one of the two
         self.random = random.Random(seed)
         self.report = report
         self.turn = self.longest = 0
@@ -430,12 +433,12 @@ class Soak:
         return False
 
     def provoke(self, thing):
-        """Cancel those that come next, in the step in which they are woken."""
+        """Cancel the next waiters, in the step in which they are woken."""
         if self.often(0.05):
             for task in list(itertools.islice(thing.waits, self.random.randrange(1, 4))):
                 self.done["cancelled at their wake-up"] += self.cancel(task)
 
-    # ---- All of it ----
+    # ---- The soak ----
 
     def step(self):
         """Between two turns."""
@@ -467,7 +470,7 @@ class Soak:
         self.ended = True
         await asyncio.gather(*self.drivers)
         self.drivers.clear()
-        await turns(1)  # the step that gather() woke holds its future, and that all of them
+        await turns(1)  # the step that gather() woke holds its future, which holds all of them
         for group in self.groups:
             group.check_end()
         expect(asyncio.all_tasks() == {asyncio.current_task()}, asyncio.all_tasks())
@@ -477,17 +480,18 @@ class Soak:
 
     async def keep_going(self):
         start = time.monotonic()
-        interval = max(self.seconds / 40, 0.5)
-        due = start + interval
-        while (now := time.monotonic()) < start + self.seconds:
+        samples = 12 if self.turns else min(40, int(self.seconds * 2))
+        passed = 0.0
+        while passed < 1:
             await asyncio.sleep(0)
             self.step()
             expect(len(self.live) == self.count, len(self.live), "tasks live")
             for task in self.random.choices(list(self.live), k=1 + self.count // 1000):
                 self.done["cancelled"] += self.cancel(task)
-            if now >= due:
-                self.sample(now - start)
-                due = time.monotonic() + interval
+            elapsed = time.monotonic() - start
+            passed = self.turn / self.turns if self.turns else elapsed / self.seconds
+            if passed * samples >= len(self.samples) + 1:
+                self.sample(elapsed)
 
     def sample(self, elapsed):
         sample = Sample.take()
@@ -506,7 +510,7 @@ class Soak:
         expect(left <= 2_000, left, "references are left")
 
     def check_flat(self):
-        """The last third of the samples against the one before: what grows has grown by a half."""
+        """Compare the last third of the samples to the one before: a leak has grown by 50 %."""
         third = len(self.samples) // 3
         early, late = self.samples[third : 2 * third], self.samples[-third:]
         if not third:
@@ -524,7 +528,7 @@ def soak(implementation, loop="asyncio", **keywords):
     event_loop = importlib.import_module(loop).new_event_loop()
     try:
         event_loop.run_until_complete(made.run())
-    finally:  # no asyncio.Runner, which would wait for tasks that a fault has left stuck
+    finally:  # not asyncio.Runner, which would wait for tasks that a fault has left stuck
         event_loop.close()
     return made
 
@@ -534,12 +538,14 @@ def main():
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio")
-    parser.add_argument("--half", choices=IMPLEMENTATIONS, default=list(IMPLEMENTATIONS)[-1])
+    parser.add_argument(
+        "--implementation", choices=IMPLEMENTATIONS, default=list(IMPLEMENTATIONS)[-1]
+    )
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     options = parser.parse_args()
-    print(f"{options.half} on {options.loop}, Python {sys.version.split()[0]}, {options}")
+    print(f"{options.implementation} on {options.loop}, Python {sys.version.split()[0]}, {options}")
     done = soak(
-        IMPLEMENTATIONS[options.half],
+        IMPLEMENTATIONS[options.implementation],
         options.loop,
         tasks=options.tasks,
         seconds=options.minutes * 60,

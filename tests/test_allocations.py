@@ -38,8 +38,8 @@ import warnings
 import pytest
 from conftest import FREE_THREADED, IMPLEMENTATIONS, OURS
 
-OPERATIONS = {}  # by the name of what they need, and their own
-ENOUGH = 4  # this many successes in a row: what it allocates has all failed before
+OPERATIONS = {}  # by the name of the primitive, and of the operation
+ENOUGH = 4  # successes in a row: each of its allocations has failed before
 
 
 def operation(*kinds):
@@ -52,9 +52,9 @@ def operation(*kinds):
 
 
 class Shortage:
-    """While it lasts, some allocations fail, those from `first` to before `last`.
+    """While it is entered, the allocations from `first` to before `last` fail.
 
-    `failed` says whether it has ended in a MemoryError, which goes no further.
+    `failed` says whether it has ended in a MemoryError, which it suppresses.
     """
 
     def __init__(self, namespace, first, last):
@@ -75,7 +75,7 @@ class Shortage:
 
 
 def hoard(namespace):
-    """Have in use what is kept to be used again."""
+    """Use all objects that are kept in order to be used again."""
     event, condition = namespace.Event(), namespace.Condition()
     waiters = []
     for _ in range(40):
@@ -83,7 +83,7 @@ def hoard(namespace):
         waiters += [event.wait(), condition.wait()]
         waiters[-1].send(None)
         waiters[-2].send(None).add_done_callback(bool)
-    event.set()  # the loop has the handles
+    event.set()  # the loop holds the handles
     return [
         waiters,
         [[namespace.Lock(), namespace.Event(), namespace.Condition()] for _ in range(70)],
@@ -92,7 +92,7 @@ def hoard(namespace):
     ]
 
 
-# ---- Steps, by hand: what a loop allocates does not fail ----
+# ---- Steps by hand: the allocations of a loop do not fail ----
 
 
 @types.coroutine
@@ -101,7 +101,7 @@ def pause():
 
 
 async def note(notes, awaitable, wait):
-    """Await, say so, and wait. To say so allocates nothing."""
+    """Await, note it, and wait. To note it allocates no memory."""
     await awaitable
     notes.done = True
     await wait
@@ -113,7 +113,7 @@ def noted(awaitable):
 
 
 def ended(awaitable):
-    """Whether it ends in this step, in whatever way that is not a mistake, or comes to a pause."""
+    """Whether it ends or pauses in this step, and in no other way than it may."""
     try:
         return awaitable.send(None) is None
     except (StopIteration, asyncio.CancelledError, asyncio.BrokenBarrierError):
@@ -125,7 +125,7 @@ def park(awaitable):
 
 
 def is_held(lock, waiting=()):
-    """Whether somebody has it; not, if it is on its way to one of those that wait."""
+    """Whether a task holds it; False while it is on its way to one of the waiters."""
     if not hasattr(lock, "_value"):
         return lock.locked()
     return lock._value == 0 and not any(
@@ -134,8 +134,8 @@ def is_held(lock, waiting=()):
 
 
 def lock_works(lock, waiting=()):
-    """Those that wait, and two that come now, each get the free lock and give it back."""
-    assert not is_held(lock, waiting), "nobody has it, and it is held"
+    """The waiters, and two newcomers, each get the free lock and release it."""
+    assert not is_held(lock, waiting), "no task has it, and it is held"
     waiting = list(waiting)
     for _ in range(2):
         newcomer = lock.acquire()
@@ -149,7 +149,7 @@ def lock_works(lock, waiting=()):
                 waiting.remove(pair)
                 cancelled = pair[1].cancelled()
                 assert ended(pair[0])
-                assert is_held(lock, waiting) is not cancelled, "a turn of one who is cancelled"
+                assert is_held(lock, waiting) is not cancelled, "a cancelled waiter had a turn"
                 if not cancelled:
                     lock.release()
                 break
@@ -158,7 +158,7 @@ def lock_works(lock, waiting=()):
         awaitable.close()
     assert not hang, "some wait for ever"
     assert not lock.locked()
-    assert getattr(lock, "_value", 1) == 1, "a permit is lost or won"
+    assert getattr(lock, "_value", 1) == 1, "a permit is lost or gained"
     assert not getattr(lock, "_lock", lock)._waiters
 
 
@@ -168,7 +168,7 @@ def held(new):
     return lock
 
 
-# ---- Those that are acquired and released ----
+# ---- Primitives that are acquired and released ----
 
 LOCKS = ("Lock", "Semaphore", "BoundedSemaphore", "Condition", "Overridden")
 
@@ -188,12 +188,12 @@ async def make(new, shortage):
     with shortage:
         lock = new()
     lock_works(new() if lock is None else lock)
-    lock_works(new())  # what is kept of the one that could not be made is no worse
+    lock_works(new())  # what is kept of the one that could not be made still works
 
 
 @operation("Semaphore")
 async def make_with_too_many_arguments(new, shortage):
-    """So many that Python keeps no tuple for them to be used again."""
+    """So many that Python keeps no tuple of that size for later use."""
     with shortage:
         try:
             type(new())(*range(21))
@@ -303,7 +303,7 @@ async def begin_to_wait(new, shortage):
 
 @operation("Lock")
 async def begin_to_wait_on_a_new_loop(new, shortage):
-    """Nobody has asked for its attributes yet: the dict of them is still to be made."""
+    """Its attributes have not been read yet, so that their dict does not exist."""
     lock = held(new)
     waiter, notes = noted(lock.acquire())
     running, loop = asyncio.get_running_loop(), asyncio.new_event_loop()
@@ -385,7 +385,7 @@ async def use(lock):
 
 
 async def end_tasks(*tasks):
-    """Let them run; say how many did not get to their end."""
+    """Let tasks run; return how many of them did not end."""
     for _ in range(12):
         await asyncio.sleep(0)
     hang = [task for task in tasks if not task.done()]
@@ -419,20 +419,20 @@ async def release_to_a_task(new, shortage):
 
 @operation(*LOCKS)
 async def run_the_wake_up(new, shortage):
-    """What the loop calls to let a woken task go on. It may fail, but says so."""
+    """What the loop calls to resume a woken task. It may fail, but must report it."""
     lock = held(new)
-    tasks, told = await park_tasks(lock), []
+    tasks, reports = await park_tasks(lock), []
     loop = asyncio.get_running_loop()
     lock.release()
     handle = loop._ready.pop()
-    loop.set_exception_handler(lambda loop, context: told.append(context))
+    loop.set_exception_handler(lambda loop, context: reports.append(context))
     current = asyncio.current_task()
     asyncio.tasks._leave_task(loop, current)
     with shortage:
         handle._run()
     asyncio.tasks._enter_task(loop, current)
     loop.set_exception_handler(None)
-    if not shortage.failed and not told:
+    if not shortage.failed and not reports:
         await end_tasks(tasks[0])
         assert tasks[0].done()
         if tasks[0].exception() is None:
@@ -487,7 +487,7 @@ def event_works(event):
 
 @operation("Event")
 async def set_with_a_new_block_of_handles(new, shortage):
-    """More handles than a block of the loop's deque holds, which has none to spare."""
+    """More handles than a block of the loop's deque holds, which keeps no spare block."""
     event = new()
     waiters = [park(event.wait()) for _ in range(70)]
     for _, future in waiters:
@@ -545,7 +545,7 @@ async def set_an_event(new, shortage):
 
 @operation("Event")
 async def set_an_event_on_a_new_loop(new, shortage):
-    """So many wait that the loop's queue, which is short still, has to grow."""
+    """So many wait that the loop's queue, which is still short, must grow."""
     event, loop = new(), asyncio.new_event_loop()
     futures = [asyncio.Future(loop=loop) for _ in range(40)]
     for future in futures:
@@ -654,7 +654,7 @@ async def begin_to_wait_for_a_predicate(new, shortage):
 
 
 @operation("Condition")
-async def begin_to_wait_for_a_notification_and_let_another_in(new, shortage):
+async def begin_to_wait_for_a_notification_and_wake_another(new, shortage):
     condition, future = held(new), None
     behind = park(condition.acquire())
     waiting, _ = noted(condition.wait())
@@ -705,7 +705,7 @@ async def notify_tasks(new, shortage):
 
 
 def notified(how, lock):
-    """One that was notified goes on, or dies of something: another one is notified then."""
+    """A notified waiter goes on, or is ended: then another one is notified."""
 
     async def go_on(new, shortage):
         condition = held(new)
@@ -725,7 +725,7 @@ def notified(how, lock):
             elif how == "close":
                 try:
                     waiter.close()
-                except RuntimeError:  # it ignored it: the lock is taken
+                except RuntimeError:  # it ignored the GeneratorExit: the lock is taken
                     pass
             elif how == "drop":
                 waiter = None
@@ -766,7 +766,7 @@ for how, when in itertools.product(("resume", "close", "throw", "drop"), ("free"
 
 
 def barrier_works(barrier, waiting=()):
-    """Three who come, those before them included, go on."""
+    """Three parties go on: the waiters and the newcomers."""
     waiting = list(waiting)
     while len(waiting) < 2:
         waiting.append(park(barrier.wait()))
@@ -804,7 +804,7 @@ async def trip_a_barrier(new, shortage):
     with shortage:
         waiting.send(None)
     if not notes.done:
-        # Those that it was too late to stop have gone on, and the others wait for the next to come.
+        # Those that were woken already have gone on, and the others wait for the next party.
         assert all(ended(waiter) for waiter, future in waiters if future.done())
         await asyncio.sleep(0)
         barrier_works(barrier, [waiter for waiter in waiters if not waiter[1].done()])
@@ -841,7 +841,7 @@ async def enter_and_leave_a_barrier(new, shortage):
 
 @operation("Barrier")
 async def leave_a_barrier(new, shortage):
-    """The last to leave lets those in that have come meanwhile."""
+    """The last to leave admits those that have come meanwhile."""
     barrier = new()
     last, other = (park(barrier.wait()) for _ in range(2))
     assert ended(barrier.wait())
@@ -903,7 +903,7 @@ async def the_rest_of_a_barrier(new, shortage):
     barrier_works(barrier)
 
 
-# ---- In a process of its own ----
+# ---- The command ----
 
 
 def makers(namespace):
@@ -926,7 +926,7 @@ def makers(namespace):
 
 
 async def starve(namespace, function, new, failing):
-    """What goes wrong in an operation, and at which of its allocations."""
+    """Return what goes wrong in an operation, and at which of its allocations."""
     wrong, successes, count = collections.defaultdict(list), 0, 0
     while successes < ENOUGH:
         await asyncio.sleep(0)
@@ -966,7 +966,7 @@ def main():
     faulthandler.enable()
     warnings.simplefilter("ignore")
     sys.unraisablehook = lambda report: None
-    gc.disable()  # or it would run in the midst of any of them
+    gc.disable()  # or it could run in the middle of an operation
     with asyncio.Runner() as runner:
         runner.run(starve_all(options.implementation, options.operations))
         sys.stdout.flush()
@@ -975,24 +975,24 @@ def main():
 
 # ---- The tests ----
 
-# What still goes wrong in the compiled half.
+# What still goes wrong in the compiled implementation.
 KNOWN = {
-    # There is nothing to return that could be awaited to call release(), which is in Python.
+    # No awaitable can be made that would call release(), which is written in Python.
     "Overridden leave",
     "Overridden enter_and_leave",
-    # The permit is there, but whoever waits gets it after the next release(). asyncio's the same.
+    # The permit is there, but a waiter gets it only after the next release(), as in asyncio.
     "Semaphore release_to_a_task",
     "BoundedSemaphore release_to_a_task",
 }
 
 
-@pytest.mark.skipif("compiled" not in OURS, reason="the compiled half is not here")
+@pytest.mark.skipif("compiled" not in OURS, reason="needs the compiled implementation")
 @pytest.mark.skipif(
-    FREE_THREADED and sys.version_info < (3, 14), reason="it dies of it itself, in copy.copy()"
+    FREE_THREADED and sys.version_info < (3, 14), reason="the interpreter crashes in copy.copy()"
 )
 def test_a_memory_error_and_a_lock_that_still_works():
     pytest.importorskip("_testcapi")
-    # Debug mode keeps tracebacks, and a debug build of Python does not survive it without memory.
+    # Debug mode keeps tracebacks, and a debug build of Python crashes there without memory.
     switches = {"AIOFASTLOCK_EXTENSIONS": "1", "PYTHONASYNCIODEBUG": "", "PYTHONDEVMODE": ""}
     ran = subprocess.run(
         [sys.executable, __file__, "compiled"],
@@ -1003,7 +1003,7 @@ def test_a_memory_error_and_a_lock_that_still_works():
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     wrong = [line.split() for line in ran.stdout.splitlines()]
-    # An error of 3.12's and 3.13's own coroutines, of which a subclass's methods are.
+    # Coroutines of Python 3.12 and 3.13 raise it; the methods of the subclass are such coroutines.
     assert all(words[0] == "Overridden" for words in wrong if "SystemError:" in words), ran.stdout
     assert {" ".join(words[:2]) for words in wrong if "SystemError:" not in words} == KNOWN, (
         ran.stdout

@@ -1,17 +1,18 @@
-"""Small programs in every order there is: each start, each step and each fault at every point.
+"""Small programs in every possible order: each start, each step and each fault at every point.
 
-A program is one primitive and a few clients, each with a role. It is run again and again from its
+A program is one primitive and a few clients, each with a role. It runs again and again from its
 beginning, each time with other choices, until all have been made. `Turns` drives tasks on asyncio's
-loop, which runs what is ready in its own order; before and after each of its handles a client can
-be started, or one that has begun be cancelled. `Hands` steps coroutines itself, in any order that
-their futures allow, and `RoughHands` throws into them and closes them as well. Where a client has a
-point inside of a step, all of this can happen there too.
+loop, which runs its handles in order; before and after each handle a client can be started, or one
+that has begun can be cancelled. `Hands` steps coroutines itself, in any order that their futures
+allow, and `RoughHands` throws into them and closes them as well. Where a client has a point inside
+a step, all of this can happen there too.
 
-After every step: nobody is inside without a permit; who came first is woken first; where there is a
-permit and somebody waits for it, somebody is on the way. Whenever nothing can run, nobody is left
-waiting who should not be. In the end all permits are there, and each client ended as it was told.
+After every step: no client is inside without a permit; the first to come is woken first; where
+there is a permit and a waiter, a waiter is on the way. Whenever nothing can run, no client waits
+that should not. At the end all permits are there, and each client has ended as it should.
 
-`python tests/test_exhaustive.py` goes further than the suite does, and prints what it counts.
+`python tests/test_exhaustive.py` goes further than the suite, takes half an hour, and prints the
+number of orders of each program.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from aiofastlock import _pure
 
 
 def explore(run):
-    """Call run(choose) with every sequence of choices; return how many there are."""
+    """Call run(choose) with every sequence of choices; return their number."""
     count, path = 0, []  # path: at each choice, which option was taken, and all that there were
     while True:
         depth = 0
@@ -54,13 +55,13 @@ def explore(run):
         path[-1][0] += 1
 
 
-# ---- What drives a program ----
+# ---- Drivers ----
 
 
 class Client:
-    """What plays a role."""
+    """Plays a role."""
 
-    ticket = None  # what it waited for first, since it last came
+    ticket = None  # the future that it waited for first, since it last came
     fault = None  # what it was last cancelled with, or had thrown into it
 
 
@@ -72,7 +73,7 @@ class Turn(Client):
     def begin(self, coroutine):
         self.coroutine = coroutine
         self.task = asyncio.get_running_loop().create_task(coroutine)
-        self.task._log_destroy_pending = False  # if a check fails, nobody runs it to its end
+        self.task._log_destroy_pending = False  # if a check fails, it does not run to its end
 
     @property
     def future(self):
@@ -95,7 +96,7 @@ class Turn(Client):
 
 
 class Hand(Client):
-    """A coroutine that is driven by hand, as a task would, or less gently."""
+    """A coroutine that is driven by hand, as a task drives it, or less gently."""
 
     kinds = ("cancel",)
     future = None
@@ -167,7 +168,7 @@ class Driver:
             self.go_through()
         except AssertionError:
             for client in self.clients:
-                with contextlib.suppress(BaseException):  # whatever is wrong with them
+                with contextlib.suppress(BaseException):  # it may be what is wrong
                     client.coroutine.close()
             raise
 
@@ -188,7 +189,7 @@ class Driver:
         self.program.check_end()
 
     def meddling(self):
-        """What can happen at any point: who begins, and what befalls whom."""
+        """Return what can happen at any point: which clients begin, and which faults they have."""
         options = [("start", role) for role in sorted(set(self.fresh))]
         if self.faulted < self.faults:
             for number, client in enumerate(self.clients):
@@ -218,7 +219,7 @@ class Driver:
         self.program.check()
 
     def point(self):
-        """A point inside of a client's step."""
+        """A point inside a client's step."""
         option = self.choose([("go", "on"), *self.meddling()])
         if option[0] != "go":
             self.take(option)
@@ -264,7 +265,7 @@ class RoughHands(Hands):
     client = RoughHand
 
 
-# ---- What is driven ----
+# ---- Programs ----
 
 
 class Program:
@@ -282,7 +283,7 @@ class Program:
         return kind == "cancel" or not client.running
 
     def live(self):
-        """Those that wait and have not been told to end."""
+        """Return the clients that wait and have had no fault."""
         return [client for client in self.queue if not (client.fault or client.ended)]
 
     def come(self, client):
@@ -290,7 +291,7 @@ class Program:
         self.queue.append(client)
 
     def go(self, client):
-        """It has what it came for. Nobody who came before may still wait for that."""
+        """A client has what it came for. No client that came before it may still wait for that."""
         ahead = self.queue[: self.queue.index(client)]
         ahead = [other for other in ahead if other in self.live()]
         if client.ticket is not None and not self.driver.in_order:
@@ -316,7 +317,7 @@ class Program:
         assert not self.inside
 
     def check_end(self):
-        """All that there was has been given back, and no more."""
+        """All permits have been given back, and no more."""
         for _ in range(self.permits):
             with contextlib.suppress(StopIteration):
                 self.thing.acquire().send(None)
@@ -340,7 +341,7 @@ class Permits(Program):
             await self.stay()
 
     async def linger(self, client):
-        """Stay until one that was cancelled has run, and another that it woke."""
+        """Stay until a cancelled client has run, and another that it woke."""
         self.come(client)
         async with self.thing:
             self.go(client)
@@ -369,7 +370,7 @@ class Permits(Program):
         woken = [client.ticket.done() for client in self.live()]
         if self.permits - self.inside > sum(woken) and not all(woken):
             on_the_way = (client.ticket.done() for client in self.queue if not client.ended)
-            assert any(on_the_way), "nobody is on the way"
+            assert any(on_the_way), "no waiter is on the way"
 
     def check_rest(self):
         super().check_rest()
@@ -382,10 +383,10 @@ class Notifications(Program):
     def __init__(self, thing):
         super().__init__(thing)
         self.owed = self.returned = 0
-        self.asleep = []  # those that nobody had notified before this step
+        self.asleep = []  # the clients that had not been notified before this step
 
     def may(self, kind, client):
-        # While it takes its lock back, it only takes a CancelledError. close() does not let it.
+        # While it takes its lock back, it accepts only CancelledError, and cannot be closed.
         if client in self.queue and kind != "cancel":
             return kind == "throw" and client.future is client.ticket
         return super().may(kind, client)
@@ -399,7 +400,7 @@ class Notifications(Program):
                 self.returned += 1
             except BaseException:
                 notified = client.ticket.done() and not client.ticket.cancelled()
-                self.owed -= notified and not self.asleep  # nobody was there to be given it
+                self.owed -= notified and not self.asleep  # there was no other client to notify
                 raise
             finally:
                 assert self.thing.locked()
@@ -432,7 +433,7 @@ class Notifications(Program):
         super().check_rest()
         assert not self.thing.locked()
         assert len(self.asleep) == sum(not client.ended for client in self.driver.clients)
-        # Who is told to end may pass on a notification that it never had.
+        # A client that has a fault may pass on a notification that it never had.
         assert self.returned <= self.owed + self.driver.faulted
         assert self.returned >= self.owed or not self.asleep, "a notification is lost"
 
@@ -448,7 +449,7 @@ class Flag(Program):
         await self.thing.wait()
         assert self.times_set > times_set
         if client.ticket is None:
-            self.queue.remove(client)  # it need not wait for those that are on their way
+            self.queue.remove(client)  # it need not wait for those on their way
         else:
             self.go(client)
 
@@ -493,7 +494,7 @@ class Parties(Program):
     def check_rest(self):
         parties = self.thing.parties
         assert len(self.live()) < parties, "a wake-up is lost"
-        # Each of those that were let go together has an index of its own, dead or alive.
+        # Each of those that were released together has another index, whether cancelled or not.
         times = max(self.given.values(), default=0)
         assert times * parties - self.given.total() <= self.driver.faulted
 
@@ -501,7 +502,7 @@ class Parties(Program):
         assert self.thing.n_waiting == 0
 
 
-# ---- All of it ----
+# ---- Cases ----
 
 MAKERS = {
     "lock": lambda locks: Permits(locks.Lock(), 1),
@@ -514,7 +515,7 @@ MAKERS = {
     "barrier of 2": lambda locks: Parties(locks.Barrier(2)),
     "barrier of 3": lambda locks: Parties(locks.Barrier(3)),
 }
-# What, by whom, how many faults at most, and in how many ways that can go by Turns and RoughHands.
+# The primitive, the roles, the most faults, and the numbers of orders by Turns and RoughHands.
 CASES = [
     ("lock", "linger enter enter", 2, 6704, 13919),
     ("lock", "enter acquire twice", 1, 1884, 2178),
@@ -531,7 +532,7 @@ CASES = [
     ("barrier of 2", "wait wait wait wait", 1, 483, 134),
     ("barrier of 3", "wait wait wait wait", 2, 5053, 1840),
 ]
-# The same for who has some minutes.
+# The same for the command.
 DEEPER = [
     ("lock", "linger enter acquire", 3),
     ("lock", "enter acquire twice", 2),
@@ -552,7 +553,7 @@ DEEPER = [
 
 
 def count(driver, what, locks, roles, faults):
-    """In how many ways it can go. AssertionError: in one of them something is wrong."""
+    """Return the number of orders. AssertionError: in one of them something is wrong."""
     with contextlib.closing(asyncio.new_event_loop()) as loop:
         asyncio._set_running_loop(loop)
         try:
@@ -567,7 +568,7 @@ def title(case):
 
 @pytest.mark.parametrize("case", CASES, ids=title)
 @pytest.mark.parametrize("driver", [Turns, RoughHands])
-def test_ours(driver, case, our_name):
+def test_both_implementations(driver, case, our_name):
     *program, by_turns, by_hands = case
     what, roles, faults = program
     expected = by_turns if driver is Turns else by_hands
@@ -576,8 +577,8 @@ def test_ours(driver, case, our_name):
 
 @pytest.mark.parametrize("case", CASES, ids=title)
 @pytest.mark.parametrize("driver", [Turns, Hands])
-def test_asyncios(driver, case, request):
-    """The checks ask for no more than asyncio does, but for the faults that it has."""
+def test_asyncio(driver, case, request):
+    """The checks require no more than what asyncio does, except where it has faults."""
     what, roles, faults, *_ = case
     if what == "barrier of 3":
         request.applymarker(pytest.mark.xfail(strict=True, reason="gh-155233: one index twice"))
@@ -612,14 +613,14 @@ class Forgetful(_pure.Lock):
 
 
 class Generous(_pure.Lock):
-    """A waiter that is cancelled hands on what it never had."""
+    """A waiter that is cancelled hands on a turn that it never had."""
 
     def _hand_off(self):
         self._wake_head()
 
 
 class Leaky(_pure.Semaphore):
-    """The permit of a woken waiter that is cancelled is gone."""
+    """The permit of a woken waiter that is cancelled is lost."""
 
     def _hand_off(self):
         self._value = 0
@@ -648,7 +649,7 @@ class WakesOne(_pure.Event):
 
 
 class ShutsOut(_pure.Barrier):
-    """Those that came while others left are never let in."""
+    """Waiters that came while others left are never admitted."""
 
     def _refill(self, queue):
         pass
@@ -660,7 +661,7 @@ class ShutsOut(_pure.Barrier):
     [
         ("lock", "enter enter enter", Overtaking, "overtaken"),
         ("lock", "enter enter enter", LastFirst, "woken out of order"),
-        ("lock", "enter enter enter", Forgetful, "nobody is on the way"),
+        ("lock", "enter enter enter", Forgetful, "no waiter is on the way"),
         ("lock", "linger enter enter", Generous, "assert 2 <= 1"),
         ("semaphore of 1", "enter enter", Leaky, "a permit has leaked"),
         ("condition", "wait wait notify", Unheard, "a notification is lost"),
@@ -675,8 +676,8 @@ def test_what_is_wrong_is_found(driver, what, roles, cls, message, monkeypatch):
 
 
 @pytest.mark.parametrize("what", ["lock", "semaphore of 1"])
-def test_asyncios_lose_the_turn_of_one_that_dies_of_another_error(what):
-    with pytest.raises(AssertionError, match="nobody is on the way|a permit has leaked"):
+def test_asyncio_loses_the_turn_of_a_waiter_that_another_error_ends(what):
+    with pytest.raises(AssertionError, match="no waiter is on the way|a permit has leaked"):
         count(RoughHands, what, asyncio, "enter enter enter", 1)
 
 

@@ -9,7 +9,7 @@ import types
 import weakref
 
 import pytest
-from conftest import IMPLEMENTATIONS
+from conftest import IMPLEMENTATIONS, needs_compiled
 
 import aiofastlock
 from aiofastlock import _internals
@@ -17,9 +17,6 @@ from aiofastlock import _internals
 BaseEventLoop, Handle = asyncio.BaseEventLoop, asyncio.Handle
 FUNCTIONS = [(BaseEventLoop, name) for name in _internals.LOOP]
 FUNCTIONS += [(Handle, name) for name in _internals.HANDLE]
-needs_compiled = pytest.mark.skipif(
-    aiofastlock.IMPLEMENTATION != "compiled", reason="the compiled implementation's own"
-)
 
 
 def test_the_functions_are_what_they_are_expected_to_be():

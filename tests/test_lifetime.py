@@ -1,8 +1,9 @@
 """No operation leaves anything behind, and no object is freed while it is still needed.
 
 After many of each operation, the numbers of references, of blocks of memory and of objects have not
-grown. The tests do each operation some hundred times. The command does it as many times as it is
-told, at least 100, prints what the numbers have grown by, and exits with 1 if an operation leaks:
+grown. The tests do each operation some hundred times. The command does it a given number of
+times, at least 100, prints by how much the numbers have grown, and exits with 1 if any operation
+leaks:
 
     python tests/test_lifetime.py asyncio|pure|compiled 1000000
 
@@ -31,7 +32,7 @@ from schedules import Clockwork
 
 
 async def uncontended(parking):
-    """All methods, where none of them has to wait."""
+    """All methods, where none of them must wait."""
     primitive = parking.primitive
     if parking.name == "Event":
         primitive.set()
@@ -232,8 +233,8 @@ async def test_a_leak_would_be_seen(OurLock, kept):
 
 
 def noise_of(namespace, name, how, loop_closed):
-    """Leave a primitive, its loop and who waits in one cycle; return what is told of its end."""
-    told = []
+    """Drop a cycle of a primitive, its loop and a waiter; return the messages and warnings."""
+    messages = []
 
     async def leave_behind():
         loop, parking = asyncio.get_running_loop(), Parking(getattr(namespace, name))
@@ -247,10 +248,10 @@ def noise_of(namespace, name, how, loop_closed):
         return [weakref.ref(parking.primitive), weakref.ref(parking)]
 
     loop = asyncio.SelectorEventLoop()
-    loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+    loop.set_exception_handler(lambda _, context: messages.append(context["message"]))
     references = [*loop.run_until_complete(leave_behind()), weakref.ref(loop)]
     old = sys.unraisablehook
-    sys.unraisablehook = lambda report: told.append(repr(report.exc_type))
+    sys.unraisablehook = lambda report: messages.append(repr(report.exc_type))
     try:
         with warnings.catch_warnings(record=True, action="always") as warned:
             if loop_closed:
@@ -263,14 +264,14 @@ def noise_of(namespace, name, how, loop_closed):
     warned.clear()  # they know the loop
     gc.collect()
     assert [reference() for reference in references] == [None] * 3
-    return sorted(told), categories
+    return sorted(messages), categories
 
 
 @needs_refcounts
 @pytest.mark.parametrize("loop_closed", [False, True])
 @pytest.mark.parametrize("how", ["raw", "task"])
 @pytest.mark.parametrize("name", PRIMITIVES)
-def test_a_cycle_through_one_that_waits_is_collected(our_name, name, how, loop_closed):
+def test_a_cycle_through_a_waiter_is_collected(our_name, name, how, loop_closed):
     expected = noise_of(asyncio, name, how, loop_closed)
     assert noise_of(OURS[our_name], name, how, loop_closed) == expected
     assert (expected == ([], [])) is (how == "raw" and loop_closed)
@@ -278,7 +279,7 @@ def test_a_cycle_through_one_that_waits_is_collected(our_name, name, how, loop_c
 
 @needs_refcounts
 @pytest.mark.parametrize("name", PRIMITIVES)
-async def test_a_primitive_lives_as_long_as_somebody_waits(our_name, name):
+async def test_a_primitive_lives_as_long_as_it_has_waiters(our_name, name):
     parking = Parking(getattr(OURS[our_name], name))
     waiters = []
     for _ in range(1 if name == "Barrier" else 3):
@@ -296,7 +297,7 @@ async def test_a_primitive_lives_as_long_as_somebody_waits(our_name, name):
 
 
 @needs_refcounts
-async def test_a_turn_that_dies_in_a_cycle_goes_to_a_task_that_nobody_knows(OurLock):
+async def test_the_turn_of_a_collected_waiter_goes_to_a_task_without_references(OurLock):
     lock = OurLock()
     await lock.acquire()
     first = lock.acquire()
@@ -306,19 +307,19 @@ async def test_a_turn_that_dies_in_a_cycle_goes_to_a_task_that_nobody_knows(OurL
     task = asyncio.create_task(lock.acquire())
     await asyncio.sleep(0)
     lock.release()  # the turn is first's
-    died = weakref.ref(task)
+    reference = weakref.ref(task)
     del first, cycle, task
     gc.collect()
     await asyncio.sleep(0)
     assert lock.locked()
-    assert died() is None  # it has run to its end
+    assert reference() is None  # it has run to its end
 
 
 # ---- The collector at any time ----
 
 
 async def everything(namespace):
-    """A short program of all primitives, and what happens in it."""
+    """Run a short program of all primitives, and return its trace."""
     trace = []
     lock, event, barrier = namespace.Lock(), namespace.Event(), namespace.Barrier(3)
     condition, semaphore = namespace.Condition(lock), namespace.BoundedSemaphore(2)
@@ -368,7 +369,7 @@ def at_each_allocation():
 
 @contextlib.contextmanager
 def frozen():
-    """What there is already is not looked at by the collector."""
+    """The collector ignores all objects that exist already."""
     gc.freeze()
     try:
         yield
@@ -395,7 +396,7 @@ def test_whenever_the_collector_runs(our_name, collector):
 
 @pytest.mark.parametrize("how", ["raw", "task"])
 @pytest.mark.parametrize("name", PRIMITIVES)
-def test_another_loop_after_one_was_closed_under_those_who_wait(our_name, name, how):
+def test_another_loop_after_the_first_was_closed_under_its_waiters(our_name, name, how):
     parking = Parking(getattr(OURS[our_name], name))
 
     async def park():
@@ -466,7 +467,7 @@ if sys.argv[4] == "closed":
 
 
 def end(module, switch, *arguments):
-    """End an interpreter; return its exit code and what it said, but for what always differs."""
+    """End an interpreter; return its exit code and messages, without what differs in every run."""
     ran = subprocess.run(
         [sys.executable, "-W", "always", "-c", ENDS, module, *arguments],
         env={**os.environ, "AIOFASTLOCK_EXTENSIONS": switch, "PYTHONASYNCIODEBUG": ""},
@@ -474,21 +475,23 @@ def end(module, switch, *arguments):
         capture_output=True,
         text=True,
     )
-    said = re.sub(r"^(task|coro|source_traceback|loop):? .*\n", "", ran.stderr, flags=re.MULTILINE)
-    return ran.returncode, sorted(re.sub(r"0x[0-9a-f]+", "0x", said).splitlines())
+    messages = re.sub(
+        r"^(task|coro|source_traceback|loop):? .*\n", "", ran.stderr, flags=re.MULTILINE
+    )
+    return ran.returncode, sorted(re.sub(r"0x[0-9a-f]+", "0x", messages).splitlines())
 
 
 @pytest.mark.parametrize("loop", ["open", "closed"])
 @pytest.mark.parametrize("state", ["parked", "woken", "cycle"])
 @pytest.mark.parametrize("how", ["raw", "tasks"])
-def test_an_interpreter_ends_while_some_wait(our_name, how, state, loop):
+def test_an_interpreter_ends_while_tasks_wait(our_name, how, state, loop):
     expected = end("asyncio", "0", how, state, loop)
     assert expected[0] == 0
     assert end("aiofastlock", SWITCHES[our_name], how, state, loop) == expected
 
 
-@pytest.mark.skipif("compiled" not in OURS, reason="the pure half's are in a list")
-async def test_the_collector_is_told_of_the_futures():
+@pytest.mark.skipif("compiled" not in OURS, reason="the pure-Python queue is another object")
+async def test_the_collector_visits_the_futures():
     lock = OURS["compiled"].Lock()
     await lock.acquire()
     waiters = [lock.acquire() for _ in range(3)]
@@ -499,9 +502,9 @@ async def test_the_collector_is_told_of_the_futures():
         waiter.close()
 
 
-@pytest.mark.skipif("compiled" not in OURS, reason="the pure half's frames are emptied before")
-def test_a_loop_that_the_collector_has_emptied():
-    """It dies with those that wait on it, who ask it as they go whether it is closed."""
+@pytest.mark.skipif("compiled" not in OURS, reason="pure-Python frames are cleared before")
+def test_a_loop_that_the_collector_has_cleared():
+    """It is freed together with its waiters, which call its is_closed() when they leave."""
 
     class Loop:
         def __init__(self, running):

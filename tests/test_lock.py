@@ -5,10 +5,8 @@ import collections
 import ctypes
 
 import pytest
-from conftest import OURS
+from conftest import OURS, needs_compiled
 from helpers import queue_up
-
-needs_compiled = pytest.mark.skipif("compiled" not in OURS, reason="tests the compiled code")
 
 # ---- Acquiring and releasing ----
 

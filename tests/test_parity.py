@@ -1,4 +1,4 @@
-"""Names, signatures, docstrings and texts are asyncio's, and the same in both halves."""
+"""Names, signatures and messages are asyncio's; docstrings are the same in both implementations."""
 
 import asyncio
 import inspect
@@ -6,7 +6,7 @@ import inspect
 import pytest
 from conftest import IMPLEMENTATIONS, OURS
 
-compiled = pytest.mark.skipif("compiled" not in OURS, reason="the compiled half is not here")
+compiled = pytest.mark.skipif("compiled" not in OURS, reason="needs the compiled implementation")
 
 METHODS = {
     "Lock": ["__aenter__", "__aexit__", "__repr__", "acquire", "locked", "release"],
@@ -52,7 +52,7 @@ def public_names(thing):
 
 
 def parameters(method):
-    """What can be given, and how."""
+    """Return the names, defaults and kinds of its parameters."""
     signature = inspect.signature(method)
     return [
         (parameter.name, parameter.default, parameter.kind)
@@ -73,7 +73,7 @@ def test_signatures_are_asyncios(our_name, name):
         assert parameters(our_method) == parameters(their_method), method
 
 
-def test_attributes_that_others_read_are_there(our_name, name):
+def test_private_attributes_that_other_packages_read(our_name, name):
     ours, theirs = make(OURS[our_name], name), make(asyncio, name)
     for attribute in ATTRIBUTES[name]:
         assert getattr(ours, attribute) == getattr(theirs, attribute), attribute
@@ -94,7 +94,7 @@ def test_get_loop_binds_to_the_running_loop(implementation, name):
             another.run(get_loop())
 
 
-def test_classes_are_where_users_import_them_from(our_name, name):
+def test_classes_name_the_module_that_users_import_them_from(our_name, name):
     ours = getattr(OURS[our_name], name)
     assert (ours.__module__, ours.__name__, ours.__qualname__) == ("aiofastlock", name, name)
 
@@ -111,7 +111,7 @@ def test_classes_are_where_users_import_them_from(our_name, name):
         ("Condition", [object()]),
     ],
 )  # fmt: skip
-def test_wrong_arguments_are_refused_in_asyncios_words(our_name, name, arguments):
+def test_wrong_arguments_raise_asyncios_errors(our_name, name, arguments):
     texts = []
     for implementation in (OURS[our_name], asyncio):
         keywords = arguments if isinstance(arguments, dict) else {}
@@ -125,8 +125,8 @@ def test_wrong_arguments_are_refused_in_asyncios_words(our_name, name, arguments
 
 
 @compiled
-def test_docstrings_are_the_same_in_both_halves(name):
-    pure, fast = (getattr(OURS[half], name) for half in ("pure", "compiled"))
+def test_docstrings_are_the_same_in_both_implementations(name):
+    pure, fast = (getattr(OURS[which], name) for which in ("pure", "compiled"))
     assert fast.__doc__
     assert inspect.cleandoc(fast.__doc__) == inspect.cleandoc(pure.__doc__)
     for method in public_names(fast):
@@ -135,7 +135,7 @@ def test_docstrings_are_the_same_in_both_halves(name):
         assert doc == inspect.getdoc(getattr(pure, method)), method
 
 
-def test_the_awaitables_are_named_alike(name):
+def test_the_awaitables_have_the_same_names(name):
     for method in COROUTINES[name]:
         names = set()
         for implementation in IMPLEMENTATIONS.values():
@@ -149,7 +149,7 @@ def test_the_awaitables_are_named_alike(name):
 
 
 def test_coroutine_functions(our_name):
-    """The one thing that inspect tells apart: the compiled acquire() is no coroutine function."""
+    """The only difference that inspect shows: the compiled acquire() is no coroutine function."""
     lock = OURS[our_name].Lock()
     assert inspect.iscoroutinefunction(lock.acquire) is (our_name == "pure")
     assert inspect.iscoroutinefunction(asyncio.Lock().acquire)

@@ -16,7 +16,14 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
-from conftest import FREE_THREADED, IMPLEMENTATIONS, OURS, PRIMITIVES, needs_refcounts
+from conftest import (
+    FREE_THREADED,
+    IMPLEMENTATIONS,
+    OURS,
+    PRIMITIVES,
+    needs_compiled,
+    needs_refcounts,
+)
 from helpers import (
     ARGUMENTS,
     COPIES,
@@ -36,7 +43,6 @@ from helpers import (
 
 import aiofastlock
 
-needs_compiled = pytest.mark.skipif("compiled" not in OURS, reason="not compiled here")
 on_cpython = pytest.mark.skipif(
     sys.implementation.name != "cpython", reason="the messages of PyPy's coroutines differ"
 )

@@ -1,6 +1,6 @@
-"""Random programs over all primitives, alone and together: see schedules.py, which makes them.
+"""Random programs over all primitives, alone and together. schedules.py makes them.
 
-Each run draws new ones: its seed stands in pytest's header, and `--seed` repeats it. `pytest
+Each run makes new ones: pytest's header shows the seed, and `--seed` repeats it. `pytest
 tests/test_schedules.py --schedules 10000` runs more of each scene than the suite does.
 """
 
@@ -24,7 +24,7 @@ QUEUES = tuple(scene for scene in SCENES if scene != "Barrier")
 
 
 def but_for(found=ORACLE, **classes):
-    """The oracle, or another, with other classes."""
+    """Return the oracle, or another implementation, with other classes."""
     return SimpleNamespace(**{**vars(found), **classes})
 
 
@@ -45,25 +45,25 @@ def test_traces_equal_the_oracles(request, scene):
     check_traces(request, OURS, scene)
 
 
-class OverTheMendedLock(asyncio.Condition):
+class OverTheFixedLock(asyncio.Condition):
     def __init__(self, lock=None):
         super().__init__(oracle.Lock() if lock is None else lock)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="asyncio's own has more faults there")
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="asyncio has more faults there")
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("scene", [*QUEUES, "Condition over the mended lock"])
-def test_the_oracle_is_asyncio_but_for_what_it_mends(request, scene):
-    """Nothing is thrown but CancelledError; at a Condition anything, if the lock is mended."""
+@pytest.mark.parametrize("scene", [*QUEUES, "Condition over the fixed lock"])
+def test_the_oracle_is_asyncio_but_for_what_it_fixes(request, scene):
+    """Only CancelledError is thrown. A Condition takes any exception, if its lock is fixed."""
     if scene in QUEUES:
         asyncios = {"asyncio": but_for(asyncio, Barrier=ORACLE.Barrier)}
         check_traces(request, asyncios, scene, share=1 / 4, is_deadly=False)
     else:
-        mended = {"asyncio": but_for(Condition=OverTheMendedLock)}
-        check_traces(request, mended, "Condition", share=1 / 4)
+        fixed = {"asyncio": but_for(Condition=OverTheFixedLock)}
+        check_traces(request, fixed, "Condition", share=1 / 4)
 
 
-# ---- What the traces can tell ----
+# ---- Traces show what is wrong ----
 
 
 class OvertakingLock(oracle.Lock):
@@ -90,7 +90,7 @@ class OvertakingSemaphore(oracle.Semaphore):
 
 
 class DeafCondition(oracle.Condition):
-    """Notifies one who has been notified, so that the other is not."""
+    """Notifies a waiter that has been notified, instead of the next one."""
 
     def _notify(self, n):
         for waiter in list(self._waiters)[:n]:
@@ -99,7 +99,7 @@ class DeafCondition(oracle.Condition):
 
 
 class SilentCondition(oracle.Condition):
-    """Tells nobody that the one who was notified has died."""
+    """Does not pass a notification on if the notified waiter is cancelled."""
 
     def notify(self, n=1):
         super()._notify(n)
@@ -113,7 +113,7 @@ class WeakQueue(weakref.WeakSet):
 
 
 class ForgetfulEvent(asyncio.Event):
-    """Does not keep alive who waits for it."""
+    """Does not keep its waiters alive."""
 
     def __init__(self):
         super().__init__()
@@ -121,7 +121,7 @@ class ForgetfulEvent(asyncio.Event):
 
 
 class MixedUpCondition(oracle.Condition):
-    """Wakes those that wait for others on the same lock."""
+    """Wakes the waiters of other conditions on the same lock."""
 
     def __init__(self, lock=None):
         super().__init__(lock)
@@ -129,7 +129,7 @@ class MixedUpCondition(oracle.Condition):
 
 
 class LateEvent(asyncio.Event):
-    """Has them wait until the loop is through with its callbacks."""
+    """Wakes its waiters only in the next iteration of the loop."""
 
     def set(self):
         asyncio.get_running_loop().call_soon(super().set)
@@ -229,16 +229,16 @@ CANCEL_SECOND = [spawn(("enter", 0, None, [("sleep", 1)]), count=2), TICK, ("can
     ("primitive", "Wrong", "arguments", "program", "fault"),
     [
         ("Semaphore", LeakySemaphore, (1,), [("tidy",), *CANCEL_SECOND], "permits: [0] of [1]"),
-        ("Semaphore", SlowSemaphore, (1,), [], "a permit that nobody can have"),
+        ("Semaphore", SlowSemaphore, (1,), [], "a permit that cannot be acquired"),
         ("Lock", UnkemptLock, (), [("tidy",), spawn(HOLD)], "a lock that is still held"),
         ("Lock", SlowLock, (), [], "it can't be acquired"),
-        ("Event", HoardingEvent, (), [by_hand("wait")], "somebody is left"),
-        ("Event", SlowEvent, (), [], "set, and one has to wait"),
+        ("Event", HoardingEvent, (), [by_hand("wait")], "a waiter is left"),
+        ("Event", SlowEvent, (), [], "set, and wait() parks"),
         ("Barrier", EvenBarrier, (2,), [], "indices [0, 0]"),
     ],
 )
 def test_what_does_not_work_at_the_end_is_a_fault(primitive, Wrong, arguments, program, fault):
-    """Even if the oracle should have it, too."""
+    """It is one even if the oracle has it, too."""
     setup = [(primitive, *arguments)]
     assert trace(ORACLE, setup, program)[-1] == ("faults", [])
     name, (first, *_) = trace(but_for(**{primitive: Wrong}), setup, program)[-1]
@@ -250,7 +250,7 @@ def test_what_does_not_work_at_the_end_is_a_fault(primitive, Wrong, arguments, p
 
 
 class SelfishSemaphore(_pure.Semaphore):
-    """A permit dies with the one who was woken for it, or those behind are not told."""
+    """A permit is lost if the waiter that was woken for it is cancelled."""
 
     __slots__ = ()
 
@@ -277,7 +277,7 @@ def find_planted(planted, seed=1):
 
 def test_what_fails_is_found_and_made_small(planted):
     found, small = find_planted(planted)
-    assert found.half == small.half == "planted"
+    assert found.name == small.name == "planted"
     assert len(small.program) <= 4 < len(found.program)
     assert [kind for kind, *_ in small.setup] == ["Semaphore"]
     with Machine() as machine:
@@ -310,7 +310,7 @@ def test_the_script_of_what_is_right_says_so():
 
 def test_the_command():
     tool = Path(schedules.__file__)
-    ran = run_python(tool, "--programs", "30", "--half", "pure", "--seed", "1")
+    ran = run_python(tool, "--programs", "30", "--implementation", "pure", "--seed", "1")
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ", pure, seed 1\n" in ran.stdout
     assert ran.stdout.endswith("no difference\n")

@@ -101,6 +101,22 @@ static inline int has_own(PyObject *attributes, PyObject *name)
     return own_attribute(attributes, name) != NULL || PyErr_Occurred();
 }
 
+/* Whether attributes of the loop hide methods that call_soon() is made of. The answer "no" is remembered
+   while the loop has as many attributes: to hide one of the four, an attribute must be added. */
+static inline int hides_methods(PyObject *attributes)
+{
+    static PyObject *last_attributes = NULL; /* borrowed, and only compared */
+    static Py_ssize_t last_size = 0;
+    if (attributes == last_attributes && PyDict_GET_SIZE(attributes) == last_size) {
+        return 0;
+    }
+    int hides = has_own(attributes, names.call_soon) || has_own(attributes, names.schedule)
+                || has_own(attributes, names.check_closed) || has_own(attributes, names.get_debug);
+    last_attributes = hides ? NULL : attributes;
+    last_size = PyDict_GET_SIZE(attributes);
+    return hides;
+}
+
 /* loop._ready, if loop.call_soon() would only append an asyncio.Handle to it; or None. */
 static PyObject *ready_handles(PyObject *loop)
 {
@@ -115,9 +131,7 @@ static PyObject *ready_handles(PyObject *loop)
     PyObject *ready = NULL;
     if (own_attribute(modules.of_base_events, names.events) == modules.events
         && own_attribute(modules.of_events, names.Handle) == (PyObject *)handle_type
-        && !has_own(attributes, names.call_soon) && !has_own(attributes, names.schedule)
-        && !has_own(attributes, names.check_closed) && !has_own(attributes, names.get_debug)
-        && own_attribute(attributes, names.debug) == Py_False
+        && !hides_methods(attributes) && own_attribute(attributes, names.debug) == Py_False
         && own_attribute(attributes, names.closed) == Py_False) {
         ready = own_attribute(attributes, names.ready);
     }
