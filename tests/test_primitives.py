@@ -6,10 +6,8 @@ import collections.abc
 import contextlib
 import copy
 import gc
-import os
 import re
 import sys
-import traceback
 import warnings
 import weakref
 from typing import Any, NamedTuple
@@ -1297,24 +1295,3 @@ def test_all_closed_while_the_first_is_woken(our_queue):
 @pytest.mark.parametrize("name", PRIMITIVES)
 def test_the_classes_show_nothing_of_cython(name):
     assert not [attribute for attribute in dir(getattr(aiofastlock, name)) if "pyx" in attribute]
-
-
-@needs_compiled
-@pytest.mark.skipif("AIOFASTLOCK_DEBUG" in os.environ, reason="a debug build keeps the frames")
-async def test_tracebacks_end_in_the_callers_code():
-    async def releases():
-        aiofastlock.Lock().release()
-
-    async def waits():
-        await aiofastlock.Condition().wait()
-
-    async def is_cancelled():
-        event = aiofastlock.Event()
-        asyncio.current_task().cancel()
-        await event.wait()
-
-    for fails in (releases, waits, is_cancelled):
-        with pytest.raises((RuntimeError, asyncio.CancelledError)) as caught:
-            await asyncio.create_task(fails())
-        files = {frame.filename for frame in traceback.extract_tb(caught.tb)}
-        assert files == {__file__}, fails

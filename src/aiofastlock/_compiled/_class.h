@@ -6,13 +6,6 @@
 
 #include "_guard.h"
 
-/* Cython makes a frame for each of its functions that an exception leaves. A user's traceback ends
-   in the caller instead, as with any class in C. A debug build keeps the frames. */
-#if !AIOFASTLOCK_DEBUG
-#include <frameobject.h>
-#define PyFrame_New(tstate, code, globals, locals) NULL
-#endif
-
 /* Cython creates a __dict__ for every instance. Without one, objects are smaller and the interpreter
    can specialise the look-up of their methods. It is created when an attribute is set, and dropped
    here when the instance is deallocated, since Cython would clear it by recursion. */
