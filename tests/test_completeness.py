@@ -13,7 +13,7 @@ import pytest
 import schedules
 import test_allocations
 import test_lifetime
-from conftest import PRIMITIVES
+from conftest import PRIMITIVES, needs_refcounts
 from helpers import Parking
 
 import aiofastlock
@@ -83,6 +83,7 @@ def test_the_schedules(recorder):
     recorder.check("no program of tests/schedules.py (KINDS, QUERIES, SCENES)")
 
 
+@needs_refcounts
 async def test_the_allocations(recorder, monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", lambda report: None)
     kinds = test_allocations.makers(_pure)
@@ -94,6 +95,7 @@ async def test_the_allocations(recorder, monkeypatch):
     recorder.check("while allocations fail, no operation of tests/test_allocations.py")
 
 
+@needs_refcounts
 async def test_the_lifetimes(recorder):
     for primitive in PRIMITIVES:
         for work in test_lifetime.WORKS:
