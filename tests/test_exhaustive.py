@@ -682,6 +682,7 @@ def test_asyncio_loses_the_turn_of_a_waiter_that_another_error_ends(what):
 
 
 def main():
+    totals = dict.fromkeys(OURS, 0)
     for what, roles, faults in DEEPER:
         for driver in Turns, RoughHands:
             for name, locks in OURS.items():
@@ -689,6 +690,9 @@ def main():
                 found = count(driver, what, locks, roles, faults)
                 took = f"{time.perf_counter() - begun:.0f} s"
                 print(what, roles, faults, driver.__name__, name, f"{found:,}", took, flush=True)
+                totals[name] += found
+    for name, total in totals.items():
+        print(f"{name}: {total:,} orders of {len(DEEPER)} programs")
 
 
 if __name__ == "__main__":

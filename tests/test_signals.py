@@ -239,6 +239,8 @@ def test_from_a_timer():
     assert done.returncode == 0, done.stderr
     found = {}
     for line in done.stdout.splitlines():
+        if " lost " in line:  # the totals
+            continue
         how, implementation, _name, counts = line.split(maxsplit=3)
         found[how, implementation] = Counter(json.loads(counts))
     assert {implementation for _, implementation in found} == set(IMPLEMENTATIONS)
@@ -255,10 +257,15 @@ def test_from_a_timer():
 def main():
     times = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     for how in HOW:
+        totals = {implementation: Counter() for implementation in IMPLEMENTATIONS}
         for name in sys.argv[2:] or LOCKS:
             for implementation, locks in IMPLEMENTATIONS.items():
                 counts = measure(how, getattr(locks, name), times)
                 print(how, implementation, name, json.dumps(counts), flush=True)
+                totals[implementation].update(counts)
+        for implementation, counts in totals.items():
+            share = lost(counts) / counts.total()
+            print(f"{how} {implementation} lost {share:.1%} of {counts.total():,}", flush=True)
 
 
 if __name__ == "__main__":
