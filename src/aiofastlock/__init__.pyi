@@ -21,9 +21,9 @@ __all__ = [
 __version__: Final[str]
 IMPLEMENTATION: Final[Literal["compiled", "pure"]]
 
-# To type checkers, and to them alone, these are asyncio's subclasses: code annotated with asyncio's
-# takes ours, and asyncio's are not mistaken for ours. The price: isinstance(lock, asyncio.Lock) is
-# False when it runs, and they believe that it is True. Written out is what differs from typeshed.
+# To type checkers, these are subclasses of asyncio's classes, so that they are accepted where code is
+# annotated with asyncio's. At run time they are not: isinstance(lock, asyncio.Lock) is False, and type
+# checkers take it to be True. Only what differs from typeshed's classes is declared.
 
 @disjoint_base
 class Lock(asyncio.Lock): ...
@@ -42,5 +42,5 @@ class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore): ...
 
 @disjoint_base
 class Barrier(asyncio.Barrier):
-    # The index, as asyncio's: typeshed has the barrier.
+    # asyncio's returns the index; typeshed declares that it returns the barrier.
     async def __aenter__(self) -> int: ...  # type: ignore[override]
