@@ -8,6 +8,7 @@ import copy
 import gc
 import re
 import sys
+import types
 import warnings
 import weakref
 from typing import Any, NamedTuple
@@ -1295,3 +1296,90 @@ def test_all_closed_while_the_first_is_woken(our_queue):
 @pytest.mark.parametrize("name", PRIMITIVES)
 def test_the_classes_show_nothing_of_cython(name):
     assert not [attribute for attribute in dir(getattr(aiofastlock, name)) if "pyx" in attribute]
+
+
+# ---- Awaited through __await__() ----
+
+
+class YieldsFrom:
+    """An awaitable made of another, the usual way."""
+
+    def __init__(self, awaitable):
+        self.awaitable = awaitable
+
+    def __await__(self):
+        return (yield from self.awaitable.__await__())
+
+
+class Returns(YieldsFrom):
+    def __await__(self):
+        return self.awaitable.__await__()
+
+
+@types.coroutine
+def as_generator(awaitable):
+    return (yield from awaitable)
+
+
+async def as_task(awaitable):
+    return await asyncio.ensure_future(Returns(awaitable))
+
+
+async def in_gather(awaitable):
+    return (await asyncio.gather(Returns(awaitable)))[0]
+
+
+WAYS = [YieldsFrom, Returns, as_generator, as_task, in_gather]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+async def test_awaited_through_another_awaitable(implementation, way):
+    """Each of them waits at first, and is woken."""
+    lock, semaphore, event, condition, barrier = (
+        getattr(IMPLEMENTATIONS[implementation], name)(*arguments)
+        for name, *arguments in (
+            ("Lock",), ("Semaphore", 0), ("Event",), ("Condition",), ("Barrier", 2),
+        )
+    )  # fmt: skip
+    await lock.acquire()
+    await condition.acquire()
+
+    async def wait(coroutine):
+        return await way(coroutine)
+
+    waits = [lock.acquire(), semaphore.acquire(), event.wait(), condition.wait(), barrier.wait()]
+    tasks = [asyncio.create_task(wait(coroutine)) for coroutine in waits]
+    await steps()
+    assert not any(task.done() for task in tasks)
+    lock.release()
+    semaphore.release()
+    event.set()
+    async with condition:
+        condition.notify()
+    await barrier.wait()
+    assert await asyncio.gather(*tasks) == [True, True, True, True, 0]
+
+
+@pytest.mark.parametrize("end", ["throw", "close"])
+def test_an_iterator_of_an_awaitable_that_has_not_begun(implementation, end):
+    coroutine = IMPLEMENTATIONS[implementation].Lock().acquire()
+    iterator = coroutine.__await__()
+    assert isinstance(iterator, collections.abc.Iterator)
+    assert iter(iterator) is iterator
+    assert not isinstance(coroutine, collections.abc.Iterable)
+    if end == "throw":
+        with pytest.raises(KeyError):
+            iterator.throw(KeyError())
+    else:
+        iterator.close()
+    with pytest.raises(RuntimeError, match=REUSED):
+        coroutine.send(None)
+
+
+def test_an_iterator_of_an_awaitable_is_driven_by_hand(implementation):
+    lock = IMPLEMENTATIONS[implementation].Lock()
+    iterator = lock.acquire().__await__()
+    with pytest.raises(StopIteration) as stop:
+        next(iterator)
+    assert stop.value.value is True
+    assert lock.locked()

@@ -6,7 +6,7 @@ import math
 import operator
 import sys
 from asyncio.exceptions import CancelledError
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from types import TracebackType
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
@@ -165,6 +165,31 @@ def getstate(primitive: Primitive, *own: str) -> dict[str, Any]:
 def setstate(primitive: Primitive, state: dict[str, Any]) -> None:
     for name, value in state.items():
         setattr(primitive, name, value)
+
+
+class CoroutineWrapper(Generator["Any", "Any", "Any"]):
+    """What `__await__()` of a compiled awaitable returns to code that calls it."""
+
+    __slots__ = ("_coroutine",)
+
+    def __init__(self, coroutine: Any) -> None:
+        self._coroutine = coroutine
+
+    def __next__(self) -> Any:
+        return self._coroutine.send(None)
+
+    def send(self, value: Any) -> Any:
+        return self._coroutine.send(value)
+
+    def throw(self, *args: Any) -> Any:
+        return self._coroutine.throw(*args)
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+
+def await_by_hand(coroutine: Any) -> CoroutineWrapper:
+    return CoroutineWrapper(coroutine)
 
 
 def exception_to_throw(typ: Any, val: Any, tb: Any) -> BaseException:

@@ -55,7 +55,7 @@ cdef extern from "_lock.h":
     ctypedef int (*sendfunc)(object, object, PyObject**) except -1
     void set_stop_iteration_true() noexcept
     int make_spare_stop() except -1
-    void set_am_send(PyTypeObject*, sendfunc)
+    int finish_awaitable(PyTypeObject*, sendfunc, object) except -1
 
 cdef extern from *:
     """
@@ -505,7 +505,7 @@ cdef int wait_send(Wait self, object value, PyObject** result) except -1:
     return NEXT if future is not None else RETURN
 
 
-set_am_send(<PyTypeObject*> Wait, <sendfunc> wait_send)
+finish_awaitable(<PyTypeObject*> Wait, <sendfunc> wait_send, _shared.await_by_hand)
 
 
 finish_public_class(<PyTypeObject*> Condition, "aiofastlock.Condition")

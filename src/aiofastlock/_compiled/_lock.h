@@ -150,10 +150,15 @@ static inline void set_traverse(PyTypeObject *type, traverseproc more)
     type->tp_traverse = more;
 }
 
-/* Cython cannot declare am_send. */
-static inline void set_am_send(PyTypeObject *type, sendfunc send)
+/* What Cython cannot declare of an awaitable. `yield from` iterates over it, but it has no __iter__, as
+   a coroutine has none. Code that calls __await__() gets an iterator; `await` uses the slot. */
+static inline int finish_awaitable(PyTypeObject *type, sendfunc send, PyObject *await)
 {
     type->tp_as_async->am_send = send;
+    type->tp_iter = PyObject_SelfIter;
+    int failed = PyDict_SetItemString(type->tp_dict, "__await__", await);
+    PyType_Modified(type);
+    return failed;
 }
 
 #endif

@@ -59,7 +59,7 @@ cdef extern from "_lock.h":
     void set_stop_iteration_true() noexcept
     void set_stop_iteration_index(Py_ssize_t) noexcept
     int make_spare_stop() except -1
-    void set_am_send(PyTypeObject*, sendfunc)
+    int finish_awaitable(PyTypeObject*, sendfunc, object) except -1
     ctypedef int (*visitproc)(PyObject*, void*) noexcept
     ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
     traverseproc traverse_fields
@@ -626,7 +626,7 @@ cdef int waiter_send(Waiter self, object value, PyObject** result) except -1:
     return RETURN
 
 
-set_am_send(<PyTypeObject*> Waiter, <sendfunc> waiter_send)
+finish_awaitable(<PyTypeObject*> Waiter, <sendfunc> waiter_send, _shared.await_by_hand)
 
 
 cdef object send_to(object awaitable, object value):
