@@ -215,6 +215,8 @@ def test_a_loop_whose_call_soon_is_asyncios_threadsafe_one(our_name):
 
 
 async def handle_of_a_wake_up(module):
+    if not hasattr(asyncio.get_running_loop(), "_ready"):
+        pytest.skip("uvloop's handles cannot be seen")
     event = module.Event()
     task = asyncio.ensure_future(event.wait())
     await asyncio.sleep(0)

@@ -1298,6 +1298,26 @@ def test_the_classes_show_nothing_of_cython(name):
     assert not [attribute for attribute in dir(getattr(aiofastlock, name)) if "pyx" in attribute]
 
 
+async def test_init_called_again_resets(implementation):
+    made = IMPLEMENTATIONS[implementation]
+    lock, event, condition, barrier = made.Lock(), made.Event(), made.Condition(), made.Barrier(2)
+    semaphore, bounded = made.Semaphore(3), made.BoundedSemaphore(3)
+    for primitive in (lock, condition, semaphore, bounded):
+        await primitive.acquire()
+    event.set()
+    await barrier.abort()
+    own_lock = condition._lock
+    for primitive in (lock, event, condition, semaphore, bounded):
+        primitive.__init__()
+    barrier.__init__(3)
+    assert not lock.locked()
+    assert not event.is_set()
+    assert not condition.locked()
+    assert condition._lock is not own_lock
+    assert semaphore._value == bounded._value == bounded._bound_value == 1
+    assert (barrier.broken, barrier.parties, barrier.n_waiting) == (False, 3, 0)
+
+
 # ---- Awaited through __await__() ----
 
 

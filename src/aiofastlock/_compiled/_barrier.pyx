@@ -72,7 +72,11 @@ loop is closed can be used with another event loop; in asyncio, that raises Runt
     cdef bint refilling
 
     def __init__(self, *args, **kwargs):
-        self.size = pure.Barrier(*args, **kwargs)._parties  # raises in asyncio's words
+        cdef Py_ssize_t size = pure.Barrier(*args, **kwargs)._parties  # raises in asyncio's words
+        with cython.critical_section(self):
+            self.size = size
+            self.state = FILLING  # if this is called again
+            self.refilling = False
 
     # Invariant, by state:
     #

@@ -94,9 +94,11 @@ closed can be used with another event loop; in asyncio, that raises RuntimeError
     cdef object lock
 
     def __init__(self, *args, **kwargs):
+        lock = None
         if args or kwargs:
             pure.Condition(*args, **kwargs)  # raises in asyncio's words
-            (self._lock,) = args or kwargs.values()
+            (lock,) = args or kwargs.values()
+        self._lock = lock
         if type(self) is not Condition:
             _shared.hide_overriding(self, Condition, LOCK_METHODS)
 

@@ -37,6 +37,8 @@ can be used with another event loop; in asyncio, that raises RuntimeError.
     def __init__(self, *args, **kwargs):
         if args or kwargs:
             pure.Event.__init__(self, *args, **kwargs)  # raises TypeError in Python's words
+        with cython.critical_section(self):
+            self.flag = False  # if this is called again
 
     cdef bint acquire_now(self, Waiter waiter) except -1:
         return self.flag

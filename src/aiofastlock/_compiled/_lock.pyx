@@ -693,6 +693,8 @@ another event loop; in asyncio, that raises RuntimeError.
     def __init__(self, *args, **kwargs):
         if args or kwargs:
             pure.Lock.__init__(self, *args, **kwargs)  # raises TypeError in Python's words
+        with cython.critical_section(self):
+            self.held = False  # if this is called again
 
     # Invariant: while the lock is unlocked and a waiter in the queue can still have a turn, the
     # first waiter is settled: it was woken, or it is cancelled and will call hand_off(). So
