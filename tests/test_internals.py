@@ -217,6 +217,8 @@ def test_a_loop_whose_call_soon_is_asyncios_threadsafe_one(our_name):
 async def handle_of_a_wake_up(module):
     if not hasattr(asyncio.get_running_loop(), "_ready"):
         pytest.skip("uvloop's handles cannot be seen")
+    if sys.implementation.name != "cpython":
+        pytest.skip("PyPy's handles call other methods, and are freed later")
     event = module.Event()
     task = asyncio.ensure_future(event.wait())
     await asyncio.sleep(0)
@@ -244,15 +246,13 @@ async def test_a_handle_that_is_cancelled_does_not_wake(our_name):
     callback, args = handle._callback, handle._args
     gone = weakref.ref(handle)
     handle.cancel()
-    assert handle.cancelled()
-    assert handle._callback is handle._args is None
-    assert repr(handle) == "<Handle cancelled>"
+    found = handle.cancelled(), handle._callback, handle._args, repr(handle)
     del handle
     await asyncio.sleep(0)
-    assert not task.done()
-    assert gone() is None
-    asyncio.get_running_loop().call_soon(callback, *args)
+    found += task.done(), gone()
+    asyncio.get_running_loop().call_soon(callback, *args)  # or the task would never end
     await task
+    assert found == (True, None, None, "<Handle cancelled>", False, None)
 
 
 async def test_a_handle_that_is_moved_and_changed(our_name):
