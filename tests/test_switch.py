@@ -4,11 +4,16 @@ import os
 import pickle
 import subprocess
 import sys
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
+from pathlib import Path
 
 import pytest
 
-COMPILED = find_spec("aiofastlock._compiled._barrier") is not None
+import aiofastlock
+
+# Without importing it, or its package.
+FOLDER = Path(aiofastlock.__file__).with_name("_compiled")
+COMPILED = PathFinder.find_spec("_barrier", [str(FOLDER)]) is not None
 
 needs_compiled = pytest.mark.skipif(not COMPILED, reason="not compiled in this installation")
 needs_subinterpreters = pytest.mark.skipif(
