@@ -106,6 +106,7 @@ def calls_with(module, patch, seen):
     """How often the patched function is called by a wake-up, once asyncio was patched."""
 
     async def main():
+        asyncio.get_running_loop().another = None
         await wake_up(module)  # unpatched, so that what is remembered of asyncio is remembered
         undo = patch()
         seen.clear()
@@ -149,6 +150,7 @@ def test_a_patch_of_one_loop_is_called(our_name, name):
 
         def patch(seen=seen):
             loop = asyncio.get_running_loop()
+            del loop.another  # so that the loop has as many attributes as before
             setattr(loop, name, replaced(getattr(loop, name), seen))
             return lambda: delattr(loop, name)
 

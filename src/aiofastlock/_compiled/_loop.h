@@ -101,20 +101,11 @@ static inline int has_own(PyObject *attributes, PyObject *name)
     return own_attribute(attributes, name) != NULL || PyErr_Occurred();
 }
 
-/* Whether attributes of the loop hide methods that call_soon() is made of. The answer "no" is remembered
-   while the loop has as many attributes: to hide one of the four, an attribute must be added. */
+/* Whether attributes of the loop hide methods that call_soon() is made of. */
 static inline int hides_methods(PyObject *attributes)
 {
-    static PyObject *last_attributes = NULL; /* borrowed, and only compared */
-    static Py_ssize_t last_size = 0;
-    if (attributes == last_attributes && PyDict_GET_SIZE(attributes) == last_size) {
-        return 0;
-    }
-    int hides = has_own(attributes, names.call_soon) || has_own(attributes, names.schedule)
-                || has_own(attributes, names.check_closed) || has_own(attributes, names.get_debug);
-    last_attributes = hides ? NULL : attributes;
-    last_size = PyDict_GET_SIZE(attributes);
-    return hides;
+    return has_own(attributes, names.call_soon) || has_own(attributes, names.schedule)
+           || has_own(attributes, names.check_closed) || has_own(attributes, names.get_debug);
 }
 
 /* loop._ready, if loop.call_soon() would only append an asyncio.Handle to it; or None. */
