@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from types import CellType, FunctionType, TracebackType
+from collections.abc import Callable, Generator, Sequence
+from types import CellType, CoroutineType, FunctionType, TracebackType
+from weakref import WeakKeyDictionary
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
@@ -178,8 +179,64 @@ class CoroutineWrapper(Generator["Any", "Any", "Any"]):
         self._coroutine.close()
 
 
-def await_by_hand(coroutine: Any) -> CoroutineWrapper:
-    return CoroutineWrapper(coroutine)
+# ---- What a coroutine tells about itself, for a compiled awaitable of the same function ----
+
+
+def _function(coroutine: Any) -> Any:
+    from aiofastlock import _pure  # which imports this module
+
+    cls, _, name = coroutine._qualname.partition(".")
+    return getattr(getattr(_pure, "Lock" if cls == "ContextManager" else cls), name)
+
+
+def _frame(coroutine: Any) -> Any:
+    """A frame that shows which function it is of. It has no variables."""
+    if coroutine._stage == "closed":
+        return None
+    function = _function(coroutine)
+    like_it = function(*[None] * function.__code__.co_argcount)
+    frame = like_it.cr_frame
+    like_it.close()
+    return frame
+
+
+def _name(attribute: str, default: Callable[[Any], str]) -> property:
+    names: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+    def get(coroutine: Any) -> str:
+        return names.get(coroutine) or default(coroutine)
+
+    def set_(coroutine: Any, name: str) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"{attribute} must be set to a string object")
+        names[coroutine] = name
+
+    return property(get, set_)
+
+
+COROUTINE_ATTRIBUTES = {
+    "__class__": property(lambda coroutine: CoroutineType),  # which inspect.iscoroutine() asks
+    "__await__": lambda coroutine: CoroutineWrapper(coroutine),
+    "__name__": _name("__name__", lambda coroutine: coroutine._qualname.rpartition(".")[2]),
+    "__qualname__": _name("__qualname__", lambda coroutine: coroutine._qualname),
+    "cr_await": property(
+        lambda coroutine: coroutine._awaited.__await__() if coroutine.cr_suspended else None
+    ),
+    "cr_code": property(lambda coroutine: _function(coroutine).__code__),
+    "cr_frame": property(_frame),
+    "cr_origin": property(lambda coroutine: None),
+    "cr_running": property(lambda coroutine: coroutine._stage == "running"),
+    "cr_suspended": property(lambda coroutine: coroutine._stage == "suspended"),
+}
+
+
+def as_raised(exception: BaseException) -> BaseException:
+    """What a coroutine raises in which this exception is raised."""
+    if not isinstance(exception, StopIteration):
+        return exception
+    error = RuntimeError("coroutine raised StopIteration")
+    error.__cause__ = error.__context__ = exception
+    return error
 
 
 def exception_to_throw(typ: Any, val: Any, tb: Any) -> BaseException:

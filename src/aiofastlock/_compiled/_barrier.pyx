@@ -23,6 +23,7 @@ from aiofastlock._compiled._lock cimport (
     Waiter,
     alive,
     call_soon_with,
+    delete_own,
     discard_waiters,
     exit_method,
     finish_class,
@@ -30,14 +31,13 @@ from aiofastlock._compiled._lock cimport (
     is_closed,
     method,
     method_with_argument,
+    new_class,
     new_waiter,
     own_or,
     set_own,
     unset_own,
 )
 from aiofastlock._compiled._lock cimport State as WaiterState
-
-AsyncioBarrier = _internals.locks.Barrier
 
 # A number of parties that is never reached.
 cdef Py_ssize_t MOST_PARTIES = PY_SSIZE_T_MAX
@@ -58,7 +58,7 @@ cdef enum:
 
 
 @cython.no_gc_clear
-cdef class Barrier(ParkingLot, AsyncioBarrier):
+cdef class BarrierCore(ParkingLot):
     cdef Py_ssize_t size         # the parties
     cdef unsigned int cancelled  # of waiters in the queue that are CANCELLED
     cdef State state
@@ -213,27 +213,13 @@ cdef class Barrier(ParkingLot, AsyncioBarrier):
 
     @property
     @cython.critical_section
-    def parties(self):
-        return own_or(self, "_parties", self.size)
-
-    @property
-    @cython.critical_section
-    def n_waiting(self):
-        return self.inside() if self.state == FILLING else 0
-
-    @property
-    @cython.critical_section
-    def broken(self):
-        return self.state == BROKEN
-
-    @property
-    @cython.critical_section
     def _count(self):
         return self.inside()
 
     @property
+    @cython.critical_section
     def _parties(self):
-        return self.parties
+        return own_or(self, "_parties", self.size)
 
     @_parties.setter
     @cython.critical_section
@@ -244,6 +230,10 @@ cdef class Barrier(ParkingLot, AsyncioBarrier):
         else:  # only a number that is equal to an int can be reached
             set_own(self, "_parties", parties)
             self.size = int(parties) if parties < MOST_PARTIES and parties % 1 == 0 else MOST_PARTIES
+
+    @_parties.deleter
+    def _parties(self):
+        delete_own(self, "_parties")
 
     @property
     @cython.critical_section
@@ -261,27 +251,27 @@ cdef class Barrier(ParkingLot, AsyncioBarrier):
 
 
 cdef object wait(object self):
-    return new_waiter(<Barrier> self, BARRIER_WAIT)
+    return new_waiter(<BarrierCore> self, BARRIER_WAIT)
 
 
 cdef object reset(object self):
-    return new_waiter(<Barrier> self, BARRIER_RESET)
+    return new_waiter(<BarrierCore> self, BARRIER_RESET)
 
 
 cdef object abort(object self):
-    return new_waiter(<Barrier> self, BARRIER_ABORT)
+    return new_waiter(<BarrierCore> self, BARRIER_ABORT)
 
 
 cdef object enter(object self):
-    return new_waiter(<Barrier> self, BARRIER_ENTER)
+    return new_waiter(<BarrierCore> self, BARRIER_ENTER)
 
 
 cdef object exit(object self):
-    return new_waiter(<Barrier> self, BARRIER_EXIT)
+    return new_waiter(<BarrierCore> self, BARRIER_EXIT)
 
 
 cdef object init_with_parties(object barrier, object parties):
-    cdef Barrier self = barrier
+    cdef BarrierCore self = barrier
     if parties < 1:
         raise ValueError("parties must be >= 1")
     self._parties = parties
@@ -290,14 +280,16 @@ cdef object init_with_parties(object barrier, object parties):
         self.refilling = False
 
 
-cdef PyTypeObject* barrier_type = <PyTypeObject*> Barrier
-
-method_with_argument(barrier_type, pure.Barrier, "__init__", NULL, init_with_parties, 0)
-method(barrier_type, pure.Barrier, "wait", wait, 0)
-method(barrier_type, pure.Barrier, "reset", reset, 0)
-method(barrier_type, pure.Barrier, "abort", abort, 0)
-method(barrier_type, pure.Barrier, "__aenter__", enter, WAIT)
-exit_method(barrier_type, pure.Barrier, exit, 0)
-method(barrier_type, pure.Barrier, "_get_loop", get_loop, 0)
-finish_class(barrier_type, pure.Barrier, "aiofastlock.Barrier")
-cdef object refill = Barrier._refill
+cdef type barrier_class = new_class(BarrierCore, pure.Barrier, (_internals.locks.Barrier,))
+Barrier = barrier_class
+method_with_argument(barrier_class, pure.Barrier, "__init__", NULL, init_with_parties, 0)
+method(barrier_class, pure.Barrier, "wait", wait, 0)
+method(barrier_class, pure.Barrier, "reset", reset, 0)
+method(barrier_class, pure.Barrier, "abort", abort, 0)
+method(barrier_class, pure.Barrier, "__aenter__", enter, WAIT)
+exit_method(barrier_class, pure.Barrier, exit, 0)
+method(barrier_class, pure.Barrier, "_get_loop", get_loop, 0)
+for _name in ("broken", "n_waiting", "parties"):
+    setattr(Barrier, _name, vars(pure.Barrier)[_name])
+finish_class(barrier_class)
+cdef object refill = BarrierCore._refill

@@ -36,9 +36,11 @@ static struct {
 
 static void keep_or_dealloc(PyObject *self)
 {
-    if (Py_TYPE(self) != quick.type || quick.count == MOST_SPARES
+    PyTypeObject *type = Py_TYPE(self);
+    if (type != quick.type || quick.count == MOST_SPARES
         || *field(self, quick.objects[0]) == NULL) { /* its allocation failed half-way */
         quick.dealloc(self);
+        Py_DECREF(type);
         return;
     }
     Py_ssize_t begin = quick.type->tp_weaklistoffset;  /* the first field after the vtable */
@@ -69,6 +71,7 @@ static void keep_or_dealloc(PyObject *self)
     } else {
         quick.spares[quick.count++] = self;
     }
+    Py_DECREF(type);
 }
 
 /* The slots of the public classes of this module, which a patch of __init__ or __new__ changes. */
@@ -144,7 +147,7 @@ static inline void keep_spares(PyTypeObject *type, PyObject *one, PyObject **loo
 {
 #ifndef Py_GIL_DISABLED
     quick.type = type;
-    quick.dealloc = type->tp_dealloc;
+    quick.dealloc = type->tp_base->tp_dealloc;
     quick.objects[quick.number++] = (char *)loop - (char *)one;
     if (other != NULL) {
         quick.objects[quick.number++] = (char *)other - (char *)one;

@@ -7,6 +7,7 @@ from cpython.pyport cimport PY_SSIZE_T_MAX
 from asyncio.exceptions import CancelledError
 
 from aiofastlock import _internals, _shared
+from aiofastlock._compiled._lock import Lock
 from aiofastlock._pure import condition as pure
 
 from aiofastlock._compiled._lock cimport (
@@ -23,14 +24,14 @@ from aiofastlock._compiled._lock cimport (
     RELEASE,
     RETURN,
     WOKEN,
-    Lock,
+    LockCore,
     ParkingLot,
     State,
     Waiter,
     abandon,
-    add_python,
     begin_to_run,
     construct_without_init,
+    delete_own,
     end_to_run,
     enqueue,
     exit_method,
@@ -47,6 +48,7 @@ from aiofastlock._compiled._lock cimport (
     loop_field,
     method,
     method_with_argument,
+    new_class,
     new_waiter,
     own_or,
     release_primitive,
@@ -67,23 +69,21 @@ cdef extern from *:
     #define lock_field(condition) (&(condition)->lock)
     #define lock_of(condition) read_field(condition, lock)
     """
-    PyObject** lock_field(Condition)
-    object lock_of(Condition)
+    PyObject** lock_field(ConditionCore)
+    object lock_of(ConditionCore)
     PyObject* Py_True
     PyObject* Py_NewRef(PyObject*)
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*) except -1
 
-cdef PyTypeObject* condition_type
-
-AsyncioCondition = _internals.locks.Condition
+cdef type condition_class
 
 make_spare_stop()
 
 
 @cython.no_gc_clear
-cdef class Condition(ParkingLot, AsyncioCondition):
+cdef class ConditionCore(ParkingLot):
     # None until it is needed. A lock that is not a plain Lock is an attribute, as are its methods.
-    cdef Lock lock
+    cdef LockCore lock
 
     def __init__(self, *args, **kwargs):
         if len(args) == 1 and not kwargs:
@@ -99,12 +99,12 @@ cdef class Condition(ParkingLot, AsyncioCondition):
     cdef int hand_off(self, State state) except -1:
         return 0
 
-    cdef Lock plain_lock(self):
+    cdef LockCore plain_lock(self):
         lock = lock_of(self)
         if lock is None:
             self.make_lock()
             lock = lock_of(self)
-        return <Lock> lock
+        return <LockCore> lock
 
     @cython.critical_section
     cdef int make_lock(self) except -1:
@@ -126,11 +126,15 @@ cdef class Condition(ParkingLot, AsyncioCondition):
 
     @_lock.setter
     def _lock(self, lock):
-        cdef Lock replaced = self.plain_lock()
+        cdef LockCore replaced = self.plain_lock()
         attributes = vars(self)
         for name in ("locked", "acquire", "release"):  # these stay the methods of the first lock
             attributes.setdefault(name, getattr(replaced, name))
         attributes["_lock"] = lock
+
+    @_lock.deleter
+    def _lock(self):
+        delete_own(self, "_lock")
 
     def __setstate__(self, state):
         init_with_lock(self, state.pop("_lock"))
@@ -138,32 +142,32 @@ cdef class Condition(ParkingLot, AsyncioCondition):
 
 
 cdef inline int is_held(ParkingLot lock) except -1:
-    return (<Lock> lock).held
+    return (<LockCore> lock).held
 
 
 cdef object locked(object self):
-    return bool(in_section(is_held, (<Condition> self).plain_lock()))
+    return bool(in_section(is_held, (<ConditionCore> self).plain_lock()))
 
 
 cdef object acquire(object self):
-    return new_waiter((<Condition> self).plain_lock(), LOCK_ACQUIRE)
+    return new_waiter((<ConditionCore> self).plain_lock(), LOCK_ACQUIRE)
 
 
 cdef object release(object self):
-    in_section(release_primitive, (<Condition> self).plain_lock())
+    in_section(release_primitive, (<ConditionCore> self).plain_lock())
     return None
 
 
 cdef object enter(object self):
-    return new_waiter((<Condition> self).plain_lock(), ENTER)
+    return new_waiter((<ConditionCore> self).plain_lock(), ENTER)
 
 
 cdef object exit(object self):
-    return new_waiter((<Condition> self).plain_lock(), EXIT)
+    return new_waiter((<ConditionCore> self).plain_lock(), EXIT)
 
 
 cdef object wait(object condition):
-    cdef Condition self = condition
+    cdef ConditionCore self = condition
     cdef Wait wait = Wait.__new__(Wait)
     wait.condition = self
     wait.lock = self.plain_lock()
@@ -176,7 +180,7 @@ cdef object notify(object self):
 
 
 cdef object notify_up_to(object condition, object n):
-    cdef Condition self = condition
+    cdef ConditionCore self = condition
     if type(n) is not int or not 0 <= n < PY_SSIZE_T_MAX:
         return pure.Condition.notify(self, n)
     if not in_section(is_held, self.plain_lock()):
@@ -186,14 +190,14 @@ cdef object notify_up_to(object condition, object n):
 
 
 cdef object notify_all(object condition):
-    cdef Condition self = condition
+    cdef ConditionCore self = condition
     with cython.critical_section(self):
         waiting = self.count
     return self.notify(waiting)
 
 
 cdef object notify_some(object condition, object n):
-    cdef Condition self = condition
+    cdef ConditionCore self = condition
     cdef Py_ssize_t woken = 0
     with cython.critical_section(self):
         # Checked twice, since the comparison can run any code.
@@ -206,9 +210,9 @@ cdef object init(object self):
 
 
 cdef object init_with_lock(object condition, object lock):
-    cdef Condition self = condition
+    cdef ConditionCore self = condition
     cdef bint plain = lock is None or is_plain_lock(lock)
-    if not plain or not serves(self, condition_type, LOCKED | ACQUIRE | RELEASE):
+    if not plain or not serves(self, condition_class, LOCKED | ACQUIRE | RELEASE):
         return pure.Condition.__init__(self, lock)
     with cython.critical_section(self):
         _replaced = self.lock  # freed after the change, since its destructor may run code
@@ -240,8 +244,9 @@ cdef class Wait:
     while it is ACQUIRING. If the await ends with an exception, it notifies another waiter, since it
     may have been notified itself.
     """
-    cdef Condition condition
-    cdef Lock lock      # the condition's, when this was created
+    cdef object __weakref__
+    cdef ConditionCore condition
+    cdef LockCore lock      # the condition's, when this was created
     cdef Waiter waiter
     cdef object thrown  # the first exception, the context of later ones
     cdef object raised  # the last one, to raise when the lock is acquired
@@ -278,16 +283,25 @@ cdef class Wait:
             return
         raise RuntimeError("coroutine ignored GeneratorExit")
 
-    @property
-    def __name__(self):
-        return "wait"
+    # For _shared.CoroutineAttributes:
 
     @property
-    def __qualname__(self):
+    def _qualname(self):
         return "Condition.wait"
 
+    @property
+    def _stage(self):
+        cdef Phase phase = phase_of(self)
+        if phase == RUNNING:
+            return "running"
+        return "suspended" if phase >= WAITING else "created" if phase == UNSTARTED else "closed"
+
+    @property
+    def _awaited(self):
+        return future_of_waiter(self.waiter)
+
     def __repr__(self):
-        return f"<coroutine object Condition.wait at {<Py_ssize_t> <PyObject*> self:#x}>"
+        return f"<coroutine object {self.__qualname__} at {<Py_ssize_t> <PyObject*> self:#x}>"
 
     def __dealloc__(self):
         if self.phase == UNSTARTED:
@@ -377,8 +391,8 @@ cdef int acquire_lock(Wait self) except -1:
 
 cdef inline int acquire_if_idle(ParkingLot primitive) except -1:
     """Acquire a lock that is unlocked and has no waiters; return whether it was acquired."""
-    cdef bint idle = not (<Lock> primitive).held and primitive.head is NULL
-    (<Lock> primitive).held |= idle
+    cdef bint idle = not (<LockCore> primitive).held and primitive.head is NULL
+    (<LockCore> primitive).held |= idle
     return idle
 
 
@@ -390,12 +404,12 @@ cdef int finish(Wait self) except -1:
         self.condition = None
         return RETURN
     notify_another(self)
-    raise raised
+    raise _shared.as_raised(raised)
 
 
 cdef int notify_another(Wait self) except -1:
     """This waiter may have been notified, and does not act on it: notify another one."""
-    cdef Condition condition = self.condition
+    cdef ConditionCore condition = self.condition
     self.phase = DONE
     self.condition = None
     self.thrown = self.raised = None
@@ -421,7 +435,7 @@ cdef int throw_into(Wait self, object exception) except -1:
     if phase == UNSTARTED:
         self.phase = DONE
         self.condition = None
-        raise exception
+        raise _shared.as_raised(exception)
     abandon(self.waiter)
     if phase == WAITING:
         self.thrown = self.raised = exception
@@ -431,7 +445,7 @@ cdef int throw_into(Wait self, object exception) except -1:
         self.raised = exception
         return acquire_lock(self)
     notify_another(self)
-    raise exception
+    raise _shared.as_raised(exception)
 
 
 cdef int add_context(Wait self, object exception) except -1:
@@ -451,28 +465,28 @@ cdef int wait_send(Wait self, object value, PyObject** result) except -1:
     return NEXT if future is not None else RETURN
 
 
-finish_awaitable(<PyTypeObject*> Wait, <sendfunc> wait_send, _shared.await_by_hand)
+finish_awaitable(<PyTypeObject*> Wait, <sendfunc> wait_send, _shared.COROUTINE_ATTRIBUTES)
 
 
-condition_type = <PyTypeObject*> Condition
-
-method(condition_type, pure.LockMethods, "locked", locked, INTERNALS)
-method(condition_type, pure.LockMethods, "acquire", acquire, INTERNALS)
-method(condition_type, pure.LockMethods, "release", release, INTERNALS)
-method(condition_type, pure.Condition, "__aenter__", enter, INTERNALS | ACQUIRE)
-exit_method(condition_type, pure.Condition, exit, INTERNALS | RELEASE)
-method(condition_type, pure.Condition, "wait", wait, INTERNALS | LOCKED | ACQUIRE | RELEASE)
+condition_class = new_class(ConditionCore, pure.Condition, (_internals.locks.Condition,))
+Condition = condition_class
+method(condition_class, pure.LockMethods, "locked", locked, INTERNALS)
+method(condition_class, pure.LockMethods, "acquire", acquire, INTERNALS)
+method(condition_class, pure.LockMethods, "release", release, INTERNALS)
+method(condition_class, pure.Condition, "__aenter__", enter, INTERNALS | ACQUIRE)
+exit_method(condition_class, pure.Condition, exit, INTERNALS | RELEASE)
+method(condition_class, pure.Condition, "wait", wait, INTERNALS | LOCKED | ACQUIRE | RELEASE)
+method(condition_class, pure.Condition, "wait_for", NULL, 0)
 method_with_argument(
-    condition_type, pure.Condition, "notify", notify, notify_up_to, INTERNALS | LOCKED
+    condition_class, pure.Condition, "notify", notify, notify_up_to, INTERNALS | LOCKED
 )
-method(condition_type, pure.Condition, "notify_all", notify_all, INTERNALS)
-method_with_argument(condition_type, pure.Condition, "_notify", NULL, notify_some, INTERNALS)
-method(condition_type, pure.Condition, "_get_loop", get_loop, 0)
+method(condition_class, pure.Condition, "notify_all", notify_all, INTERNALS)
+method_with_argument(condition_class, pure.Condition, "_notify", NULL, notify_some, INTERNALS)
+method(condition_class, pure.Condition, "_get_loop", get_loop, 0)
 method_with_argument(
-    condition_type, pure.Condition, "__init__", init, init_with_lock, INTERNALS
+    condition_class, pure.Condition, "__init__", init, init_with_lock, INTERNALS
 )
-add_python(condition_type, pure.Condition, ("wait_for",))
-finish_class(condition_type, pure.Condition, "aiofastlock.Condition")
-construct_without_init(condition_type)
-cdef Condition one = Condition()
-keep_spares(condition_type, one, loop_field(one), lock_field(one))
+finish_class(condition_class)
+construct_without_init(<PyTypeObject*> condition_class)
+cdef ConditionCore one = Condition()
+keep_spares(<PyTypeObject*> condition_class, one, loop_field(one), lock_field(one))

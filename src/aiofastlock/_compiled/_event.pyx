@@ -13,22 +13,22 @@ from aiofastlock._compiled._lock cimport (
     State,
     Waiter,
     construct_without_init,
+    delete_own,
     finish_class,
     get_loop,
     keep_spares,
     loop_field,
     method,
+    new_class,
     new_waiter,
     own_or,
     set_own,
     unset_own,
 )
 
-AsyncioEvent = _internals.locks.Event
-
 
 @cython.no_gc_clear
-cdef class Event(ParkingLot, AsyncioEvent):
+cdef class EventCore(ParkingLot):
     cdef bint flag
 
     def __init__(self, *args, **kwargs):
@@ -57,14 +57,18 @@ cdef class Event(ParkingLot, AsyncioEvent):
         else:
             set_own(self, "_value", value)
 
+    @_value.deleter
+    def _value(self):
+        delete_own(self, "_value")
+
 
 cdef object is_set(object self):
     with cython.critical_section(self):
-        return (<Event> self).flag
+        return (<EventCore> self).flag
 
 
 cdef object set_now(object event):
-    cdef Event self = event
+    cdef EventCore self = event
     with cython.critical_section(self):
         if not self.flag:
             self.flag = True
@@ -78,22 +82,22 @@ cdef object set_now(object event):
 
 cdef object clear(object self):
     with cython.critical_section(self):
-        (<Event> self).flag = False
+        (<EventCore> self).flag = False
 
 
 cdef object wait(object self):
-    return new_waiter(<Event> self, EVENT_WAIT)
+    return new_waiter(<EventCore> self, EVENT_WAIT)
 
 
-cdef PyTypeObject* event_type = <PyTypeObject*> Event
-
-method(event_type, pure.Event, "is_set", is_set, INTERNALS)
-method(event_type, pure.Event, "set", set_now, INTERNALS)
-method(event_type, pure.Event, "clear", clear, INTERNALS)
-method(event_type, pure.Event, "wait", wait, INTERNALS)
-method(event_type, pure.Event, "_get_loop", get_loop, 0)
-method(event_type, pure.Event, "__init__", clear, INTERNALS)  # called again, it clears the event
-finish_class(event_type, pure.Event, "aiofastlock.Event")
-construct_without_init(event_type)
-cdef Event one = Event()
-keep_spares(event_type, one, loop_field(one), NULL)
+cdef type event_class = new_class(EventCore, pure.Event, (_internals.locks.Event,))
+Event = event_class
+method(event_class, pure.Event, "is_set", is_set, INTERNALS)
+method(event_class, pure.Event, "set", set_now, INTERNALS)
+method(event_class, pure.Event, "clear", clear, INTERNALS)
+method(event_class, pure.Event, "wait", wait, INTERNALS)
+method(event_class, pure.Event, "_get_loop", get_loop, 0)
+method(event_class, pure.Event, "__init__", clear, INTERNALS)  # called again, it clears the event
+finish_class(event_class)
+construct_without_init(<PyTypeObject*> event_class)
+cdef EventCore one = Event()
+keep_spares(<PyTypeObject*> event_class, one, loop_field(one), NULL)

@@ -26,11 +26,14 @@
 
 static PyObject *spare_waiter = NULL;
 
+#define has_weak_references(waiter) \
+    (*(PyObject **)((char *)(waiter) + Py_TYPE(waiter)->tp_weaklistoffset) != NULL)
+
 static inline PyObject *take_spare_waiter(void)
 {
 #ifndef Py_GIL_DISABLED
     PyObject *waiter = spare_waiter;
-    if (waiter != NULL && Py_REFCNT(waiter) == 1) {
+    if (waiter != NULL && Py_REFCNT(waiter) == 1 && !has_weak_references(waiter)) {
         spare_waiter = NULL;
         return waiter;
     }
@@ -152,11 +155,11 @@ static inline void set_traverse(PyTypeObject *type, traverseproc more)
 
 /* What Cython cannot declare of an awaitable. `yield from` iterates over it, but it has no __iter__, as
    a coroutine has none. Code that calls __await__() gets an iterator; `await` uses the slot. */
-static inline int finish_awaitable(PyTypeObject *type, sendfunc send, PyObject *await)
+static inline int finish_awaitable(PyTypeObject *type, sendfunc send, PyObject *attributes)
 {
     type->tp_as_async->am_send = send;
     type->tp_iter = PyObject_SelfIter;
-    int failed = PyDict_SetItemString(type->tp_dict, "__await__", await);
+    int failed = PyDict_Merge(type->tp_dict, attributes, 1);
     PyType_Modified(type);
     return failed;
 }

@@ -81,6 +81,7 @@ cdef class ParkingLot:
 
 
 cdef class Waiter:
+    cdef object __weakref__
     cdef ParkingLot primitive            # None in a spare one
     cdef object future             # that the task waits on; None unless in the queue
     cdef PyObject* prev            # in the primitive's queue. Borrowed
@@ -111,24 +112,23 @@ cdef int abandon(Waiter waiter) except -1
 cdef void leave(Waiter waiter) noexcept
 cdef object own_or(ParkingLot primitive, str name, object value)
 cdef int set_own(ParkingLot primitive, str name, object value) except -1
+cdef int delete_own(ParkingLot primitive, str name) except -1
 cdef int unset_own(ParkingLot primitive, str name) except -1
+cdef type new_class(type core, type pure_class, tuple bases)
 cdef int method(
-    PyTypeObject* type, object pure_class, str name, fast_method fast, unsigned int mask
+    type cls, type pure_class, str name, fast_method fast, unsigned int mask
 ) except -1
 cdef int method_with_argument(
-    PyTypeObject* type, object pure_class, str name, fast_method fast,
+    type cls, type pure_class, str name, fast_method fast,
     fast_method_with_argument with_argument, unsigned int mask
 ) except -1
-cdef int exit_method(
-    PyTypeObject* type, object pure_class, fast_method fast, unsigned int mask
-) except -1
-cdef int finish_class(PyTypeObject* type, object pure_class, const char* name) except -1
-cdef int add_python(PyTypeObject* type, object pure_class, tuple names) except -1
+cdef int exit_method(type cls, type pure_class, fast_method fast, unsigned int mask) except -1
+cdef int finish_class(type cls) except -1
 cdef object enter(object self)
 cdef object exit(object self)
 cdef object get_loop(object self)
 cdef bint is_plain_lock(object lock) noexcept
-cdef bint serves(object self, PyTypeObject* type, unsigned int mask) noexcept
+cdef bint serves(object self, type cls, unsigned int mask) noexcept
 cdef bint is_closed(object loop) except -1
 cdef int call_soon_with(ParkingLot primitive, object callback) except -1
 cdef int discard_waiters(ParkingLot primitive) except -1
@@ -138,5 +138,5 @@ cdef class ContextManager(ParkingLot):
     pass
 
 
-cdef class Lock(ContextManager):
+cdef class LockCore(ContextManager):
     cdef bint held

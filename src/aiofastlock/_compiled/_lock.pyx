@@ -70,8 +70,7 @@ cdef extern from "_method.h":
     bint is_served(object, PyTypeObject*, unsigned int mask) noexcept
     int add_method(PyTypeObject*, object function, fast_method, size_t arguments,
                    unsigned int mask, fast_method_with_argument) except -1
-    int set_class_attribute(PyTypeObject*, object name, object value) except -1
-    int finish_public_class(PyTypeObject*, const char* name) except -1
+    int finish_public_class(PyTypeObject*) except -1
     int hide_vtable(PyTypeObject*) except -1
 
 cdef extern from "_guard.h":
@@ -98,8 +97,7 @@ cdef extern from *:
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*, PyObject*) except -1
     void Py_FatalError(const char*) noexcept
 
-# The base classes: Cython takes a name only.
-AsyncioLock = _internals.locks.Lock
+cdef type lock_class
 
 make_spare_stop()
 learn_asyncio(_internals, Future, deque, InvalidStateError)
@@ -220,6 +218,10 @@ cdef class ParkingLot:
         else:
             set_own(self, "_waiters", waiters)
 
+    @_waiters.deleter
+    def _waiters(self):
+        delete_own(self, "_waiters")
+
     @property
     @cython.critical_section
     def _loop(self):
@@ -277,9 +279,26 @@ cdef class ParkingLot:
 
 # ---- Attributes that C has no field for, or the field of which is overridden ----
 
+# The value of an attribute that was deleted: mock deletes what it has patched, and looks whether it
+# has to set it again.
+cdef object DELETED = object()
+
+
 cdef object own_or(ParkingLot primitive, str name, object value):
     """The attribute that hides a field, or the value of that."""
-    return vars(primitive).get(name, value) if has_attributes(primitive) else value
+    if has_attributes(primitive):
+        value = vars(primitive).get(name, value)
+        if value is DELETED:
+            raise AttributeError(
+                f"{type(primitive).__name__!r} object has no attribute {name!r}",
+                name=name, obj=primitive,
+            )
+    return value
+
+
+cdef int delete_own(ParkingLot primitive, str name) except -1:
+    own_or(primitive, name, None)  # raises if it is deleted already
+    return set_own(primitive, name, DELETED)
 
 
 cdef int set_own(ParkingLot primitive, str name, object value) except -1:
@@ -293,46 +312,46 @@ cdef int unset_own(ParkingLot primitive, str name) except -1:
     return 0
 
 
-# ---- Methods: in C, and for what C does not serve, those of the pure-Python class ----
+# ---- Public classes: subclasses of what C has the fields of, and of asyncio's classes ----
+
+cdef type new_class(type core, type pure_class, tuple bases):
+    """The public class: its methods are added next, and finish_class() comes last."""
+    cls = type(pure_class.__name__, (core, *bases), {
+        "__slots__": (),
+        "__module__": "aiofastlock",
+        "__doc__": pure_class.__doc__,
+        "__getstate__": pure_class.__getstate__,
+    })
+    return cls
+
 
 cdef int method(
-    PyTypeObject* type, object pure_class, str name, fast_method fast, unsigned int mask
+    type cls, type pure_class, str name, fast_method fast, unsigned int mask
 ) except -1:
     """Add a method that takes no argument."""
-    return method_with_argument(type, pure_class, name, fast, NULL, mask)
+    return method_with_argument(cls, pure_class, name, fast, NULL, mask)
 
 
 cdef int method_with_argument(
-    PyTypeObject* type, object pure_class, str name, fast_method fast,
+    type cls, type pure_class, str name, fast_method fast,
     fast_method_with_argument with_argument, unsigned int mask
 ) except -1:
     """Add a method that takes one argument, which may have a default."""
-    function = _shared.copy_for(<object> type, getattr(pure_class, name))
-    return add_method(type, function, fast, 1, mask, with_argument)
+    function = _shared.copy_for(cls, getattr(pure_class, name))
+    return add_method(<PyTypeObject*> cls, function, fast, 1, mask, with_argument)
 
 
-cdef int exit_method(
-    PyTypeObject* type, object pure_class, fast_method fast, unsigned int mask
-) except -1:
+cdef int exit_method(type cls, type pure_class, fast_method fast, unsigned int mask) except -1:
     """Add __aexit__(), which ignores its three arguments."""
-    return add_method(type, pure_class.__aexit__, fast, 4, mask, NULL)
+    return add_method(<PyTypeObject*> cls, pure_class.__aexit__, fast, 4, mask, NULL)
 
 
-cdef bint serves(object self, PyTypeObject* type, unsigned int mask) noexcept:
-    return is_served(self, type, mask)
+cdef bint serves(object self, type cls, unsigned int mask) noexcept:
+    return is_served(self, <PyTypeObject*> cls, mask)
 
 
-cdef int finish_class(PyTypeObject* type, object pure_class, const char* name) except -1:
-    """Add what a public class has of the pure-Python one, and make it public. Comes last."""
-    add_python(type, pure_class, ("__doc__", "__module__", "__getstate__"))
-    return finish_public_class(type, name)
-
-
-cdef int add_python(PyTypeObject* type, object pure_class, tuple names) except -1:
-    """Give a class what the pure-Python one has under these names."""
-    for name in names:
-        set_class_attribute(type, name, _shared.copy_for(<object> type, vars(pure_class)[name]))
-    return 0
+cdef int finish_class(type cls) except -1:
+    return finish_public_class(<PyTypeObject*> cls)
 
 
 # ---- The links ----
@@ -551,19 +570,26 @@ cdef class Waiter:
         if not isinstance(typ, BaseException) or val is not None or tb is not None:
             typ = _shared.exception_to_throw(typ, val, tb)
         in_section_of_primitive(abandon_unless_finished, self)
-        raise typ
+        raise _shared.as_raised(typ)
 
     def close(self):
         """Stop waiting, as a coroutine's close() does."""
         abandon(self)
 
-    @property
-    def __name__(self):
-        return QUALNAMES[self.call].rpartition(".")[2]
+    # For _shared.CoroutineAttributes:
 
     @property
-    def __qualname__(self):
+    def _qualname(self):
         return QUALNAMES[self.call]
+
+    @property
+    def _stage(self):
+        cdef State state = state_of(self)
+        return "suspended" if state >= PARKED else "created" if state == CREATED else "closed"
+
+    @property
+    def _awaited(self):
+        return future_of_waiter(self)
 
     def __repr__(self):
         return f"<coroutine object {self.__qualname__} at {<Py_ssize_t> <PyObject*> self:#x}>"
@@ -571,7 +597,7 @@ cdef class Waiter:
     def __dealloc__(self):
         cdef State state = state_of(self)
         if state == CREATED:
-            qualname = self.__qualname__
+            qualname = QUALNAMES[self.call]
             PyErr_WarnFormat(RuntimeWarning, 1, "coroutine '%U' was never awaited",
                              <PyObject*> qualname)
         elif state != FINISHED:
@@ -643,8 +669,9 @@ cdef object future_to_yield(ParkingLot primitive):
 cdef int resume(Waiter self) except -1:
     cdef ParkingLot primitive = self.primitive
     future = self.future  # freed after the step, since its destructor may run code
-    if self.state == PARKED or self.state == CANCELLED:
-        check_result(self, future)
+    if (self.state == PARKED or self.state == CANCELLED) and not is_done(self, future):
+        set_blocking(future)  # resumed though nothing has happened
+        return NEXT
     if self.state == FINISHED:
         raise RuntimeError("cannot reuse already awaited coroutine")
     leave(self)
@@ -653,16 +680,18 @@ cdef int resume(Waiter self) except -1:
     return RETURN
 
 
-cdef int check_result(Waiter self, object future) except -1:
-    """Resumed, but not by wake(): others have set or cancelled the future, or it is pending."""
+cdef bint is_done(Waiter self, object future) except -1:
+    """Whether a future that wake() has not set is done nevertheless; raise if it has no result."""
     try:
         if not future.done():
-            raise RuntimeError("await wasn't used with future")
+            if future._asyncio_future_blocking:
+                raise RuntimeError("await wasn't used with future")
+            return False
         future.result()
     except BaseException:
         abandon_in_section(self)
         raise
-    return 0
+    return True
 
 
 cdef int abandon_unless_finished(Waiter self) except -1:
@@ -714,7 +743,7 @@ cdef int waiter_send(Waiter self, object value, PyObject** result) except -1:
     return RETURN
 
 
-finish_awaitable(<PyTypeObject*> Waiter, <sendfunc> waiter_send, _shared.await_by_hand)
+finish_awaitable(<PyTypeObject*> Waiter, <sendfunc> waiter_send, _shared.COROUTINE_ATTRIBUTES)
 
 
 cdef object send_to(object awaitable, object value):
@@ -747,6 +776,10 @@ cdef class ContextManager(ParkingLot):
         else:
             set_own(self, "_waiters", waiters)
 
+    @_waiters.deleter
+    def _waiters(self):
+        delete_own(self, "_waiters")
+
 
 cdef object enter(object self):
     return inline_new_waiter(<ParkingLot> self, ENTER)
@@ -762,7 +795,7 @@ cdef object get_loop(object self):
 
 
 @cython.no_gc_clear
-cdef class Lock(ContextManager, AsyncioLock):
+cdef class LockCore(ContextManager):
     def __init__(self, *args, **kwargs):
         pure.Lock.__init__(self, *args, **kwargs)
 
@@ -808,10 +841,14 @@ cdef class Lock(ContextManager, AsyncioLock):
         else:
             set_own(self, "_locked", value)
 
+    @_locked.deleter
+    def _locked(self):
+        delete_own(self, "_locked")
+
 
 cdef object locked(object self):
     with cython.critical_section(self):
-        return (<Lock> self).held
+        return (<LockCore> self).held
 
 
 cdef object acquire(object self):
@@ -825,15 +862,15 @@ cdef object release(object self):
 
 cdef object wake_up_first(object self):
     with cython.critical_section(self):
-        wake_head(<Lock> self)
+        wake_head(<LockCore> self)
 
 
 cdef object init(object self):
     with cython.critical_section(self):
-        (<Lock> self).held = False  # if it is called again
+        (<LockCore> self).held = False  # if it is called again
 
 
-cdef bint acquire_if_none_live(Lock self) except -1:
+cdef bint acquire_if_none_live(LockCore self) except -1:
     cdef bint taken = not self.any_live() and not self.held
     self.held |= taken
     # Unlocked, and no waiter is woken: an earlier release() failed for lack of memory.
@@ -847,32 +884,33 @@ cdef int refuse_release() except -1:
     raise RuntimeError("Lock is not acquired.")
 
 
-cdef int wake_head(Lock self) except -1:
+cdef int wake_head(LockCore self) except -1:
     if self.head is not NULL and self.head is self.parked:
         self.wake(self.head, True)
     return 0
 
 
 cdef bint is_plain_lock(object lock) noexcept:
-    return is_plain(lock, <PyTypeObject*> Lock)
+    return is_plain(lock, <PyTypeObject*> lock_class)
 
-
-cdef PyTypeObject* lock_type = <PyTypeObject*> Lock
 
 set_traverse(<PyTypeObject*> ContextManager, traverse_primitive)
-set_traverse(lock_type, traverse_primitive)
-method(lock_type, pure.Lock, "acquire", acquire, INTERNALS)
-method(lock_type, pure.Lock, "release", release, INTERNALS)
-method(lock_type, pure.Lock, "locked", locked, INTERNALS)
-method(lock_type, pure.Lock, "__aenter__", enter, INTERNALS | ACQUIRE)
-exit_method(lock_type, pure.Lock, exit, INTERNALS | RELEASE)
-method(lock_type, pure.Lock, "_get_loop", get_loop, 0)
-method(lock_type, pure.Lock, "_wake_up_first", wake_up_first, INTERNALS)
-method(lock_type, pure.Lock, "__init__", init, INTERNALS)
-finish_class(lock_type, pure.Lock, "aiofastlock.Lock")
-construct_without_init(lock_type)
-cdef Lock one = Lock()
-keep_spares(lock_type, one, loop_field(one), NULL)
+set_traverse(<PyTypeObject*> LockCore, traverse_primitive)
+
+lock_class = new_class(LockCore, pure.Lock, (_internals.locks.Lock,))
+Lock = lock_class
+method(lock_class, pure.Lock, "acquire", acquire, INTERNALS)
+method(lock_class, pure.Lock, "release", release, INTERNALS)
+method(lock_class, pure.Lock, "locked", locked, INTERNALS)
+method(lock_class, pure.Lock, "__aenter__", enter, INTERNALS | ACQUIRE)
+exit_method(lock_class, pure.Lock, exit, INTERNALS | RELEASE)
+method(lock_class, pure.Lock, "_get_loop", get_loop, 0)
+method(lock_class, pure.Lock, "_wake_up_first", wake_up_first, INTERNALS)
+method(lock_class, pure.Lock, "__init__", init, INTERNALS)
+finish_class(lock_class)
+construct_without_init(<PyTypeObject*> lock_class)
+cdef LockCore one = Lock()
+keep_spares(<PyTypeObject*> lock_class, one, loop_field(one), NULL)
 
 
 def hide_vtables(*classes):

@@ -158,10 +158,8 @@ static PyObject *refuse_await(PyObject *self)
     return PyErr_Format(PyExc_TypeError,
                         PY_VERSION_HEX >= 0x030E0000 ? "'%.100s' object can't be awaited"
                                                      : "object %.100s can't be used in 'await' expression",
-                        strrchr(Py_TYPE(self)->tp_name, '.') + 1);
+                        Py_TYPE(self)->tp_name);
 }
-
-static PyAsyncMethods not_awaitable = {.am_await = refuse_await};
 
 /* ---- Methods ----
 
@@ -287,8 +285,7 @@ static PyObject *method_qualname(PyObject *self, void *Py_UNUSED(closure))
     if (name == NULL) {
         return NULL;
     }
-    const char *class_name = strrchr(((Method *)self)->type->tp_name, '.') + 1;
-    PyObject *qualname = PyUnicode_FromFormat("%s.%U", class_name, name);
+    PyObject *qualname = PyUnicode_FromFormat("%s.%U", ((Method *)self)->type->tp_name, name);
     Py_DECREF(name);
     return qualname;
 }
@@ -344,13 +341,6 @@ static PyTypeObject method_type = {
     .tp_repr = method_repr,
 };
 
-static inline int set_class_attribute(PyTypeObject *type, PyObject *name, PyObject *value)
-{
-    int failed = PyDict_SetItem(type->tp_dict, name, value);
-    PyType_Modified(type);
-    return failed;
-}
-
 /* Add a method that `fast` serves if it is called with that number of arguments, self included. */
 static int add_method(PyTypeObject *type, PyObject *function, fast_method fast,
                       size_t arguments, unsigned int mask,
@@ -374,7 +364,7 @@ static int add_method(PyTypeObject *type, PyObject *function, fast_method fast,
     method->arguments = arguments;
     method->function = Py_NewRef(function);
     method->weak_references = NULL;
-    int failed = set_class_attribute(type, name, (PyObject *)method);
+    int failed = PyObject_SetAttr((PyObject *)type, name, (PyObject *)method);
     Py_DECREF(name);
 #ifdef Py_GIL_DISABLED
     Py_SET_REFCNT((PyObject *)method, PY_SSIZE_T_MAX); /* immortal: threads would contend for it */
@@ -384,14 +374,33 @@ static int add_method(PyTypeObject *type, PyObject *function, fast_method fast,
     return failed;
 }
 
-/* Give a public class the name under which users import it, in reprs and pickles too; and let it be
-   patched, as classes of Python can be. Comes last: what the class has now is what C serves. */
-static int finish_public_class(PyTypeObject *type, const char *name)
+static PyGetSetDef attributes_of_instances = {
+    "__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, NULL, NULL};
+
+/* Let the __dict__ of instances be set; Cython's is read-only. */
+static inline int let_dict_be_set(PyTypeObject *type)
 {
-    type->tp_name = name;
-    type->tp_as_async = &not_awaitable;
-    type->tp_flags &= ~Py_TPFLAGS_IMMUTABLETYPE;
+    PyObject *attributes = PyDescr_NewGetSet(type, &attributes_of_instances);
+    int failed = attributes == NULL
+                 || PyDict_SetItemString(type->tp_dict, "__dict__", attributes) < 0;
+    Py_XDECREF(attributes);
     PyType_Modified(type);
+    return -failed;
+}
+
+/* Comes last: what the class has now is what C serves. */
+static int finish_public_class(PyTypeObject *type)
+{
+    if (let_dict_be_set(type->tp_base) < 0) {
+        return -1; /* pragma: no cover - no memory at import */
+    }
+    type->tp_as_async->am_await = refuse_await;
+    /* Without a look-up of __init__, until that is patched. super() finds that of the public class. */
+    type->tp_init = type->tp_base->tp_init;
+    if (PyDict_DelItemString(type->tp_base->tp_dict, "__init__") < 0) {
+        return -1; /* pragma: no cover - no memory at import */
+    }
+    PyType_Modified(type->tp_base);
     classes[number_of_classes].type = type;
     for (int i = 0; i < OVERRIDABLE; i++) {
         overridable[i].name = PyUnicode_InternFromString(overridable[i].text);

@@ -20,6 +20,7 @@ from aiofastlock._compiled._lock cimport (
     Waiter,
     alive,
     construct_without_init,
+    delete_own,
     enter,
     exit,
     exit_method,
@@ -30,6 +31,7 @@ from aiofastlock._compiled._lock cimport (
     is_closed,
     method,
     method_with_argument,
+    new_class,
     new_waiter,
     own_or,
     release_primitive,
@@ -37,12 +39,9 @@ from aiofastlock._compiled._lock cimport (
     unset_own,
 )
 
-AsyncioSemaphore = _internals.locks.Semaphore
-AsyncioBoundedSemaphore = _internals.locks.BoundedSemaphore
-
 
 @cython.no_gc_clear
-cdef class Semaphore(ContextManager, AsyncioSemaphore):
+cdef class SemaphoreCore(ContextManager):
     cdef Py_ssize_t value
 
     def __cinit__(self):
@@ -134,8 +133,12 @@ cdef class Semaphore(ContextManager, AsyncioSemaphore):
             set_own(self, "_value", value)
             self.value = 0
 
+    @_value.deleter
+    def _value(self):
+        delete_own(self, "_value")
 
-cdef bint acquire_by_python(Semaphore self) except -1:
+
+cdef bint acquire_by_python(SemaphoreCore self) except -1:
     """As acquire_now()."""
     if pure.Semaphore.locked(self):
         return False
@@ -144,28 +147,28 @@ cdef bint acquire_by_python(Semaphore self) except -1:
 
 
 cdef object locked(object semaphore):
-    cdef Semaphore self = semaphore
+    cdef SemaphoreCore self = semaphore
     with cython.critical_section(self):
         return self.value == 0 or self.head is not NULL and (self.any_live() or self.value == 0)
 
 
 cdef object acquire(object self):
-    return new_waiter(<Semaphore> self, SEMAPHORE_ACQUIRE)
+    return new_waiter(<SemaphoreCore> self, SEMAPHORE_ACQUIRE)
 
 
 cdef object release(object self):
-    in_section(release_unbounded, <Semaphore> self)
+    in_section(release_unbounded, <SemaphoreCore> self)
     return None
 
 
 cdef inline int release_unbounded(ParkingLot semaphore) except -1:
-    cdef Semaphore self = <Semaphore> semaphore
+    cdef SemaphoreCore self = <SemaphoreCore> semaphore
     if self.value == PY_SSIZE_T_MAX:
         return release_by_python(self)
-    return Semaphore.release_now(self, None)
+    return SemaphoreCore.release_now(self, None)
 
 
-cdef int release_by_python(Semaphore self) except -1:
+cdef int release_by_python(SemaphoreCore self) except -1:
     """Count further than C does."""
     pure.Semaphore.release(self)
     return 0
@@ -173,19 +176,19 @@ cdef int release_by_python(Semaphore self) except -1:
 
 cdef object wake_up_next(object self):
     with cython.critical_section(self):
-        return (<Semaphore> self).wake_up_next()
+        return (<SemaphoreCore> self).wake_up_next()
 
 
 cdef object init(object self):
     with cython.critical_section(self):
-        (<Semaphore> self).value = 1
+        (<SemaphoreCore> self).value = 1
 
 
 cdef object init_with_value(object self, object value):
     if not is_number_of_permits(value):
         return pure.Semaphore.__init__(self, value)
     with cython.critical_section(self):
-        (<Semaphore> self).value = value
+        (<SemaphoreCore> self).value = value
 
 
 cdef bint fits(object value) except -1:
@@ -197,7 +200,7 @@ cdef bint is_number_of_permits(object value) except -1:
 
 
 @cython.no_gc_clear
-cdef class BoundedSemaphore(Semaphore, AsyncioBoundedSemaphore):
+cdef class BoundedSemaphoreCore(SemaphoreCore):
     cdef Py_ssize_t bound
 
     def __cinit__(self):
@@ -212,7 +215,7 @@ cdef class BoundedSemaphore(Semaphore, AsyncioBoundedSemaphore):
     cdef int release_now(self, Waiter waiter) except -1:
         if self.value >= self.bound:
             raise ValueError("BoundedSemaphore released too many times")
-        return Semaphore.release_now(self, waiter)
+        return SemaphoreCore.release_now(self, waiter)
 
     @property
     @cython.critical_section
@@ -228,47 +231,56 @@ cdef class BoundedSemaphore(Semaphore, AsyncioBoundedSemaphore):
         else:
             set_own(self, "_bound_value", value)
 
+    @_bound_value.deleter
+    def _bound_value(self):
+        delete_own(self, "_bound_value")
+
 
 cdef object release_bounded(object self):
-    in_section(release_primitive, <Semaphore> self)
+    in_section(release_primitive, <SemaphoreCore> self)
     return None
 
 
 cdef object init_bounded(object semaphore):
-    cdef BoundedSemaphore self = semaphore
+    cdef BoundedSemaphoreCore self = semaphore
     with cython.critical_section(self):
         self.value = self.bound = 1
 
 
 cdef object init_bounded_with_value(object semaphore, object value):
-    cdef BoundedSemaphore self = semaphore
+    cdef BoundedSemaphoreCore self = semaphore
     if not is_number_of_permits(value):
         return python_init(self, value)
     with cython.critical_section(self):
         self.value = self.bound = value
 
 
-cdef PyTypeObject* semaphore_type = <PyTypeObject*> Semaphore
-cdef PyTypeObject* bounded_type = <PyTypeObject*> BoundedSemaphore
-
-method(semaphore_type, pure.Semaphore, "acquire", acquire, INTERNALS | LOCKED)
-method(semaphore_type, pure.Semaphore, "release", release, INTERNALS)
-method(semaphore_type, pure.Semaphore, "locked", locked, INTERNALS)
-method(semaphore_type, pure.Semaphore, "__aenter__", enter, INTERNALS | LOCKED | ACQUIRE)
-exit_method(semaphore_type, pure.Semaphore, exit, INTERNALS | RELEASE)
-method(semaphore_type, pure.Semaphore, "_get_loop", get_loop, 0)
-method(semaphore_type, pure.Semaphore, "_wake_up_next", wake_up_next, INTERNALS)
-method_with_argument(
-    semaphore_type, pure.Semaphore, "__init__", init, init_with_value, INTERNALS
+cdef type semaphore_class = new_class(
+    SemaphoreCore, pure.Semaphore, (_internals.locks.Semaphore,)
 )
-finish_class(semaphore_type, pure.Semaphore, "aiofastlock.Semaphore")
-construct_without_init(semaphore_type)
-
-cdef object python_init = _shared.copy_for(BoundedSemaphore, pure.BoundedSemaphore.__init__)
-
-method(bounded_type, pure.BoundedSemaphore, "release", release_bounded, INTERNALS)
+Semaphore = semaphore_class
+method(semaphore_class, pure.Semaphore, "acquire", acquire, INTERNALS | LOCKED)
+method(semaphore_class, pure.Semaphore, "release", release, INTERNALS)
+method(semaphore_class, pure.Semaphore, "locked", locked, INTERNALS)
+method(semaphore_class, pure.Semaphore, "__aenter__", enter, INTERNALS | LOCKED | ACQUIRE)
+exit_method(semaphore_class, pure.Semaphore, exit, INTERNALS | RELEASE)
+method(semaphore_class, pure.Semaphore, "_get_loop", get_loop, 0)
+method(semaphore_class, pure.Semaphore, "_wake_up_next", wake_up_next, INTERNALS)
 method_with_argument(
-    bounded_type, pure.BoundedSemaphore, "__init__", init_bounded, init_bounded_with_value, INTERNALS
+    semaphore_class, pure.Semaphore, "__init__", init, init_with_value, INTERNALS
 )
-finish_class(bounded_type, pure.BoundedSemaphore, "aiofastlock.BoundedSemaphore")
-construct_without_init(bounded_type)
+finish_class(semaphore_class)
+construct_without_init(<PyTypeObject*> semaphore_class)
+
+cdef type bounded_class = new_class(
+    BoundedSemaphoreCore, pure.BoundedSemaphore, (Semaphore, _internals.locks.BoundedSemaphore)
+)
+BoundedSemaphore = bounded_class
+cdef object python_init = _shared.copy_for(bounded_class, pure.BoundedSemaphore.__init__)
+method(bounded_class, pure.BoundedSemaphore, "release", release_bounded, INTERNALS)
+method_with_argument(
+    bounded_class, pure.BoundedSemaphore, "__init__", init_bounded, init_bounded_with_value,
+    INTERNALS
+)
+finish_class(bounded_class)
+construct_without_init(<PyTypeObject*> bounded_class)
