@@ -7,6 +7,7 @@ whether it is right.
 import asyncio
 import functools
 import gc
+import importlib
 import inspect
 import json
 import os
@@ -19,7 +20,6 @@ from unittest import mock
 import attrs
 import beartype
 import blinker
-import cloudpickle
 import dill
 import pytest
 import typeguard
@@ -31,6 +31,9 @@ from starlette.background import BackgroundTask
 needs_wheels = pytest.mark.skipif(
     FREE_THREADED or sys.version_info.releaselevel != "final",
     reason="the extra test-minimal, which is installed here, leaves this library out",
+)
+needs_policies = pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="trio-asyncio does not run on Python 3.14"
 )
 
 
@@ -421,10 +424,16 @@ async def test_a_class_is_patched_by_wrapt(Primitive, name, monkeypatch):
 
 # ---- Pickled with more than pickle does ----
 
-PICKLED = pytest.mark.parametrize("library", [cloudpickle, dill], ids=lambda it: it.__name__)
+
+@pytest.fixture(params=["cloudpickle", "dill"])
+def library(request):
+    if request.param == "dill":
+        return dill
+    if sys.implementation.name != "cpython":
+        pytest.skip("cloudpickle cannot be imported on PyPy")
+    return importlib.import_module(request.param)
 
 
-@PICKLED
 @pytest.mark.usefixtures("importable")
 @pytest.mark.parametrize("call", CALLS)
 def test_a_bound_method_is_pickled(implementation, call, library):
@@ -438,7 +447,6 @@ def test_a_bound_method_is_pickled(implementation, call, library):
     assert (state(primitive), state(copied.__self__)) == (before, CALLS[call])
 
 
-@PICKLED
 @pytest.mark.usefixtures("importable")
 def test_a_function_of_a_class_is_pickled(Primitive, name, library):
     for method in {*public(Primitive), *MOCKED[name]} - {"broken", "n_waiting", "parties"}:
@@ -446,7 +454,6 @@ def test_a_function_of_a_class_is_pickled(Primitive, name, library):
             assert library.loads(library.dumps(function)) == function
 
 
-@PICKLED
 @pytest.mark.usefixtures("importable")
 def test_a_local_subclass_is_pickled(Lock, library):
     class Named(Lock):
@@ -514,6 +521,7 @@ asyncio.run(main())
 
 
 @needs_wheels
+@needs_policies
 @pytest.mark.parametrize("first", ["trio_asyncio", "the classes"])
 def test_trio_asyncios_loop(implementation, first):
     """It replaces the function of asyncio that returns the running loop."""
