@@ -141,7 +141,7 @@ PACKAGES = {
     "distributed": Package(
         "2026.8.0",
         ["distributed_suite.py"],
-        arguments=["-c", os.devnull, "--rootdir=.", "--noconftest"],
+        arguments=["-c", os.devnull, "--rootdir=.", "--noconftest", "--timeout=60"],
     ),
     "kopf": Package(
         "1.45.2",
@@ -155,7 +155,13 @@ PACKAGES = {
     "pyplumio": Package(
         "0.6.8", ["tests"], needs=["freezegun", "numpy", "pyserial-asyncio-fast", "pytest-asyncio"]
     ),
-    "trio-asyncio": Package("0.16.0", ["tests"], needs=["pytest-trio"], before=(3, 14)),
+    "trio-asyncio": Package(
+        "0.16.0",
+        ["tests", "trio_asyncio_suite.py"],
+        needs=["pytest-timeout", "pytest-trio"],
+        arguments=["--ignore=tests/python", "--timeout=60"],
+        before=(3, 14),
+    ),
     # The last version whose sdist has the tests of its priority locks.
     "asynkit": Package(
         "0.14.0", ["tests"], needs=["anyio", "trio"], arguments=["--ignore=tests/test_anyio.py"]

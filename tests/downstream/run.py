@@ -86,7 +86,7 @@ def unpack(name: str, package: Package, work: Path, python: str) -> Path:
     with tarfile.open(found[0]) as archive:
         archive.extractall(directory, filter="data")
     source = next(directory.iterdir())
-    if (suite := HERE / f"{name}_suite.py").exists():
+    if (suite := HERE / f"{name.replace('-', '_')}_suite.py").exists():
         shutil.copy(suite, source)
     return source
 
