@@ -145,12 +145,22 @@ PACKAGES = {
     ),
     "kopf": Package(
         "1.45.2",
-        ["tests"],
+        [
+            "tests/authentication",
+            "tests/k8s",
+            "tests/observation",
+            "tests/orchestration",
+            "tests/peering",
+            "tests/primitives",
+            "tests/reactor",
+            "tests/running",
+            "tests/timing",
+        ],
         needs=[
-            *("certbuilder", "certvalidator", "freezegun", "kmock", "looptime", "pyngrok"),
+            *("certbuilder", "certvalidator", "freezegun", "kmock", "looptime"),
             *("pytest-aiohttp", "pytest-asyncio", "pytest-mock", "pytest-timeout"),
         ],
-        arguments=["--ignore=tests/e2e"],  # these need a cluster
+        arguments=["--looptime"],  # as in its configuration
     ),
     "pyplumio": Package(
         "0.6.8", ["tests"], needs=["freezegun", "numpy", "pyserial-asyncio-fast", "pytest-asyncio"]
