@@ -141,6 +141,7 @@ PACKAGES = {
     "distributed": Package(
         "2026.8.0",
         ["distributed_suite.py"],
+        needs=["pytest-timeout"],
         arguments=["-c", os.devnull, "--rootdir=.", "--noconftest", "--timeout=60"],
     ),
     "kopf": Package(
