@@ -68,7 +68,7 @@ cdef extern from "_lock.h":
 cdef extern from "_method.h":
     bint is_plain(object, PyTypeObject*) noexcept
     bint is_served(object, PyTypeObject*, unsigned int mask) noexcept
-    int add_method(PyTypeObject*, object function, fast_method, Py_ssize_t arguments,
+    int add_method(PyTypeObject*, object function, fast_method, size_t arguments,
                    unsigned int mask, fast_method_with_argument) except -1
     int set_class_attribute(PyTypeObject*, object name, object value) except -1
     int finish_public_class(PyTypeObject*, const char* name) except -1

@@ -57,10 +57,14 @@ static uint64_t verdicts[VERDICTS];
 #ifdef Py_GIL_DISABLED
 #define tag_of(type) _Py_atomic_load_uint_relaxed(&(type)->tp_version_tag)
 #define load_verdict(tag) _Py_atomic_load_uint64_relaxed(&verdicts[(tag) % VERDICTS])
+#define load_tag(method) _Py_atomic_load_uint_relaxed(&(method)->tag)
+#define store_tag(method, value) _Py_atomic_store_uint_relaxed(&(method)->tag, value)
 #define store_verdict(tag, verdict) _Py_atomic_store_uint64_relaxed(&verdicts[(tag) % VERDICTS], verdict)
 #else
 #define tag_of(type) ((type)->tp_version_tag)
 #define load_verdict(tag) verdicts[(tag) % VERDICTS]
+#define load_tag(method) ((method)->tag)
+#define store_tag(method, value) ((method)->tag = (value))
 #define store_verdict(tag, verdict) (verdicts[(tag) % VERDICTS] = (verdict))
 #endif
 
@@ -125,6 +129,8 @@ static unsigned int overridden_by(PyObject *attributes)
     return flags;
 }
 
+#define attributes_of(self, type) pointer_in((PyObject **)((char *)(self) + (type)->tp_dictoffset))
+
 /* Whether C serves this object, which should be of that class, where nothing of `mask` is overridden. */
 static inline int is_served(PyObject *self, PyTypeObject *type, unsigned int mask)
 {
@@ -132,7 +138,7 @@ static inline int is_served(PyObject *self, PyTypeObject *type, unsigned int mas
         return 0;
     }
     unsigned int flags = overridden_by_type(Py_TYPE(self));
-    PyObject *attributes = pointer_in((PyObject **)((char *)self + type->tp_dictoffset));
+    PyObject *attributes = attributes_of(self, type);
     if (attributes != NULL) {
         flags |= overridden_by(attributes);
     }
@@ -173,22 +179,43 @@ typedef struct {
     vectorcallfunc vectorcall;
     fast_method fast;
     fast_method_with_argument with_argument; /* or NULL */
+    size_t arguments;                        /* of a call that `fast` serves, with self */
     PyTypeObject *type;                      /* whose method it is */
+    unsigned int tag;                        /* of the class whose objects C was last found to serve */
     unsigned int mask;                       /* of what the function looks up */
-    Py_ssize_t arguments;                    /* of a call that `fast` serves, with self */
+    Py_ssize_t attributes;                   /* the offset of an object's __dict__ */
     PyObject *function;                      /* the pure-Python implementation's */
     PyObject *weak_references;
 } Method;
+
+/* Off the fast path: the object has attributes, or is of another class than the last one, or the class has
+   changed. */
+static PyObject *method_call_after_look(Method *method, PyObject *const *args, size_t nargsf,
+                                        PyObject *kwnames)
+{
+    if (method->fast != NULL && kwnames == NULL
+        && (size_t)PyVectorcall_NARGS(nargsf) == method->arguments) {
+        unsigned int tag = tag_of(Py_TYPE(args[0])); /* read first */
+        if (is_served(args[0], method->type, method->mask)) {
+            if (tag != 0 && attributes_of(args[0], method->type) == NULL) {
+                store_tag(method, tag);
+            }
+            return method->fast(args[0]);
+        }
+    }
+    return PyObject_Vectorcall(method->function, args, nargsf, kwnames);
+}
 
 static PyObject *method_call(PyObject *callable, PyObject *const *args, size_t nargsf,
                              PyObject *kwnames)
 {
     Method *method = (Method *)callable;
-    if (PyVectorcall_NARGS(nargsf) == method->arguments && kwnames == NULL && method->fast != NULL
-        && is_served(args[0], method->type, method->mask)) {
+    if ((nargsf & ~PY_VECTORCALL_ARGUMENTS_OFFSET) == method->arguments && kwnames == NULL
+        && tag_of(Py_TYPE(args[0])) == load_tag(method)
+        && pointer_in((PyObject **)((char *)args[0] + method->attributes)) == NULL) {
         return method->fast(args[0]);
     }
-    return PyObject_Vectorcall(method->function, args, nargsf, kwnames);
+    return method_call_after_look(method, args, nargsf, kwnames);
 }
 
 static PyObject *method_call_with_argument(PyObject *callable, PyObject *const *args, size_t nargsf,
@@ -326,7 +353,7 @@ static inline int set_class_attribute(PyTypeObject *type, PyObject *name, PyObje
 
 /* Add a method that `fast` serves if it is called with that number of arguments, self included. */
 static int add_method(PyTypeObject *type, PyObject *function, fast_method fast,
-                      Py_ssize_t arguments, unsigned int mask,
+                      size_t arguments, unsigned int mask,
                       fast_method_with_argument with_argument)
 {
     if (PyType_Ready(&method_type) < 0) {
@@ -341,7 +368,9 @@ static int add_method(PyTypeObject *type, PyObject *function, fast_method fast,
     method->fast = fast;
     method->with_argument = with_argument;
     method->type = type;
+    method->tag = UINT_MAX; /* of no class */
     method->mask = mask;
+    method->attributes = type->tp_dictoffset;
     method->arguments = arguments;
     method->function = Py_NewRef(function);
     method->weak_references = NULL;
