@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -56,6 +57,7 @@ class Package:
     extras: str = ""
     arguments: Sequence[str] = ()
     service: Callable[[Path], AbstractContextManager[list[str]]] | None = None
+    before: tuple[int, int] | None = None  # the first Python that it does not run on
 
     def requirements(self, name: str) -> list[str]:
         itself = [f"{name}{self.extras}=={self.version}"] if self.version else []
@@ -134,5 +136,50 @@ PACKAGES = {
         extras="[redis,memcached,msgpack]",
         needs=["marshmallow", "pytest-asyncio", "pytest-mock"],
         arguments=["-o", "asyncio_default_fixture_loop_scope=function"],
+    ),
+    # Its sdist has no tests: distributed_suite.py is run in their place.
+    "distributed": Package(
+        "2026.8.0",
+        ["distributed_suite.py"],
+        needs=["pytest-timeout"],
+        arguments=["-c", os.devnull, "--rootdir=.", "--noconftest", "--timeout=60"],
+    ),
+    "kopf": Package(
+        "1.45.2",
+        [
+            "tests/authentication",
+            "tests/k8s",
+            "tests/observation",
+            "tests/orchestration",
+            "tests/peering",
+            "tests/primitives",
+            "tests/reactor",
+            "tests/running",
+            "tests/timing",
+        ],
+        needs=[
+            *("certbuilder", "certvalidator", "freezegun", "kmock", "looptime"),
+            *("pytest-aiohttp", "pytest-asyncio", "pytest-mock", "pytest-timeout"),
+        ],
+        arguments=["--looptime"],  # as in its configuration
+    ),
+    "pyplumio": Package(
+        "0.6.8", ["tests"], needs=["freezegun", "numpy", "pyserial-asyncio-fast", "pytest-asyncio"]
+    ),
+    "trio-asyncio": Package(
+        "0.16.0",
+        ["tests", "trio_asyncio_suite.py"],
+        needs=["pytest-timeout", "pytest-trio"],
+        arguments=["--ignore=tests/python", "--timeout=60"],
+        before=(3, 14),
+    ),
+    # The last version whose sdist has the tests of its priority locks.
+    "asynkit": Package(
+        "0.14.0", ["tests"], needs=["anyio", "trio"], arguments=["--ignore=tests/test_anyio.py"]
+    ),
+    # The last version whose semaphore keeps a queue in _waiters. The sdist lacks the files that its
+    # other tests import.
+    "zigpy": Package(
+        "0.69.0", ["tests/test_datastructures.py"], needs=["pytest-asyncio", "pytest-timeout"]
     ),
 }

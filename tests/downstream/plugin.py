@@ -15,6 +15,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 outcomes: dict[str, str] = {}
 uses: Counter[str] = Counter(objects=0, acquires=0, waits=0, parked=0)
 locks: set[str] = set()  # whose asyncio.Lock was found to be
@@ -50,13 +52,13 @@ def counting(primitive: Any) -> type:
         counted.__name__ = method
         return counted
 
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+    def new(cls: type, *args: Any, **kwargs: Any) -> Any:  # subclasses may not call __init__()
         uses["objects"] += 1
-        primitive.__init__(self, *args, **kwargs)
+        return primitive.__new__(cls, *args, **kwargs)
 
     methods = {"acquire": "acquires", "wait": "waits"}
     counted = {name: count(name, use) for name, use in methods.items() if hasattr(primitive, name)}
-    return type(primitive.__name__, (primitive,), {"__init__": init, **counted})
+    return type(primitive.__name__, (primitive,), {"__new__": new, **counted})
 
 
 if os.environ.get("DOWNSTREAM_COUNT"):  # before aiofastlock.auto installs what it finds
@@ -67,6 +69,12 @@ if os.environ.get("DOWNSTREAM_COUNT"):  # before aiofastlock.auto installs what 
         counted = counting(getattr(aiofastlock, name))
         for module in (aiofastlock, _implementation):
             setattr(module, name, counted)
+
+
+@pytest.fixture
+async def event_loop() -> asyncio.AbstractEventLoop:
+    """pytest-asyncio had this fixture until 1.0, and zigpy's tests use it."""
+    return asyncio.get_running_loop()
 
 
 def look() -> None:
