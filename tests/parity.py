@@ -34,6 +34,7 @@ import weakref
 from typing import Generic, NamedTuple, TypeVar
 from unittest import mock
 
+import aiofastlock
 from conftest import IMPLEMENTATIONS, PRIMITIVES
 
 # Arguments of the constructors and of the methods that take any.
@@ -52,6 +53,7 @@ class Case:
         self.cls = getattr(self.module, name)
         self.theirs = getattr(asyncio, name)
         self.coroutines = []  # to close in the end
+        self.nameless = set()  # types whose names in messages are no difference of their own
 
     def new(self, cls=None):
         return (cls or self.cls)(*CONSTRUCTED.get(self.name, []))
@@ -66,7 +68,10 @@ class Case:
 
     @property
     def value(self):
-        return getattr(self.of, self.attribute)
+        found = getattr(self.of, self.attribute)
+        if is_method(self.name, self.attribute):
+            self.nameless |= {type(found), type(self.static)}
+        return found
 
     @property
     def static(self):
@@ -100,10 +105,24 @@ def of(*subjects):
 OWN_MODULES = r"asyncio\.(?:locks|mixins)|aiofastlock(?:\._pure\.\w+|\._\w+)?"
 
 
+BASES = r"_?(?:ContextManager(?:Mixin)?|LoopBoundMixin|ParkingLot)"
+
+
 def plain(text):
+    text = re.sub(r" running at \S+:\d+", " running at", text)
+    text = re.sub(rf"\b{BASES}\.(?=\w)", "Base.", text)
     text = re.sub(r"\b0x[0-9a-fA-F]+", "0x", text)
     text = re.sub(rf"\b(?:{OWN_MODULES})\.(?=[A-Z_])", "", text)
     return re.sub(rf"(?<![\w.])(?:{OWN_MODULES})(?![\w.])", "MODULE", text)
+
+
+def without_names(case, text):
+    """Replace names of types in messages, such as "'coroutine' object is not iterable"."""
+    for cls in case.nameless:
+        full = plain(f"{cls.__module__}.{cls.__qualname__}")
+        for name in {full, cls.__name__}:
+            text = re.sub(rf"'{name}'|\b{name}(?=\.\w+\(\))", "'TYPE'", text)
+    return text
 
 
 def name_of(cls):
@@ -187,17 +206,21 @@ class Asking:
 # ---- The walk ----
 
 
+# What copying uses, of which the copies tell; and a cache of copyreg's.
+IMPLIED = {"__getstate__", "__reduce__", "__reduce_ex__", "__slotnames__"}
+
+
 def attributes_of(name, owner):
     """Names that asyncio's class or instance has."""
     case = Case("asyncio", name, owner)
-    return sorted(dir(case.of))
+    return sorted({*dir(case.of)} - IMPLIED)
 
 
 def is_own(name, attribute):
-    """Whether asyncio's class defines it, rather than object."""
-    return attribute not in dir(object) or any(
-        attribute in vars(cls) for cls in getattr(asyncio, name).__mro__[:-1]
-    )
+    """Whether asyncio's class defines it, rather than object, or every class."""
+    if attribute in dir(type("Empty", (), {})):
+        return is_method(name, attribute)
+    return True
 
 
 def is_method(name, attribute):
@@ -222,8 +245,9 @@ def cases(implementation, name):
     for owner in ("cls", "self"):
         for attribute in attributes_of(name, owner):
             case = Case(implementation, name, owner, attribute)
-            kinds = ["attribute"]
+            kinds = ["presence"]
             if hasattr(case.of, attribute):
+                kinds += ["attribute"]
                 if is_method(name, attribute):
                     kinds += ["method", f"method of {owner}"]
                 elif owner == "self" and is_own(name, attribute):
@@ -240,12 +264,20 @@ def cases(implementation, name):
     yield Case(implementation, name, "self"), "handle", ["handle"]
 
 
+def importable(implementation):
+    """pickle looks for the classes of both implementations in aiofastlock, which has only one."""
+    module = aiofastlock if implementation != "asyncio" else asyncio
+    found = {name: getattr(IMPLEMENTATIONS[implementation], name) for name in PRIMITIVES}
+    return mock.patch.multiple(module, **found)
+
+
 @functools.cache
 def facts_of(implementation, name):
     """Return the answer to every fact about a primitive, as text, by its Key."""
     found = {}
     with (
         warnings.catch_warnings(),
+        importable(implementation),
         Asking() as asking,
         mock.patch.object(sys, "unraisablehook", lambda _: None),
     ):
@@ -260,18 +292,20 @@ def facts_of(implementation, name):
                     each = value if isinstance(value, Each) else {None: value}
                     for key, part in each.items():
                         full = title if key is None else f"{title}.{key}"
-                        found[Key(name, subject, full)] = shown(part)
-        gc.collect()
+                        found[Key(name, subject, full)] = without_names(fresh, shown(part))
+        collect()
     return found
 
 
 def differences(implementation, name):
     """Return what differs from asyncio: (asyncio's answer, the implementation's), by Key."""
     theirs, found = facts_of("asyncio", name), facts_of(implementation, name)
+    absent = {subject for (_, subject, fact), value in found.items() if value == repr(False) and fact == "present"}
     return {
-        key: (theirs.get(key, "(not asked)"), found.get(key, "(not asked)"))
+        key: (theirs.get(key, "(nothing)"), found.get(key, "(nothing)"))
         for key in sorted({**theirs, **found})
         if theirs.get(key) != found.get(key)
+        and (key.subject not in absent or key.fact == "present")
     }
 
 
@@ -344,7 +378,6 @@ OPERATIONS = {
     "repr": repr,
     "pprint": pprint.pformat,
     "f-string": lambda found: f"{found}",
-    "copyreg": lambda found: found.__reduce__(),
 }
 
 
@@ -369,6 +402,11 @@ def class_operations(case):
     )
 
 
+def collect():
+    if sys.implementation.name != "cpython":
+        gc.collect()
+
+
 def result(call, *arguments):
     """Return what a call returns or raises. A coroutine is closed."""
     try:
@@ -382,17 +420,16 @@ def result(call, *arguments):
 
 @of("class")
 def names(case):
-    theirs, ours = dir(case.theirs), dir(case.cls)
-    public = {name for name in {*ours} - {*theirs} if not name.startswith("_")}
-    dunder = {name for name in {*ours} - {*theirs} if name.startswith("__")}
-    return Each({"missing": {*theirs} - {*ours}, "more": public, "more dunders": dunder})
+    more = {*dir(case.cls)} - {*dir(case.theirs)} - IMPLIED
+    public = {name for name in more if not name.startswith("_")}
+    return Each({"more": public, "more dunders": {name for name in more if name[:2] == "__"}})
 
 
 @of("instance")
 def instance_names(case):
-    theirs, ours = dir(case.new(case.theirs)), dir(case.self)
-    public = {name for name in {*ours} - {*theirs} if not name.startswith("_")}
-    return Each({"missing": {*theirs} - {*ours}, "more": public, "vars": [*vars(case.self)]})
+    more = {*dir(case.self)} - {*dir(case.new(case.theirs))}
+    public = {name for name in more if not name.startswith("_")}
+    return Each({"more": public, "vars": [*vars(case.self)]})
 
 
 @of("class")
@@ -611,7 +648,8 @@ def reductions(case):
             "__reduce_ex__ 2": result(lambda: type(case.self.__reduce_ex__(2))),
             "length of __reduce_ex__ 4": result(lambda: len(case.self.__reduce_ex__(4))),
             "__reduce_ex__ 4": result(lambda: case.self.__reduce_ex__(4)[0].__name__),
-            "__getstate__": result(lambda: sorted(case.self.__getstate__())),
+            "__reduce__": result(lambda: type(case.self.__reduce__())),
+            "__getstate__": result(lambda: type(case.self.__getstate__())),
             "sizeof": sys.getsizeof(case.self) > 0,
             "gc.is_tracked": gc.is_tracked(case.self),
         }
@@ -638,7 +676,7 @@ def data_classes(case):
 # ---- Attributes, and methods as functions ----
 
 
-@of("attribute")
+@of("presence")
 def present(case):
     return hasattr(case.of, case.attribute)
 
@@ -785,6 +823,11 @@ def code(case):
 
 
 @of("method")
+def qualname(case):
+    return case.value.__qualname__.split(".")
+
+
+@of("method")
 def identity(case):
     def key(method):
         return {method: 1}[getattr(case.of, case.attribute)]
@@ -814,7 +857,7 @@ def weak_methods(case):
 def freed(case):
     """Whether a bound method that nothing holds is gone, as WeakMethod is there for."""
     reference = weakref.ref(case.value)
-    gc.collect()
+    collect()
     return reference() is None
 
 
@@ -843,8 +886,8 @@ def unbound(case):
             "vars": result(lambda: type(vars(function))),
             "through the class": function.__get__(None, case.cls) is function,
             "in the class": any(case.attribute in vars(cls) for cls in case.cls.__mro__[:-1]),
-            "object": result(called, function, object()),
-            "None": result(called, function, None),
+            "object": type(result(called, function, object())),
+            "None": type(result(called, function, None)),
             "nothing": result(called, function),
             "asyncio's self": result(called, function, case.new(case.theirs))
             if case.attribute in ("locked", "is_set", "__repr__")
@@ -921,12 +964,14 @@ def wrapped(case):
             "wraps": [wrapper.__name__, wrapper.__qualname__, wrapper.__module__],
             "wrapped": wrapper.__wrapped__ == method,
             "unwrapped": inspect.unwrap(wrapper) == method,
-            "signature": str(inspect.signature(wrapper)),
+            "signature": inspect.signature(wrapper) == inspect.signature(method),
             "vars": sorted(vars(wrapper)),
             "partial": inspect.iscoroutinefunction(partial),
-            "signature of partial": str(inspect.signature(partial)),
+            "signature of partial": inspect.signature(partial) == inspect.signature(method),
             "partialmethod": inspect.iscoroutinefunction(Owner().method),
-            "signature of partialmethod": result(lambda: str(inspect.signature(Owner.method))),
+            "signature of partialmethod": result(
+                lambda: inspect.signature(Owner.method) == inspect.signature(method)
+            ),
             "in another class": type(Owner().assigned),
             "singledispatch": result(lambda: functools.singledispatch(method).__name__),
             "staticmethod": staticmethod(method).__name__,
@@ -959,10 +1004,10 @@ def mocks(case):
         makers["create_autospec of an instance"] = lambda spec: mock.create_autospec(
             spec, instance=True
         )
-    each = {}
+    each = {"isinstance": isinstance(mock.create_autospec(case.of), case.theirs)}
     for name, maker in makers.items():
         made = maker(case.of)
-        each[name] = type(made).__name__, isinstance(made, case.theirs)
+        each[name] = type(made).__name__
         for attribute in sorted(dir(case.theirs)):
             if is_own(case.name, attribute) and not attribute.startswith("__"):
                 each[f"{name}.{attribute}"] = result(
@@ -986,7 +1031,8 @@ def awaited_mocks(case):
 @of("method")
 def autospec(case):
     made = mock.create_autospec(case.value)
-    return type(made).__name__, inspect.iscoroutinefunction(made), str(inspect.signature(made))
+    same = inspect.signature(made) == inspect.signature(case.value)
+    return type(made).__name__, inspect.iscoroutinefunction(made), same
 
 
 @of("method")
@@ -1030,7 +1076,7 @@ def patched(case, owner, keywords):
 def patches(case):
     return Each(
         {name: result(patched, case, case.owner, kw) for name, kw in PATCHES.items()}
-        | {"wraps": result(patched, case, case.owner, {"wraps": case.value})}
+        | {"wraps": type(result(patched, case, case.owner, {"wraps": case.value}))}
     )
 
 
@@ -1231,7 +1277,7 @@ def subclasses(case):
         cls = maker()
         self = case.new(cls)
         self.__dict__["mark"] = 1
-        found = [isinstance(self, case.cls), isinstance(self, case.theirs), repr(self)]
+        found = [isinstance(self, case.cls), repr(self)]
         found += [weakref.ref(self)() is self, hasattr(self, "made"), hasattr(self, "plain")]
         found += [type(copy.copy(self)).__name__, copy.copy(self).mark]
 
@@ -1337,8 +1383,10 @@ def call(case, waits=True):
     arguments = arguments_of(case)
     if case.attribute == "wait_for" and waits:
         arguments = (lambda: False,)
-    case.coroutines.append(getattr(self, case.attribute)(*arguments))
-    return case.coroutines[-1]
+    coroutine = getattr(self, case.attribute)(*arguments)
+    case.coroutines.append(coroutine)
+    case.nameless.add(type(coroutine))
+    return coroutine
 
 
 def in_state(case):
@@ -1381,6 +1429,7 @@ def coroutine_attributes(case):
         each[name] = found if simple else type(found)
         if isinstance(found, types.CodeType):
             each[name] = found.co_name
+    each["qualname"] = coroutine.__qualname__.split(".")
     theirs = {*ATTRIBUTES_OF_COROUTINES, *dir(object)}
     each["more"] = {name for name in {*dir(coroutine)} - theirs if name[0] != "_"}
     return Each(each)
@@ -1392,7 +1441,9 @@ def coroutine_state(case):
     return Each(
         {
             "getcoroutinestate": result(inspect.getcoroutinestate, coroutine),
-            "getcoroutinelocals": result(lambda: sorted(inspect.getcoroutinelocals(coroutine))),
+            "getcoroutinelocals": result(
+                lambda: "self" in inspect.getcoroutinelocals(coroutine)
+            ),
             "getgeneratorstate": result(inspect.getgeneratorstate, coroutine),
             "type": type(coroutine),
             "types": {found.__name__ for found in TYPES if isinstance(coroutine, found)},
@@ -1491,6 +1542,7 @@ def awaiting(case):
     """What `__await__()` returns."""
     coroutine = in_state(case)
     wrapper = result(coroutine.__await__)
+    case.nameless.add(type(wrapper))
     if isinstance(wrapper, Exception):
         return wrapper
     return Each(
@@ -1516,7 +1568,7 @@ def never_awaited(case):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         del coroutine
-        gc.collect()
+        collect()
     return [(each.category, str(each.message), each.source is None) for each in caught]
 
 
@@ -1531,7 +1583,7 @@ def never_awaited_with_origin(case):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             del coroutine
-            gc.collect()
+            collect()
     finally:
         sys.set_coroutine_origin_tracking_depth(before)
     return origin, ["created at" in str(each.message) for each in caught]
@@ -1795,7 +1847,9 @@ async def woken(case, cls=None):
         case.primitive.release()
     else:
         case.primitive.release()
-    return asyncio.get_running_loop()._ready[-1], task
+    handle = asyncio.get_running_loop()._ready[-1]
+    case.nameless.add(type(handle))
+    return handle, task
 
 
 def finish(coroutine):

@@ -1,46 +1,82 @@
-"""Names, signatures and messages are asyncio's; docstrings are the same in both implementations."""
+"""Whatever can be asked about asyncio's locks has the same answer here, but for one list."""
 
 import asyncio
+import functools
 import inspect
+import sys
+import types
+from fnmatch import fnmatchcase
+from unittest import mock
 
+import parity
 import pytest
-from conftest import IMPLEMENTATIONS, OURS
-
-compiled = pytest.mark.skipif("compiled" not in OURS, reason="needs the compiled implementation")
-
-METHODS = {
-    "Lock": ["__aenter__", "__aexit__", "__repr__", "acquire", "locked", "release"],
-    "Event": ["__repr__", "clear", "is_set", "set", "wait"],
-    "Condition": [
-        "__aenter__", "__aexit__", "__repr__", "acquire", "locked", "notify", "notify_all",
-        "release", "wait", "wait_for",
-    ],
-    "Semaphore": ["__aenter__", "__aexit__", "__repr__", "acquire", "locked", "release"],
-    "BoundedSemaphore": ["__aenter__", "__aexit__", "__repr__", "acquire", "locked", "release"],
-    "Barrier": ["__aenter__", "__aexit__", "__repr__", "abort", "reset", "wait"],
-}  # fmt: skip
-ATTRIBUTES = {
-    "Lock": ["_locked", "_loop", "_waiters"],
-    "Event": ["_loop", "_value"],
-    "Condition": ["_loop"],
-    "Semaphore": ["_loop", "_value", "_waiters"],
-    "BoundedSemaphore": ["_bound_value", "_loop", "_value", "_waiters"],
-    "Barrier": ["_count", "_loop", "_parties", "broken", "n_waiting", "parties"],
-}
-COROUTINES = {
-    "Lock": ["acquire", "__aenter__", "__aexit__"],
-    "Event": ["wait"],
-    "Condition": ["acquire", "wait", "wait_for", "__aenter__", "__aexit__"],
-    "Semaphore": ["acquire", "__aenter__", "__aexit__"],
-    "BoundedSemaphore": ["acquire", "__aenter__", "__aexit__"],
-    "Barrier": ["wait", "reset", "abort", "__aenter__", "__aexit__"],
-}
-ARGUMENTS = {"__aexit__": (None, None, None), "wait_for": (bool,)}
+from conftest import FREE_THREADED, IMPLEMENTATIONS, OURS, PRIMITIVES, needs_compiled
 
 
-@pytest.fixture(params=METHODS)
+class Difference:
+    """What differs from asyncio, and why.
+
+    Each primitive, subject and fact that it names must differ: in all combinations. A name can
+    have wildcards, of which one must differ.
+    """
+
+    def __init__(self, reason, facts, subjects="*", primitives=" ".join(PRIMITIVES), when=True):
+        self.reason, self.when = reason, when
+        self.facts = [fact.strip() for fact in facts.split(",")]
+        self.subjects = [subject.strip() for subject in subjects.split(",")]
+        self.primitives = primitives.split()
+
+    def combinations(self, primitive):
+        if self.when and primitive in self.primitives:
+            for subject in self.subjects:
+                for fact in self.facts:
+                    yield functools.partial(matches, subject, fact)
+
+
+def matches(subject, fact, key):
+    return fnmatchcase(key.subject, subject) and fnmatchcase(key.fact, fact)
+
+
+BOTH = []
+PURE = []
+COMPILED = []
+EXPECTED_DIFFERENCES = {"pure": BOTH + PURE, "compiled": BOTH + COMPILED}
+
+
+@functools.cache
+def judged(implementation, primitive):
+    """Return the differences that are not listed, and what is listed and does not differ."""
+    found = parity.differences(implementation, primitive)
+    unlisted, stale = dict(found), []
+    for difference in EXPECTED_DIFFERENCES[implementation]:
+        for match in difference.combinations(primitive):
+            matched = [key for key in found if match(key)]
+            for key in matched:
+                unlisted.pop(key, None)
+            if not matched:
+                stale.append((*match.args, difference.reason))
+    return unlisted, stale
+
+
+def unlisted(implementation, primitive):
+    return judged(implementation, primitive)[0]
+
+
+@pytest.fixture(params=PRIMITIVES)
 def name(request):
     return request.param
+
+
+def test_no_other_difference(our_name, name):
+    differs = [
+        f"{key.subject}, {key.fact}:\n  asyncio: {theirs}\n  {our_name}: {found}"
+        for key, (theirs, found) in judged(our_name, name)[0].items()
+    ]
+    assert not differs, "\n".join(differs)
+
+
+def test_whatever_is_listed_differs(our_name, name):
+    assert judged(our_name, name)[1] == []
 
 
 def make(implementation, name):
@@ -49,35 +85,6 @@ def make(implementation, name):
 
 def public_names(thing):
     return {name for name in dir(thing) if not name.startswith("_")}
-
-
-def parameters(method):
-    """Return the names, defaults and kinds of its parameters."""
-    signature = inspect.signature(method)
-    return [
-        (parameter.name, parameter.default, parameter.kind)
-        for parameter in signature.parameters.values()
-    ]
-
-
-def test_public_names_are_asyncios(our_name, name):
-    assert public_names(make(OURS[our_name], name)) == public_names(make(asyncio, name))
-
-
-def test_signatures_are_asyncios(our_name, name):
-    ours, theirs = getattr(OURS[our_name], name), getattr(asyncio, name)
-    assert parameters(ours) == parameters(theirs)
-    our_object, their_object = make(OURS[our_name], name), make(asyncio, name)
-    for method in METHODS[name]:
-        our_method, their_method = getattr(our_object, method), getattr(their_object, method)
-        assert parameters(our_method) == parameters(their_method), method
-
-
-def test_private_attributes_that_other_packages_read(our_name, name):
-    ours, theirs = make(OURS[our_name], name), make(asyncio, name)
-    for attribute in ATTRIBUTES[name]:
-        assert getattr(ours, attribute) == getattr(theirs, attribute), attribute
-    assert repr(ours).rpartition("[")[2] == repr(theirs).rpartition("[")[2]
 
 
 def test_get_loop_binds_to_the_running_loop(implementation, name):
@@ -124,7 +131,7 @@ def test_wrong_arguments_raise_asyncios_errors(our_name, name, arguments):
     assert texts[0] == texts[1]
 
 
-@compiled
+@needs_compiled
 def test_docstrings_are_the_same_in_both_implementations(name):
     pure, fast = (getattr(OURS[which], name) for which in ("pure", "compiled"))
     assert fast.__doc__
@@ -135,55 +142,7 @@ def test_docstrings_are_the_same_in_both_implementations(name):
         assert doc == inspect.getdoc(getattr(pure, method)), method
 
 
-def test_the_awaitables_have_the_same_names(name):
-    for method in COROUTINES[name]:
-        names = set()
-        for implementation in IMPLEMENTATIONS.values():
-            call = getattr(make(implementation, name), method)
-            coroutine = call(*ARGUMENTS.get(method, ()))
-            coroutine.close()
-            qualname = coroutine.__qualname__.replace("_ContextManagerMixin", "ContextManager")
-            names.add((coroutine.__name__, qualname))
-        assert len(names) == 1, names
-        assert names.pop()[0] == method
-
-
-def test_coroutine_functions(our_name):
-    """The only difference that inspect shows: the compiled acquire() is no coroutine function."""
-    lock = OURS[our_name].Lock()
-    assert inspect.iscoroutinefunction(lock.acquire) is (our_name == "pure")
-    assert inspect.iscoroutinefunction(asyncio.Lock().acquire)
-
-
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "Event"])
-def test_aexit_is_a_coroutine_function(our_name, name):
-    for implementation in (OURS[our_name], asyncio):
-        of_class = getattr(implementation, name).__aexit__
-        assert inspect.iscoroutinefunction(of_class)
-        assert inspect.iscoroutinefunction(make(implementation, name).__aexit__)
-        assert of_class.__name__ == "__aexit__"
-        assert of_class.__doc__ is None
-
-
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "Event"])
-def test_aexit_takes_what_asyncios_takes(our_name, name):
-    for implementation in (OURS[our_name], asyncio):
-        leave = make(implementation, name).__aexit__
-        for arguments in ((), (None, None, None, None)):
-            if name == "Barrier":  # any
-                leave(*arguments).close()
-            else:
-                with pytest.raises(TypeError):
-                    leave(*arguments)
-        with pytest.raises(TypeError):
-            leave(nothing=None)
-        with pytest.raises(TypeError):
-            getattr(implementation, name).__aexit__()
-        if name != "Barrier":
-            leave(exc_type=None, exc=None, tb=None).close()
-
-
-@compiled
+@needs_compiled
 def test_aexit_of_another_class_is_refused():
     lock, semaphore = OURS["compiled"].Lock, OURS["compiled"].Semaphore
     with pytest.raises(TypeError, match=r"for 'aiofastlock.Lock' objects doesn't apply"):
@@ -206,8 +165,3 @@ async def test_what_cannot_be_awaited_says_so(our_name, name, kind):
     assert refusal(OURS[our_name]) == refusal(asyncio)
 
 
-@compiled
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "Event"])
-def test_the_repr_of_an_aexit(name):
-    method = getattr(OURS["compiled"], name).__aexit__
-    assert repr(method) == f"<method '__aexit__' of 'aiofastlock.{name}' objects>"
