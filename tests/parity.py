@@ -79,7 +79,15 @@ class Case:
 
 
 class Each(dict):
-    """The answers of a fact that asks several things."""
+    """The answers of a fact that asks several things, or functions that return them."""
+
+    def answered(self):
+        return Each(
+            {
+                key: result(value) if isinstance(value, types.FunctionType) else value
+                for key, value in self.items()
+            }
+        )
 
 
 class Key(NamedTuple):
@@ -186,7 +194,7 @@ class Asking:
         """Return what a fact returns or raises."""
         try:
             if hasattr(fact, "without_a_loop"):
-                return fact(case)
+                return answered(fact(case))
             return self.runner.run(self.asked(fact, case))
         except (Exception, asyncio.CancelledError) as error:
             return error
@@ -200,7 +208,11 @@ class Asking:
         self.selector.asking = asyncio.current_task()
         self.selector.idle = 0
         found = fact(case)
-        return await found if inspect.iscoroutine(found) else found
+        return answered(await found if inspect.iscoroutine(found) else found)
+
+
+def answered(found):
+    return found.answered() if isinstance(found, Each) else found
 
 
 # ---- The walk ----
@@ -300,12 +312,18 @@ def facts_of(implementation, name):
 def differences(implementation, name):
     """Return what differs from asyncio: (asyncio's answer, the implementation's), by Key."""
     theirs, found = facts_of("asyncio", name), facts_of(implementation, name)
-    absent = {subject for (_, subject, fact), value in found.items() if value == repr(False) and fact == "present"}
+    absent = {
+        subject
+        for (_, subject, fact), value in found.items()
+        if fact == "present" and value == repr(False)
+    }
+    names = {subject.partition(".")[2] for subject in absent}
     return {
         key: (theirs.get(key, "(nothing)"), found.get(key, "(nothing)"))
         for key in sorted({**theirs, **found})
         if theirs.get(key) != found.get(key)
-        and (key.subject not in absent or key.fact == "present")
+        and (key.fact == "present" or key.subject not in absent)
+        and key.fact.rpartition(".")[2] not in names
     }
 
 
@@ -390,14 +408,14 @@ def operations(case):
 def class_operations(case):
     return Each(
         {
-            "index": result(lambda: case.cls[int]),
-            "union": result(lambda: type(case.cls | None)),
+            "index": lambda: case.cls[int],
+            "union": lambda: type(case.cls | None),
             "repr": repr(case.cls),
             "too many": result(case.cls, 1, 2, 3),
-            "unknown keyword": result(lambda: case.cls(nothing=1)),
-            "missing": result(lambda: case.cls.no_such_name),
-            "by __new__": result(lambda: type(case.cls.__new__(case.cls))),
-            "subclasses": result(lambda: type(case.cls.__subclasses__())),
+            "unknown keyword": lambda: case.cls(nothing=1),
+            "missing": lambda: case.cls.no_such_name,
+            "by __new__": lambda: type(case.cls.__new__(case.cls)),
+            "subclasses": lambda: type(case.cls.__subclasses__()),
         }
     )
 
@@ -413,7 +431,7 @@ def result(call, *arguments):
         found = call(*arguments)
     except Exception as error:
         return error
-    if hasattr(found, "close"):
+    if hasattr(found, "send") and not isinstance(found, type):
         found.close()
     return found
 
@@ -437,29 +455,29 @@ def described(case):
     cls = case.cls
     return Each(
         {
-            "module": result(lambda: cls.__module__),
-            "name": result(lambda: cls.__name__),
-            "qualname": result(lambda: cls.__qualname__),
+            "module": lambda: cls.__module__,
+            "name": lambda: cls.__name__,
+            "qualname": lambda: cls.__qualname__,
             "doc": bool(cls.__doc__),
             "getdoc": bool(inspect.getdoc(cls)),
             "getmodule": inspect.getmodule(cls) is not None,
             "importable": getattr(sys.modules[cls.__module__], cls.__name__, None) is not None,
-            "signature": result(lambda: str(inspect.signature(cls))),
-            "source": result(lambda: bool(inspect.getsource(cls))),
-            "source file": result(lambda: inspect.getsourcefile(cls) is not None),
+            "parameters": lambda: parameters_of(cls),
+            "source": lambda: bool(inspect.getsource(cls)),
+            "source file": lambda: inspect.getsourcefile(cls) is not None,
             "metaclass": type(cls),
             "names of bases": [base.__name__ for base in cls.__mro__],
             "immutable": bool(cls.__flags__ & 1 << 8),
             "heap type": bool(cls.__flags__ & 1 << 9),
             "base type": bool(cls.__flags__ & 1 << 10),
-            "type hints": result(lambda: typing.get_type_hints(cls)),
-            "annotations": result(lambda: inspect.get_annotations(cls)),
+            "type hints": lambda: typing.get_type_hints(cls),
+            "annotations": lambda: inspect.get_annotations(cls),
             "slots": hasattr(cls, "__slots__"),
             # attrs and dataclasses look for these in the classes' dicts.
             "has __dict__": any("__dict__" in vars(base) for base in cls.__mro__),
             "has __weakref__": any("__weakref__" in vars(base) for base in cls.__mro__),
             "abstract methods": bool(getattr(cls, "__abstractmethods__", ())),
-            "text signature": result(lambda: cls.__text_signature__),
+            "text signature": lambda: cls.__text_signature__,
         }
     )
 
@@ -529,15 +547,15 @@ def assigned(case):
     return Each(
         {
             "twice": result(twice),
-            "vars": result(lambda: vars(self).update(through=3) or self.through),
+            "vars": lambda: vars(self).update(through=3) or self.through,
             "a method": result(method),
             "__dict__": result(vars_assigned),
             "__class__": result(class_assigned),
-            "setattr": result(lambda: setattr(self, "x y", 1) or getattr(self, "x y")),
-            "object.__setattr__": result(lambda: object.__setattr__(self, "z", 1) or self.z),
-            "__doc__": result(lambda: setattr(self, "__doc__", "doc") or self.__doc__),
-            "__module__": result(lambda: self.__module__),
-            "delete missing": result(lambda: delattr(self, "no_such_name")),
+            "setattr": lambda: setattr(self, "x y", 1) or getattr(self, "x y"),
+            "object.__setattr__": lambda: object.__setattr__(self, "z", 1) or self.z,
+            "__doc__": lambda: setattr(self, "__doc__", "doc") or self.__doc__,
+            "__module__": lambda: self.__module__,
+            "delete missing": lambda: delattr(self, "no_such_name"),
         }
     )
 
@@ -615,7 +633,7 @@ def class_assigned(case):
             "__getattr__": result(hooked),
             "__setattr__": result(set_hook),
             "__bool__": result(compared),
-            "delete missing": result(lambda: delattr(cls, "no_such_name")),
+            "delete missing": lambda: delattr(cls, "no_such_name"),
         }
     )
 
@@ -645,11 +663,11 @@ def reductions(case):
     """What pickle, copy and libraries like them ask an instance for."""
     return Each(
         {
-            "__reduce_ex__ 2": result(lambda: type(case.self.__reduce_ex__(2))),
-            "length of __reduce_ex__ 4": result(lambda: len(case.self.__reduce_ex__(4))),
-            "__reduce_ex__ 4": result(lambda: case.self.__reduce_ex__(4)[0].__name__),
-            "__reduce__": result(lambda: type(case.self.__reduce__())),
-            "__getstate__": result(lambda: type(case.self.__getstate__())),
+            "__reduce_ex__ 2": lambda: type(case.self.__reduce_ex__(2)),
+            "length of __reduce_ex__ 4": lambda: len(case.self.__reduce_ex__(4)),
+            "__reduce_ex__ 4": lambda: case.self.__reduce_ex__(4)[0].__name__,
+            "__reduce__": lambda: type(case.self.__reduce__()),
+            "__getstate__": lambda: type(case.self.__getstate__()),
             "sizeof": sys.getsizeof(case.self) > 0,
             "gc.is_tracked": gc.is_tracked(case.self),
         }
@@ -666,7 +684,7 @@ def data_classes(case):
     return Each(
         {
             "repr": repr(owner).partition(".")[2],
-            "asdict": result(lambda: type(dataclasses.asdict(owner)["primitive"])),
+            "asdict": lambda: type(dataclasses.asdict(owner)["primitive"]),
             "replace": dataclasses.replace(owner).primitive is owner.primitive,
             "equal": owner == Owner(owner.primitive),
         }
@@ -721,7 +739,7 @@ def data_assigned(case):
 
     return Each(
         {
-            "what it is": result(lambda: assigned(case.value)),
+            "what it is": lambda: assigned(case.value),
             "None": result(assigned, None),
             "object": result(assigned, object()),
             "list": result(assigned, []),
@@ -754,8 +772,12 @@ def type_hints(case):
 
 @of("method")
 def parameters(case):
-    found = inspect.signature(case.value).parameters.values()
-    return [f"{each.kind.name} {each}" for each in found]
+    return parameters_of(case.value)
+
+
+def parameters_of(found):
+    parameters = inspect.signature(found).parameters.values()
+    return [f"{each.kind.name} {each.replace(annotation=each.empty)}" for each in parameters]
 
 
 @of("method")
@@ -775,11 +797,10 @@ def found_by_inspect(case):
         {
             "module": inspect.getmodule(method) is not None,
             "doc": inspect.getdoc(method) is not None or inspect.getdoc(original(case)) is None,
-            "source": result(lambda: bool(inspect.getsource(method))),
-            "source file": result(lambda: inspect.getsourcefile(method) is not None),
-            "lines": result(lambda: inspect.getsourcelines(method)[1] > 0),
-            "unwrap": result(lambda: inspect.unwrap(method) is method),
-            "closure": result(lambda: bool(inspect.getclosurevars(method).nonlocals)),
+            "source": lambda: bool(inspect.getsource(method)),
+            "source file": lambda: inspect.getsourcefile(method) is not None,
+            "lines": lambda: inspect.getsourcelines(method)[1] > 0,
+            "unwrap": lambda: inspect.unwrap(method) is method,
         }
     )
 
@@ -795,7 +816,7 @@ def attributes_of_functions():
     return sorted({*dir(function), *dir(types.MethodType)} - {*dir(object)})
 
 
-COMPARED = "__name__ __qualname__ __module__ __defaults__ __kwdefaults__ __annotations__".split()
+COMPARED = ["__name__", "__qualname__", "__module__", "__defaults__", "__kwdefaults__"]
 
 
 @of("method")
@@ -811,14 +832,11 @@ def function_attributes(case):
 @of("method")
 def code(case):
     found = case.value.__code__
-    return Each(
-        {
-            "name": found.co_name,
-            "flags": found.co_flags & (inspect.CO_COROUTINE | inspect.CO_GENERATOR),
-            "arguments": found.co_varnames[: found.co_argcount],
-            "counts": [found.co_argcount, found.co_kwonlyargcount, found.co_posonlyargcount],
-            "type": type(found),
-        }
+    return (
+        found.co_name,
+        found.co_flags & (inspect.CO_COROUTINE | inspect.CO_GENERATOR),
+        found.co_varnames[: found.co_argcount],
+        [found.co_argcount, found.co_kwonlyargcount, found.co_posonlyargcount],
     )
 
 
@@ -842,7 +860,7 @@ def identity(case):
             "is": first is second,
             "key": key(first),
             "bool": bool(first),
-            "less": result(lambda: first < second),
+            "less": lambda: first < second,
             "repr": repr(first),
         }
     )
@@ -863,14 +881,14 @@ def freed(case):
 
 @of("method of self")
 def binding(case):
-    method, self = case.value, case.self
+    method, self, sub = case.value, case.self, mine(case)
     return Each(
         {
-            "__self__": method.__self__ is self,
-            "__func__": method.__func__ is getattr(case.cls, case.attribute),
-            "made": types.MethodType(getattr(case.cls, case.attribute), self) == method,
-            "__get__": getattr(case.cls, case.attribute).__get__(self) == method,
-            "super": getattr(super(sub := mine(case), case.new(sub)), case.attribute).__name__,
+            "__self__": lambda: method.__self__ is self,
+            "__func__": lambda: method.__func__ is getattr(case.cls, case.attribute),
+            "made": lambda: types.MethodType(getattr(case.cls, case.attribute), self) == method,
+            "__get__": lambda: getattr(case.cls, case.attribute).__get__(self) == method,
+            "super": lambda: getattr(super(sub, case.new(sub)), case.attribute).__name__,
             "assigned": result(setattr, method, "added", 1),
             "keeps alive": gc.get_referents(method) != [],
         }
@@ -879,19 +897,20 @@ def binding(case):
 
 @of("method of cls")
 def unbound(case):
-    function = case.value
+    function, is_dunder = case.value, case.attribute.startswith("__")
     return Each(
         {
             "assigned": result(function_assigned, function),
-            "vars": result(lambda: type(vars(function))),
+            "vars": lambda: type(vars(function)),
             "through the class": function.__get__(None, case.cls) is function,
             "in the class": any(case.attribute in vars(cls) for cls in case.cls.__mro__[:-1]),
-            "object": type(result(called, function, object())),
-            "None": type(result(called, function, None)),
+            "object": lambda: is_dunder or type(result(called, function, object())),
+            "None": lambda: is_dunder or type(result(called, function, None)),
             "nothing": result(called, function),
-            "asyncio's self": result(called, function, case.new(case.theirs))
-            if case.attribute in ("locked", "is_set", "__repr__")
-            else None,
+            "asyncio's function": lambda: (
+                case.attribute in ("locked", "is_set", "__repr__")
+                and getattr(case.theirs, case.attribute)(case.self)
+            ),
         }
     )
 
@@ -923,8 +942,8 @@ def call_errors(case):
         {
             "too many": result(called, method, *arguments, *[None] * 7),
             "none": result(called, method, *arguments),
-            "keyword": result(lambda: called(method, *arguments, nothing=None)),
-            "twice": result(lambda: called(method, *arguments, None, fn=1, predicate=2, n=3)),
+            "keyword": lambda: called(method, *arguments, nothing=None),
+            "twice": lambda: called(method, *arguments, None, fn=1, predicate=2, n=3),
         }
     )
 
@@ -959,30 +978,26 @@ def wrapped(case):
         method = functools.partialmethod(case.value)
         assigned = case.value
 
+    def same_signature(found):
+        return inspect.signature(found) == inspect.signature(method)
+
     return Each(
         {
-            "wraps": [wrapper.__name__, wrapper.__qualname__, wrapper.__module__],
-            "wrapped": wrapper.__wrapped__ == method,
-            "unwrapped": inspect.unwrap(wrapper) == method,
-            "signature": inspect.signature(wrapper) == inspect.signature(method),
-            "vars": sorted(vars(wrapper)),
-            "partial": inspect.iscoroutinefunction(partial),
-            "signature of partial": inspect.signature(partial) == inspect.signature(method),
-            "partialmethod": inspect.iscoroutinefunction(Owner().method),
-            "signature of partialmethod": result(
-                lambda: inspect.signature(Owner.method) == inspect.signature(method)
-            ),
-            "in another class": type(Owner().assigned),
-            "singledispatch": result(lambda: functools.singledispatch(method).__name__),
-            "staticmethod": staticmethod(method).__name__,
-            "classmethod": result(lambda: classmethod(method).__name__),
-            "cached": functools.cache(method).__name__,
-            "abstract": result(lambda: abc.abstractmethod(method).__name__)
-            if case.owner == "self"
-            else None,
-            "marked": result(lambda: inspect.markcoroutinefunction(method))
-            if case.owner == "self" and case.attribute == "locked"
-            else None,
+            "name": lambda: [wrapper.__name__, wrapper.__qualname__ == method.__qualname__],
+            "wrapped": lambda: wrapper.__wrapped__ == method,
+            "unwrapped": lambda: inspect.unwrap(wrapper) == method,
+            "signature": lambda: same_signature(wrapper),
+            "vars": lambda: sorted(vars(wrapper)),
+            "partial": lambda: inspect.iscoroutinefunction(partial),
+            "signature of partial": lambda: same_signature(partial),
+            "partialmethod": lambda: inspect.iscoroutinefunction(Owner().method),
+            "signature of partialmethod": lambda: same_signature(Owner.method),
+            "in another class": lambda: type(Owner().assigned),
+            "singledispatch": lambda: functools.singledispatch(method).__name__,
+            "staticmethod": lambda: staticmethod(method).__name__,
+            "classmethod": lambda: classmethod(method).__name__,
+            "cached": lambda: functools.cache(method).__name__,
+            "abstract": lambda: case.owner == "cls" or abc.abstractmethod(method),
         }
     )
 
@@ -1021,7 +1036,7 @@ def awaited_mocks(case):
     async def awaited():
         made = mock.create_autospec(case.cls, instance=True)
         for method in coroutine_methods(case.name):
-            if not method.startswith("__") and hasattr(case.cls, method):
+            if not method.startswith("__") and hasattr(case.theirs, method):
                 await getattr(made, method)(*CALLED.get(method, ()))
         return sorted(str(call) for call in made.mock_calls)
 
@@ -1076,7 +1091,7 @@ def patched(case, owner, keywords):
 def patches(case):
     return Each(
         {name: result(patched, case, case.owner, kw) for name, kw in PATCHES.items()}
-        | {"wraps": type(result(patched, case, case.owner, {"wraps": case.value}))}
+        | {"wraps": lambda: case.attribute == "__init__" or patched(case, case.owner, {"wraps": case.value})}
     )
 
 
@@ -1448,6 +1463,7 @@ def coroutine_state(case):
             "type": type(coroutine),
             "types": {found.__name__ for found in TYPES if isinstance(coroutine, found)},
             "repr": repr(coroutine),
+            "traceback": names_of_frames(step(STEPS["throw instance"], coroutine))[2:3],
         }
     )
 
@@ -1550,9 +1566,9 @@ def awaiting(case):
             "type": type(wrapper).__name__,
             "abcs": {cls.__name__ for cls in ABCS if isinstance(wrapper, cls)},
             "dir": {name for name in dir(wrapper) if name not in dir(object)},
-            "iter": result(lambda: iter(wrapper) is wrapper),
+            "iter": lambda: iter(wrapper) is wrapper,
             "repr": repr(wrapper),
-            "weak": result(lambda: weakref.ref(wrapper)() is wrapper),
+            "weak": lambda: weakref.ref(wrapper)() is wrapper,
             "steps": [
                 result(step, act, in_state(case).__await__()) for act in STEPS.values()
             ],
@@ -1728,7 +1744,6 @@ def while_it_waits(case):
             task.cancel("reason")
         done = await asyncio.gather(direct, indirect, another, return_exceptions=True)
         found["cancelled"] = [(error, error.args) for error in done]
-        found["traceback"] = [names_of_frames(error) for error in done[:2]]
         return Each(found)
 
     return looked()
@@ -1754,10 +1769,10 @@ def while_it_runs(case):
     def create_future():
         each.update(
             {
-                "cr_running": result(lambda: coroutine.cr_running),
-                "cr_suspended": result(lambda: coroutine.cr_suspended),
-                "cr_frame": result(lambda: type(coroutine.cr_frame)),
-                "cr_await": result(lambda: type(coroutine.cr_await)),
+                "cr_running": lambda: coroutine.cr_running,
+                "cr_suspended": lambda: coroutine.cr_suspended,
+                "cr_frame": lambda: type(coroutine.cr_frame),
+                "cr_await": lambda: type(coroutine.cr_await),
                 "state": result(inspect.getcoroutinestate, coroutine),
                 "send": step(STEPS["send None"], coroutine),
                 "throw": step(STEPS["throw instance"], coroutine),
@@ -1825,9 +1840,9 @@ def waiters(case):
             "attributes": {name for name in dir(collections.deque) if not hasattr(waiting, name)},
             "repr": repr(found),
             "same": found._waiters is waiting,
-            "copy": result(lambda: copy.copy(found)),
-            "deepcopy": result(lambda: copy.deepcopy(found)),
-            "pickle": result(lambda: pickle.dumps(found)),
+            "copy": lambda: copy.copy(found),
+            "deepcopy": lambda: copy.deepcopy(found),
+            "pickle": lambda: pickle.dumps(found),
         }
     )
 
@@ -1891,7 +1906,7 @@ def handle_kinds(handle, task):
             "predicates": {function.__name__ for function in PREDICATES if function(handle)},
             "more": {name for name in dir(handle) if name[0] != "_"} - {*dir(asyncio.Handle)},
             "has a __dict__": hasattr(handle, "__dict__"),
-            "copy": result(lambda: type(copy.copy(handle)).__name__),
+            "copy": lambda: type(copy.copy(handle)).__name__,
             "pickle": result(pickle.dumps, handle),
         }
     )
@@ -1912,22 +1927,22 @@ def handle_attributes(handle, task):
 def handle_values(handle, task):
     return Each(
         {
-            "_loop": result(lambda: handle._loop is task.get_loop()),
-            "_cancelled": result(lambda: handle._cancelled),
-            "cancelled()": result(lambda: handle.cancelled()),
-            "_repr_info()": result(lambda: handle._repr_info()),
+            "_loop": lambda: handle._loop is task.get_loop(),
+            "_cancelled": lambda: handle._cancelled,
+            "cancelled()": lambda: handle.cancelled(),
+            "_repr_info()": lambda: handle._repr_info(),
             "get_context()": result(
                 lambda: handle.get_context() is handle._context is not None
             ),
-            "_context": result(lambda: type(handle._context)),
+            "_context": lambda: type(handle._context),
             "the task's": result(
                 lambda: getattr(handle._callback, "__self__", None) is task
             ),
-            "callback": result(lambda: type(handle._callback)),
-            "args": result(lambda: [type(argument) for argument in handle._args]),
-            "_source_traceback": result(lambda: handle._source_traceback),
-            "_repr": result(lambda: handle._repr),
-            "call": result(lambda: handle()),
+            "callback": lambda: type(handle._callback),
+            "args": lambda: [type(argument) for argument in handle._args],
+            "_source_traceback": lambda: handle._source_traceback,
+            "_repr": lambda: handle._repr,
+            "call": lambda: handle(),
         }
     )
 

@@ -37,7 +37,107 @@ def matches(subject, fact, key):
     return fnmatchcase(key.subject, subject) and fnmatchcase(key.fact, fact)
 
 
-BOTH = []
+QUEUES = "Lock Event Condition Semaphore BoundedSemaphore"
+METHODS_THAT_WAIT = {
+    "self.acquire()": "Lock Condition Semaphore BoundedSemaphore",
+    "self.__aenter__()": "Lock Condition Semaphore BoundedSemaphore Barrier",
+    "self.wait()": "Event Condition Barrier",
+    "self.wait_for()": "Condition",
+}
+STATE = {
+    "Lock": "self._locked",
+    "Event": "self._value",
+    "Condition": "self._lock, self.acquire, self.locked, self.release",
+    "Semaphore": "self._value",
+    "BoundedSemaphore": "self._bound_value, self._value",
+    "Barrier": "self._count, self._parties, self._state",
+}
+
+BOTH = [
+    # The attributes
+    *(
+        Difference(
+            "the state is kept in fields, which cost less than a __dict__",
+            "data_assigned.in vars, classified, static",
+            subjects,
+            name,
+        )
+        for name, subjects in STATE.items()
+    ),
+    Difference("the same", "instance_names.vars", "self"),
+    Difference("the same: it is a field, not None", "static, kind, kinds", "cls._loop"),
+    Difference("the same", "static", "self._loop"),
+    Difference("the same", "mocks.create_autospec._loop", "cls"),
+    Difference("the same", "mocks.create_autospec of an instance._loop", "cls"),
+    Difference("the same", "data_assigned.delete", "self._loop"),
+    Difference("the same", "described.slots, names.more dunders", "cls"),
+    Difference(
+        "a class whose objects have fields cannot have another such class beside it",
+        "subclasses.dict, subclasses.exception, subclasses.list first, "
+        "subclasses.another primitive, subclasses.StringIO first",
+        "cls",
+    ),
+    Difference(
+        "what asyncio sets in __init__ is there before, so that __getattr__ is not called",
+        "subclasses.__getattr__",
+        "cls",
+    ),
+    Difference(
+        "fields of the class, where asyncio has attributes of the instance alone",
+        "names.more, subclasses.abstract method",
+        "cls",
+        "Condition",
+    ),
+    # The queue
+    Difference(
+        "a waiter leaves from anywhere in the queue at once, so that it is no deque",
+        "waiters.type, waiters.attributes, waiters.same",
+        "self",
+        QUEUES,
+    ),
+    Difference("the same", "kind, abcs, value", "self._waiters", "Event Condition"),
+    Difference(
+        "the same",
+        "data_assigned.in vars, data_assigned.delete, data_assigned.patch, classified, static",
+        "self._waiters",
+        QUEUES,
+    ),
+    Difference(
+        "a copy would never be woken",
+        "waiters.copy, waiters.deepcopy, waiters.pickle",
+        "self",
+        QUEUES,
+    ),
+    *(
+        Difference(
+            "asyncio's message says nothing of the reason", "without_running_loop", subject, names
+        )
+        for subject, names in METHODS_THAT_WAIT.items()
+    ),
+    # The classes
+    Difference(
+        "asyncio's locks are no instances of a class that replaces theirs",
+        "relations.asyncio's is no instance",
+        "cls",
+    ),
+    Difference("the base classes are others", "described.names of bases", "cls"),
+    # Barrier has a queue, where asyncio's has a condition
+    Difference(
+        "its own queue, where asyncio's barrier has a condition",
+        "present",
+        "cls._block, cls._exit, cls._release, cls._wait, self._block, self._cond, self._exit, "
+        "self._release, self._wait",
+        "Barrier",
+    ),
+    Difference("the same", "kind, abcs, value", "self._state", "Barrier"),
+    Difference("the same", "data_assigned.*", "self._count", "Barrier"),
+    Difference(
+        "the same", "steps.*, awaiting.steps", "self.wait() suspended, self.__aenter__() suspended", "Barrier"
+    ),
+    Difference("the same", "coroutine_attributes.cr_await", "self.wait() suspended", "Barrier"),
+    Difference("the same", "while_it_waits.chain", "self.wait(), self.__aenter__()", "Barrier"),
+    Difference("the same", "handle_kinds.repr, handle_values._repr_info()", "handle", "Barrier"),
+]
 PURE = []
 COMPILED = []
 EXPECTED_DIFFERENCES = {"pure": BOTH + PURE, "compiled": BOTH + COMPILED}
