@@ -34,8 +34,9 @@ import weakref
 from typing import Generic, NamedTuple, TypeVar
 from unittest import mock
 
-import aiofastlock
 from conftest import IMPLEMENTATIONS, PRIMITIVES
+
+import aiofastlock
 
 # Arguments of the constructors and of the methods that take any.
 CONSTRUCTED = {"Semaphore": [1], "BoundedSemaphore": [1], "Barrier": [2]}
@@ -56,7 +57,8 @@ class Case:
         self.nameless = set()  # types whose names in messages are no difference of their own
 
     def new(self, cls=None):
-        return (cls or self.cls)(*CONSTRUCTED.get(self.name, []))
+        cls = cls or (mine(self) if self.owner == "sub" else self.cls)
+        return cls(*CONSTRUCTED.get(self.name, []))
 
     @functools.cached_property
     def self(self):
@@ -99,13 +101,16 @@ class Key(NamedTuple):
 FACTS = collections.defaultdict(dict)
 
 
-def of(*subjects):
+def of(*subjects, when=True):
     def register(fact):
-        for subject in subjects:
+        for subject in subjects if when else ():
             FACTS[subject][fact.__name__] = fact
         return fact
 
     return register
+
+
+FREES_AT_ONCE = sys.implementation.name == "cpython"
 
 
 # ---- Answers as text ----
@@ -116,7 +121,9 @@ OWN_MODULES = r"asyncio\.(?:locks|mixins)|aiofastlock(?:\._pure\.\w+|\._\w+)?"
 BASES = r"_?(?:ContextManager(?:Mixin)?|LoopBoundMixin|ParkingLot)"
 
 
+@functools.cache
 def plain(text):
+    """Return a text without addresses, lines, and the names of modules and of base classes."""
     text = re.sub(r" running at \S+:\d+", " running at", text)
     text = re.sub(rf"\b{BASES}\.(?=\w)", "Base.", text)
     text = re.sub(r"\b0x[0-9a-fA-F]+", "0x", text)
@@ -124,12 +131,16 @@ def plain(text):
     return re.sub(rf"(?<![\w.])(?:{OWN_MODULES})(?![\w.])", "MODULE", text)
 
 
+@functools.cache
+def naming(cls):
+    """Return what matches a type's name in messages, such as "'coroutine' object ..."."""
+    names = "|".join(map(re.escape, {plain(f"{cls.__module__}.{cls.__qualname__}"), cls.__name__}))
+    return re.compile(rf"'(?:{names})'|\b(?:{names})(?=\.\w+\(\))")
+
+
 def without_names(case, text):
-    """Replace names of types in messages, such as "'coroutine' object is not iterable"."""
     for cls in case.nameless:
-        full = plain(f"{cls.__module__}.{cls.__qualname__}")
-        for name in {full, cls.__name__}:
-            text = re.sub(rf"'{name}'|\b{name}(?=\.\w+\(\))", "'TYPE'", text)
+        text = naming(cls).sub("'TYPE'", text)
     return text
 
 
@@ -162,53 +173,27 @@ def without_a_loop(fact):
 
 
 class Selector(selectors.DefaultSelector):
-    """No fact waits for anything outside: one that would wait, would wait forever."""
+    """Cancels a fact that would wait: nothing comes from outside, so it would wait forever."""
 
     asking = None
-    idle = 0
 
     def select(self, timeout=None):
         if timeout != 0 and self.asking is not None:
-            self.idle += 1
-            if self.idle > 10:
-                raise RuntimeError("it waits forever, whatever is done")
             self.asking.cancel("it waits forever")
         return super().select(0)
 
 
-class Asking:
-    """Asks facts, most of them while an event loop runs."""
-
-    def __enter__(self):
-        self.selector = Selector()
-        self.runner = asyncio.Runner(
-            loop_factory=lambda: asyncio.SelectorEventLoop(self.selector)
-        )
-        self.runner.__enter__()
-        return self
-
-    def __exit__(self, *exception):
-        self.runner.__exit__(*exception)
-
-    def answer(self, fact, case):
-        """Return what a fact returns or raises."""
-        try:
-            if hasattr(fact, "without_a_loop"):
-                return answered(fact(case))
-            return self.runner.run(self.asked(fact, case))
-        except (Exception, asyncio.CancelledError) as error:
-            return error
-        finally:
-            self.selector.asking = None
-            for coroutine in case.coroutines:
-                with contextlib.suppress(Exception):
-                    coroutine.close()
-
-    async def asked(self, fact, case):
-        self.selector.asking = asyncio.current_task()
-        self.selector.idle = 0
+async def answer(fact, case):
+    """Return what a fact returns or raises."""
+    try:
         found = fact(case)
         return answered(await found if inspect.iscoroutine(found) else found)
+    except (Exception, asyncio.CancelledError) as error:
+        return error
+    finally:
+        for coroutine in case.coroutines:
+            with contextlib.suppress(Exception):
+                coroutine.close()
 
 
 def answered(found):
@@ -218,8 +203,11 @@ def answered(found):
 # ---- The walk ----
 
 
-# What copying uses, of which the copies tell; and a cache of copyreg's.
-IMPLIED = {"__getstate__", "__reduce__", "__reduce_ex__", "__slotnames__"}
+# What copying uses, of which the copies tell, a cache of copyreg's, and where the source is.
+IMPLIED = {
+    "__firstlineno__", "__getstate__", "__reduce__", "__reduce_ex__", "__slotnames__",
+    "__static_attributes__",
+}  # fmt: skip
 
 
 def attributes_of(name, owner):
@@ -228,16 +216,17 @@ def attributes_of(name, owner):
     return sorted({*dir(case.of)} - IMPLIED)
 
 
-def is_own(name, attribute):
-    """Whether asyncio's class defines it, rather than object, or every class."""
-    if attribute in dir(type("Empty", (), {})):
-        return is_method(name, attribute)
-    return True
-
-
 def is_method(name, attribute):
-    static = inspect.getattr_static(getattr(asyncio, name), attribute, None)
-    return isinstance(static, types.FunctionType)
+    """Whether asyncio's class has it as a function."""
+    for cls in getattr(asyncio, name).__mro__[:-1]:
+        if attribute in vars(cls):
+            return isinstance(vars(cls)[attribute], types.FunctionType)
+    return False
+
+
+def is_own(name, attribute):
+    """Whether asyncio's class or instance has it, and not every object."""
+    return is_method(name, attribute) or attribute not in dir(type("Empty", (), {}))
 
 
 def coroutine_methods(name):
@@ -254,6 +243,7 @@ def cases(implementation, name):
     """Yield the cases of a primitive, with their subjects and the kinds of facts to ask."""
     yield Case(implementation, name, "cls"), "cls", ["class"]
     yield Case(implementation, name, "self"), "self", ["instance"]
+    yield Case(implementation, name, "sub"), "sub", ["instance"]
     for owner in ("cls", "self"):
         for attribute in attributes_of(name, owner):
             case = Case(implementation, name, owner, attribute)
@@ -269,10 +259,12 @@ def cases(implementation, name):
         for state in ("created", "suspended", "closed", "finished"):
             if state != "suspended" or method in WAITING:
                 case = Case(implementation, name, "self", method, state)
-                kinds = ["coroutine", *(["waiting"] if method in WAITING else [])]
-                yield case, f"self.{method}() {state}", kinds
+                yield case, f"self.{method}() {state}", ["coroutine"]
         case = Case(implementation, name, "self", method)
         yield case, f"self.{method}()", ["call", *(["wait"] if method in WAITING else [])]
+        if method in WAITING:
+            case = Case(implementation, name, "sub", method, "suspended")
+            yield case, f"sub.{method}() suspended", ["coroutine"]
     yield Case(implementation, name, "self"), "handle", ["handle"]
 
 
@@ -283,29 +275,44 @@ def importable(implementation):
     return mock.patch.multiple(module, **found)
 
 
+def questions(implementation, name):
+    for case, subject, kinds in cases(implementation, name):
+        for kind in kinds:
+            for title, fact in FACTS[kind].items():
+                fresh = Case(implementation, name, case.owner, case.attribute, case.state)
+                yield subject, title, fact, fresh
+
+
 @functools.cache
 def facts_of(implementation, name):
     """Return the answer to every fact about a primitive, as text, by its Key."""
     found = {}
+    selector = Selector()
+
+    def note(subject, title, case, value):
+        for key, part in (value if isinstance(value, Each) else {None: value}).items():
+            full = title if key is None else f"{title}.{key}"
+            found[Key(name, subject, full)] = without_names(case, shown(part))
+
+    async def ask():
+        selector.asking = asyncio.current_task()
+        for subject, title, fact, case in questions(implementation, name):
+            if not hasattr(fact, "without_a_loop"):
+                note(subject, title, case, await answer(fact, case))
+        selector.asking = None
+
     with (
         warnings.catch_warnings(),
         importable(implementation),
-        Asking() as asking,
-        mock.patch.object(sys, "unraisablehook", lambda _: None),
+        mock.patch.object(sys, "unraisablehook"),
     ):
         warnings.simplefilter("ignore")
-        for case, subject, kinds in cases(implementation, name):
-            for kind in kinds:
-                for title, fact in FACTS[kind].items():
-                    fresh = Case(
-                        implementation, name, case.owner, case.attribute, case.state
-                    )
-                    value = asking.answer(fact, fresh)
-                    each = value if isinstance(value, Each) else {None: value}
-                    for key, part in each.items():
-                        full = title if key is None else f"{title}.{key}"
-                        found[Key(name, subject, full)] = without_names(fresh, shown(part))
-        collect()
+        for subject, title, fact, case in questions(implementation, name):
+            if hasattr(fact, "without_a_loop"):
+                asking = answer(fact, case)
+                note(subject, title, case, step(asking.send, None).value)
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+            runner.run(ask())
     return found
 
 
@@ -356,7 +363,7 @@ def abcs(case):
 @of("class", "instance", "coroutine")
 def equality(case):
     found = subject(case)
-    return found == found, found != found, found == None, hash(found) == hash(found), bool(found)  # noqa: E711, PLR0124
+    return found == found, found != found, found == None, hash(found) == hash(found), bool(found)  # noqa: E711
 
 
 @of("class", "instance", "method", "coroutine")
@@ -382,7 +389,7 @@ OPERATIONS = {
     "next": next,
     "index": operator.index,
     "add": lambda found: found + 1,
-    "less": lambda found: found < found,  # noqa: PLR0124
+    "less": lambda found: found < found,
     "contains": lambda found: 1 in found,
     "item": lambda found: found[0],
     "set item": lambda found: operator.setitem(found, 0, 1),
@@ -418,11 +425,6 @@ def class_operations(case):
             "subclasses": lambda: type(case.cls.__subclasses__()),
         }
     )
-
-
-def collect():
-    if sys.implementation.name != "cpython":
-        gc.collect()
 
 
 def result(call, *arguments):
@@ -463,7 +465,7 @@ def described(case):
             "getmodule": inspect.getmodule(cls) is not None,
             "importable": getattr(sys.modules[cls.__module__], cls.__name__, None) is not None,
             "parameters": lambda: parameters_of(cls),
-            "source": lambda: bool(inspect.getsource(cls)),
+            "source": lambda: f"class {cls.__name__}(" in inspect.getsource(cls),
             "source file": lambda: inspect.getsourcefile(cls) is not None,
             "metaclass": type(cls),
             "names of bases": [base.__name__ for base in cls.__mro__],
@@ -600,7 +602,7 @@ def class_assigned(case):
             return case.new().made
 
     def represented():
-        with mock.patch.object(cls, "__repr__", lambda _: "patched"):
+        with mock.patch.object(cls, "__repr__", return_value="patched"):
             return repr(self), repr(sub), f"{case.new()}"
 
     def hooked():
@@ -619,7 +621,7 @@ def class_assigned(case):
         return log, self.new
 
     def compared():
-        with mock.patch.object(cls, "__bool__", lambda _: False, create=True):
+        with mock.patch.object(cls, "__bool__", create=True, return_value=False):
             return bool(self), bool(sub)
 
     return Each(
@@ -650,7 +652,7 @@ def copies(case):
     each = {f"pickle {p}": result(copied, functools.partial(repickled, p)) for p in protocols}
     each |= {"copy": result(copied, copy.copy), "deepcopy": result(copied, copy.deepcopy)}
     each["pickle in Python"] = result(copied, lambda found: pickle._loads(pickle._dumps(found)))
-    each["replace"] = result(copied, lambda found: copy.replace(found))
+    each["replace"] = result(copied, getattr(copy, "replace", None))
     return Each(each)
 
 
@@ -813,7 +815,7 @@ def attributes_of_functions():
     def function():
         pass
 
-    return sorted({*dir(function), *dir(types.MethodType)} - {*dir(object)})
+    return sorted({*dir(function), *dir(types.MethodType)} - {*dir(object), "__weakref__"})
 
 
 COMPARED = ["__name__", "__qualname__", "__module__", "__defaults__", "__kwdefaults__"]
@@ -871,11 +873,10 @@ def weak_methods(case):
     return weakref.WeakMethod(case.value)() == case.value
 
 
-@of("method of self")
+@of("method of self", when=FREES_AT_ONCE)
 def freed(case):
     """Whether a bound method that nothing holds is gone, as WeakMethod is there for."""
     reference = weakref.ref(case.value)
-    collect()
     return reference() is None
 
 
@@ -1091,7 +1092,11 @@ def patched(case, owner, keywords):
 def patches(case):
     return Each(
         {name: result(patched, case, case.owner, kw) for name, kw in PATCHES.items()}
-        | {"wraps": lambda: case.attribute == "__init__" or patched(case, case.owner, {"wraps": case.value})}
+        | {
+            "wraps": lambda: (
+                case.attribute == "__init__" or patched(case, case.owner, {"wraps": case.value})
+            )
+        }
     )
 
 
@@ -1104,7 +1109,11 @@ def patched_elsewhere(case):
 
     def of_instance():
         with mock.patch.object(cls, name, new=1):
-            return getattr(self, name), getattr(case.new(), name), getattr(case.new(mine(case)), name)
+            return (
+                getattr(self, name),
+                getattr(case.new(), name),
+                getattr(case.new(mine(case)), name),
+            )
 
     return Each({"instance": of_class, "class": result(of_instance)})
 
@@ -1178,9 +1187,7 @@ async def ordinary(primitive, name):
                 await method(*arguments)
 
         ready = itertools.chain([False], itertools.repeat(True))
-        tasks = asyncio.gather(
-            wait(primitive.wait), wait(primitive.wait_for, lambda: next(ready))
-        )
+        tasks = asyncio.gather(wait(primitive.wait), wait(primitive.wait_for, lambda: next(ready)))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         async with primitive:
@@ -1193,7 +1200,11 @@ async def ordinary(primitive, name):
 
 
 def mine(case, *more, **namespace):
-    return types.new_class("Mine", (case.cls, *more), {}, lambda body: body.update(namespace))
+    """Make a subclass; the last one can be pickled."""
+    namespace = {"__module__": __name__, **namespace}
+    cls = types.new_class("Mine", (case.cls, *more), {}, lambda body: body.update(namespace))
+    globals()["Mine"] = cls
+    return cls
 
 
 @of("class")
@@ -1228,9 +1239,7 @@ def subclasses(case):
                 case,
                 __annotations__={"x": int},
                 x=0,
-                __post_init__=lambda self: case.cls.__init__(
-                    self, *CONSTRUCTED.get(case.name, [])
-                ),
+                __post_init__=lambda self: case.cls.__init__(self, *CONSTRUCTED.get(case.name, [])),
             )
             return dataclasses.dataclass(eq=False, repr=False, **options)(cls)
 
@@ -1262,9 +1271,9 @@ def subclasses(case):
         "list first": lambda: type("Mine", (list, case.cls), {}),
         "exception": lambda: mine(case, Exception),
         "StringIO first": lambda: type("Mine", (io.StringIO, case.cls), {}),
-        "asyncio's too": lambda: mine(case, case.theirs)
-        if case.implementation != "asyncio"
-        else mine(case),
+        "asyncio's too": lambda: (
+            mine(case, case.theirs) if case.implementation != "asyncio" else mine(case)
+        ),
         "another primitive": lambda: mine(
             case, case.module.Lock if case.name != "Lock" else case.module.Event
         ),
@@ -1274,9 +1283,9 @@ def subclasses(case):
         "__getattr__": lambda: mine(case, __getattr__=lambda _, name: name),
         "__eq__": lambda: mine(case, __eq__=lambda *_: True, __hash__=lambda _: 1),
         "__bool__": lambda: mine(case, __bool__=lambda _: False),
-        "__class_getitem__": lambda: mine(
-            case, __class_getitem__=classmethod(lambda cls, _: cls)
-        )[1],
+        "__class_getitem__": lambda: mine(case, __class_getitem__=classmethod(lambda cls, _: cls))[
+            1
+        ],
         "property": lambda: mine(case, acquire=property(lambda _: 5)),
         "None": lambda: mine(case, release=None),
         "class attributes": lambda: mine(case, _loop=None, _waiters=None, _value=0, _locked=0),
@@ -1370,7 +1379,7 @@ def prepare(case, waits):
     """Make a primitive for which a call of the method waits, or one for which it does not."""
     name, method = case.name, case.attribute
     if name == "Barrier":
-        return case.cls(2 if waits else 1)
+        return (mine(case) if case.owner == "sub" else case.cls)(2 if waits else 1)
     self = case.new()
     if name == "Event":
         if not waits:
@@ -1456,9 +1465,7 @@ def coroutine_state(case):
     return Each(
         {
             "getcoroutinestate": result(inspect.getcoroutinestate, coroutine),
-            "getcoroutinelocals": result(
-                lambda: "self" in inspect.getcoroutinelocals(coroutine)
-            ),
+            "getcoroutinelocals": result(lambda: "self" in inspect.getcoroutinelocals(coroutine)),
             "getgeneratorstate": result(inspect.getgeneratorstate, coroutine),
             "type": type(coroutine),
             "types": {found.__name__ for found in TYPES if isinstance(coroutine, found)},
@@ -1569,26 +1576,23 @@ def awaiting(case):
             "iter": lambda: iter(wrapper) is wrapper,
             "repr": repr(wrapper),
             "weak": lambda: weakref.ref(wrapper)() is wrapper,
-            "steps": [
-                result(step, act, in_state(case).__await__()) for act in STEPS.values()
-            ],
+            "steps": [result(step, act, in_state(case).__await__()) for act in STEPS.values()],
             "next": step(next, wrapper),
         }
     )
 
 
-@of("call")
+@of("call", when=FREES_AT_ONCE)
 def never_awaited(case):
     coroutine = call(case)
     case.coroutines.clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         del coroutine
-        collect()
     return [(each.category, str(each.message), each.source is None) for each in caught]
 
 
-@of("call")
+@of("call", when=FREES_AT_ONCE)
 def never_awaited_with_origin(case):
     before = sys.get_coroutine_origin_tracking_depth()
     sys.set_coroutine_origin_tracking_depth(2)
@@ -1599,7 +1603,6 @@ def never_awaited_with_origin(case):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             del coroutine
-            collect()
     finally:
         sys.set_coroutine_origin_tracking_depth(before)
     return origin, ["created at" in str(each.message) for each in caught]
@@ -1622,41 +1625,16 @@ async def ended(found):
         return error
 
 
-USES = {
-    "await": lambda coroutine: coroutine,
-    "create_task": lambda coroutine: asyncio.create_task(coroutine),
-    "named task": lambda coroutine: asyncio.create_task(coroutine, name="named"),
-    "ensure_future": asyncio.ensure_future,
-    "gather": asyncio.gather,
-    "shield": asyncio.shield,
-    "wait_for": lambda coroutine: asyncio.wait_for(coroutine, 9),
-    "as_completed": lambda coroutine: next(iter(asyncio.as_completed([coroutine]))),
-    "wait": lambda coroutine: asyncio.wait([coroutine]),
-    "types.coroutine": lambda coroutine: delegating(coroutine),
-    "an object": lambda coroutine: Delegating(coroutine),
-    "gather an object": lambda coroutine: asyncio.gather(Delegating(coroutine)),
-    "wait_for an object": lambda coroutine: asyncio.wait_for(Delegating(coroutine), 9),
-    "an object by yield from": lambda coroutine: DelegatingGenerator(coroutine),
-    "gather an object by yield from": lambda coroutine: asyncio.gather(
-        DelegatingGenerator(coroutine)
-    ),
-    "a plain generator": lambda coroutine: plainly_delegating(coroutine),
-    "AsyncExitStack": lambda coroutine: pushed(coroutine),
-    "task group": lambda coroutine: grouped(coroutine),
-    "by a context": lambda coroutine: asyncio.create_task(
-        coroutine, context=contextvars.copy_context()
-    ),
-    "twice": lambda coroutine: twice(coroutine),
-}
-
-
 @types.coroutine
 def delegating(coroutine):
     return (yield from coroutine)
 
 
 def plainly_delegating(coroutine):
-    return list((lambda: (yield from coroutine))())
+    def generator():
+        return (yield from coroutine)
+
+    return list(generator())
 
 
 class Delegating:
@@ -1684,6 +1662,34 @@ async def grouped(coroutine):
 
 async def twice(coroutine):
     return await ended(coroutine), await ended(coroutine)
+
+
+USES = {
+    "await": lambda coroutine: coroutine,
+    "create_task": asyncio.create_task,
+    "named task": lambda coroutine: asyncio.create_task(coroutine, name="named"),
+    "ensure_future": asyncio.ensure_future,
+    "gather": asyncio.gather,
+    "shield": asyncio.shield,
+    "wait_for": lambda coroutine: asyncio.wait_for(coroutine, 9),
+    "as_completed": lambda coroutine: next(iter(asyncio.as_completed([coroutine]))),
+    "wait": lambda coroutine: asyncio.wait([coroutine]),
+    "types.coroutine": delegating,
+    "an object": Delegating,
+    "gather an object": lambda coroutine: asyncio.gather(Delegating(coroutine)),
+    "wait_for an object": lambda coroutine: asyncio.wait_for(Delegating(coroutine), 9),
+    "an object by yield from": DelegatingGenerator,
+    "gather an object by yield from": lambda coroutine: asyncio.gather(
+        DelegatingGenerator(coroutine)
+    ),
+    "a plain generator": plainly_delegating,
+    "AsyncExitStack": pushed,
+    "task group": grouped,
+    "by a context": lambda coroutine: asyncio.create_task(
+        coroutine, context=contextvars.copy_context()
+    ),
+    "twice": twice,
+}
 
 
 @of("call")
@@ -1729,7 +1735,6 @@ def while_it_waits(case):
             "cr_await of the outer": coroutine.cr_await is inner,
             "chain": list(chain(coroutine)),
             "awaited by two": str(another.exception()) if another.done() else None,
-            "send to one that is awaited": step(STEPS["send None"], inner),
         }
         if sys.version_info >= (3, 14):
             graph = asyncio.capture_call_graph(direct)
@@ -1900,7 +1905,7 @@ def handle_kinds(handle, task):
             "name": type(handle).__name__,
             "repr": repr(handle),
             "hash": hash(handle) == hash(handle),
-            "equal": handle == handle,  # noqa: PLR0124
+            "equal": handle == handle,
             "weak": weakref.ref(handle)() is handle,
             "abcs": {cls.__name__ for cls in ABCS if isinstance(handle, cls)},
             "predicates": {function.__name__ for function in PREDICATES if function(handle)},
@@ -1929,20 +1934,16 @@ def handle_values(handle, task):
         {
             "_loop": lambda: handle._loop is task.get_loop(),
             "_cancelled": lambda: handle._cancelled,
-            "cancelled()": lambda: handle.cancelled(),
-            "_repr_info()": lambda: handle._repr_info(),
-            "get_context()": result(
-                lambda: handle.get_context() is handle._context is not None
-            ),
+            "cancelled()": result(handle.cancelled),
+            "_repr_info()": lambda: list(handle._repr_info()),
+            "get_context()": lambda: handle.get_context() is handle._context is not None,
             "_context": lambda: type(handle._context),
-            "the task's": result(
-                lambda: getattr(handle._callback, "__self__", None) is task
-            ),
+            "the task's": result(lambda: getattr(handle._callback, "__self__", None) is task),
             "callback": lambda: type(handle._callback),
             "args": lambda: [type(argument) for argument in handle._args],
             "_source_traceback": lambda: handle._source_traceback,
             "_repr": lambda: handle._repr,
-            "call": lambda: handle(),
+            "call": result(handle),
         }
     )
 

@@ -10,7 +10,7 @@ from unittest import mock
 
 import parity
 import pytest
-from conftest import FREE_THREADED, IMPLEMENTATIONS, OURS, PRIMITIVES, needs_compiled
+from conftest import IMPLEMENTATIONS, OURS, PRIMITIVES, needs_compiled
 
 
 class Difference:
@@ -20,11 +20,11 @@ class Difference:
     have wildcards, of which one must differ.
     """
 
-    def __init__(self, reason, facts, subjects="*", primitives=" ".join(PRIMITIVES), when=True):
+    def __init__(self, reason, facts, subjects, primitives=None, when=True):
         self.reason, self.when = reason, when
         self.facts = [fact.strip() for fact in facts.split(",")]
         self.subjects = [subject.strip() for subject in subjects.split(",")]
-        self.primitives = primitives.split()
+        self.primitives = primitives.split() if primitives else PRIMITIVES
 
     def combinations(self, primitive):
         if self.when and primitive in self.primitives:
@@ -64,7 +64,7 @@ BOTH = [
         )
         for name, subjects in STATE.items()
     ),
-    Difference("the same", "instance_names.vars", "self"),
+    Difference("the same", "instance_names.vars", "self, sub"),
     Difference("the same: it is a field, not None", "static, kind, kinds", "cls._loop"),
     Difference("the same", "static", "self._loop"),
     Difference("the same", "mocks.create_autospec._loop", "cls"),
@@ -92,7 +92,7 @@ BOTH = [
     Difference(
         "a waiter leaves from anywhere in the queue at once, so that it is no deque",
         "waiters.type, waiters.attributes, waiters.same",
-        "self",
+        "self, sub",
         QUEUES,
     ),
     Difference("the same", "kind, abcs, value", "self._waiters", "Event Condition"),
@@ -105,7 +105,7 @@ BOTH = [
     Difference(
         "a copy would never be woken",
         "waiters.copy, waiters.deepcopy, waiters.pickle",
-        "self",
+        "self, sub",
         QUEUES,
     ),
     *(
@@ -132,10 +132,27 @@ BOTH = [
     Difference("the same", "kind, abcs, value", "self._state", "Barrier"),
     Difference("the same", "data_assigned.*", "self._count", "Barrier"),
     Difference(
-        "the same", "steps.*, awaiting.steps", "self.wait() suspended, self.__aenter__() suspended", "Barrier"
+        "the same",
+        "steps.*, awaiting.steps",
+        "self.wait() suspended, self.__aenter__() suspended, sub.wait() suspended, "
+        "sub.__aenter__() suspended",
+        "Barrier",
     ),
-    Difference("the same", "coroutine_attributes.cr_await", "self.wait() suspended", "Barrier"),
+    Difference(
+        "the same",
+        "coroutine_attributes.cr_await",
+        "self.wait() suspended, sub.wait() suspended",
+        "Barrier",
+    ),
     Difference("the same", "while_it_waits.chain", "self.wait(), self.__aenter__()", "Barrier"),
+    Difference("the same", "while_it_runs.cr_await", "self.wait()", "Barrier"),
+    Difference(
+        "the same",
+        "while_it_waits.call graph, while_it_waits.call graph of an outer task",
+        "self.wait(), self.__aenter__()",
+        "Barrier",
+        when=sys.version_info >= (3, 14),
+    ),
     Difference("the same", "handle_kinds.repr, handle_values._repr_info()", "handle", "Barrier"),
 ]
 PURE = []
@@ -177,6 +194,92 @@ def test_no_other_difference(our_name, name):
 
 def test_whatever_is_listed_differs(our_name, name):
     assert judged(our_name, name)[1] == []
+
+
+class ByWrapper(asyncio.Lock):
+    """As a builtin method, or one of functools.partial, would: it is no coroutine function."""
+
+    def acquire(self):
+        return super().acquire()
+
+
+class Renamed(asyncio.Lock):
+    async def acquire(self, blocking=True):
+        return await super().acquire()
+
+
+class Slotted(asyncio.Lock):
+    __slots__ = ("more",)
+
+
+class Silent(asyncio.Lock):
+    def release(self):
+        self._locked = False
+
+
+class Unequal(asyncio.Lock):
+    def __eq__(self, other):
+        return NotImplemented
+
+    __hash__ = None
+
+
+class Uncopied(asyncio.Lock):
+    def __reduce_ex__(self, protocol):
+        raise TypeError("no copies")
+
+
+class Awaitable:
+    """A coroutine in all but its attributes."""
+
+    __slots__ = ("coroutine",)
+
+    def __init__(self, coroutine):
+        self.coroutine = coroutine
+
+    def __await__(self):
+        return self.coroutine.__await__()
+
+    def send(self, value):
+        return self.coroutine.send(value)
+
+    def throw(self, *error):
+        return self.coroutine.throw(*error)
+
+    def close(self):
+        self.coroutine.close()
+
+
+class Wrapped(asyncio.Lock):
+    def acquire(self):
+        return Awaitable(super().acquire())
+
+
+@pytest.mark.parametrize(
+    ("cls", "subject", "fact"),
+    [
+        (ByWrapper, "self.acquire", "kinds"),
+        (ByWrapper, "cls", "mocks.create_autospec.acquire"),
+        (Renamed, "self.acquire", "signature"),
+        (Renamed, "cls.acquire", "call_errors.too many"),
+        (Slotted, "cls", "described.slots"),
+        (Silent, "cls", "hooks._wake_up_first"),
+        (Unequal, "self", "equality"),
+        (Uncopied, "self", "copies.deepcopy"),
+        (Uncopied, "self", "copies.pickle 0"),
+        (Wrapped, "self.acquire() suspended", "coroutine_attributes.cr_running"),
+        (Wrapped, "self.acquire() created", "coroutine_state.getcoroutinestate"),
+        (Wrapped, "self.acquire() suspended", "weak_references"),
+        (Wrapped, "self.acquire()", "while_it_runs.cr_running"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_difference_is_found(cls, subject, fact):
+    theirs = {name: getattr(asyncio, name) for name in PRIMITIVES}
+    mutant = types.SimpleNamespace(**{**theirs, "Lock": cls})
+    with mock.patch.dict(IMPLEMENTATIONS, {cls.__name__: mutant}):
+        found = parity.differences(cls.__name__, "Lock")
+    assert parity.Key("Lock", subject, fact) in found
 
 
 def make(implementation, name):
@@ -263,5 +366,3 @@ async def test_what_cannot_be_awaited_says_so(our_name, name, kind):
         await thing
 
     assert refusal(OURS[our_name]) == refusal(asyncio)
-
-
