@@ -337,13 +337,22 @@ def differences(implementation, name):
 # ---- Classes and instances ----
 
 PREDICATES = [
-    inspect.isabstract, inspect.isasyncgen, inspect.isasyncgenfunction, inspect.isawaitable,
-    inspect.isbuiltin, inspect.isclass, inspect.iscode, inspect.iscoroutine,
-    inspect.iscoroutinefunction, inspect.isdatadescriptor, inspect.isfunction, inspect.isgenerator,
-    inspect.isgeneratorfunction, inspect.isgetsetdescriptor, inspect.ismemberdescriptor,
-    inspect.ismethod, inspect.ismethoddescriptor, inspect.isroutine, asyncio.iscoroutine,
-    asyncio.isfuture, callable,
-]  # fmt: skip
+    found
+    for name, found in vars(inspect).items()
+    if inspect.isfunction(found)
+    and name.startswith("is")
+    and len(inspect.signature(found).parameters) == 1
+]
+PREDICATES += [asyncio.iscoroutine, asyncio.isfuture, callable]
+
+
+def said_of(found):
+    """Which predicates are true of it."""
+    return {
+        f"{function.__module__}.{function.__name__}" for function in PREDICATES if function(found)
+    }
+
+
 ABCS = [getattr(collections.abc, name) for name in collections.abc.__all__]
 ABCS += [contextlib.AbstractAsyncContextManager, contextlib.AbstractContextManager]
 TYPES = [found for found in vars(types).values() if isinstance(found, type)]
@@ -352,7 +361,7 @@ TYPES = [found for found in vars(types).values() if isinstance(found, type)]
 @of("class", "instance", "attribute", "coroutine")
 def kinds(case):
     """What inspect says, and asyncio."""
-    return {function.__name__ for function in PREDICATES if function(subject(case))}
+    return said_of(subject(case))
 
 
 @of("class", "instance", "attribute", "coroutine")
@@ -710,7 +719,7 @@ def kind(case):
 def static(case):
     """What it is in the class's dict, to those who look there."""
     found = inspect.getattr_static(case.cls, case.attribute, None)
-    return type(found), {function.__name__ for function in PREDICATES if function(found)}
+    return type(found), said_of(found)
 
 
 @of("attribute")
@@ -1908,7 +1917,7 @@ def handle_kinds(handle, task):
             "equal": handle == handle,
             "weak": weakref.ref(handle)() is handle,
             "abcs": {cls.__name__ for cls in ABCS if isinstance(handle, cls)},
-            "predicates": {function.__name__ for function in PREDICATES if function(handle)},
+            "predicates": said_of(handle),
             "more": {name for name in dir(handle) if name[0] != "_"} - {*dir(asyncio.Handle)},
             "has a __dict__": hasattr(handle, "__dict__"),
             "copy": lambda: type(copy.copy(handle)).__name__,
@@ -1924,7 +1933,7 @@ def handle_attributes(handle, task):
         if name not in ("__slots__", "__weakref__"):
             found = result(getattr, handle, name)
             each[name] = type(found)
-            each[f"predicates of {name}"] = {f.__name__ for f in PREDICATES if f(found)}
+            each[f"predicates of {name}"] = said_of(found)
     return Each(each)
 
 
