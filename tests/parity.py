@@ -116,15 +116,13 @@ FREES_AT_ONCE = sys.implementation.name == "cpython"
 # ---- Answers as text ----
 
 OWN_MODULES = r"asyncio\.(?:locks|mixins)|aiofastlock(?:\._pure\.\w+|\._\w+)?"
-
-
 BASES = r"_?(?:ContextManager(?:Mixin)?|LoopBoundMixin|ParkingLot)"
 
 
 @functools.cache
 def plain(text):
     """Return a text without addresses, lines, and the names of modules and of base classes."""
-    text = re.sub(r" running at \S+:\d+", " running at", text)
+    text = re.sub(r" (running|created) at \S+:\d+", r" \1 at", text)
     text = re.sub(rf"\b{BASES}\.(?=\w)", "Base.", text)
     text = re.sub(r"\b0x[0-9a-fA-F]+", "0x", text)
     text = re.sub(rf"\b(?:{OWN_MODULES})\.(?=[A-Z_])", "", text)
@@ -188,7 +186,10 @@ async def answer(fact, case):
     try:
         found = fact(case)
         return answered(await found if inspect.iscoroutine(found) else found)
-    except (Exception, asyncio.CancelledError) as error:
+    except Exception as error:
+        return error
+    except asyncio.CancelledError as error:
+        asyncio.current_task().uncancel()
         return error
     finally:
         for coroutine in case.coroutines:
@@ -201,7 +202,6 @@ def answered(found):
 
 
 # ---- The walk ----
-
 
 # What copying uses, of which the copies tell, a cache of copyreg's, and where the source is.
 IMPLIED = {
@@ -232,8 +232,8 @@ def is_own(name, attribute):
 def coroutine_methods(name):
     cls = getattr(asyncio, name)
     found = [method for method in dir(cls) if inspect.iscoroutinefunction(getattr(cls, method))]
-    public = [method for method in found if method.startswith("__") or not method.startswith("_")]
-    return public + ["acquire"] * (name == "Condition")
+    public = [method for method in found if method[:2] == "__" or method[0] != "_"]
+    return public + ["acquire"] * (name == "Condition")  # an attribute of the instance
 
 
 WAITING = ("acquire", "wait", "wait_for", "__aenter__")
@@ -301,11 +301,7 @@ def facts_of(implementation, name):
                 note(subject, title, case, await answer(fact, case))
         selector.asking = None
 
-    with (
-        warnings.catch_warnings(),
-        importable(implementation),
-        mock.patch.object(sys, "unraisablehook"),
-    ):
+    with warnings.catch_warnings(), importable(implementation):
         warnings.simplefilter("ignore")
         for subject, title, fact, case in questions(implementation, name):
             if hasattr(fact, "without_a_loop"):
