@@ -95,7 +95,12 @@ def _replace(stacklevel: int) -> None:
                     cls = ours.get(name, cls)
                 if cls is not None and value is not cls:
                     changes[module, name] = value, cls
-            elif _is_class(value) and issubclass(value, tuple(theirs)):
+            elif (
+                _is_class(value)
+                and issubclass(value, tuple(theirs))
+                and not issubclass(value, tuple(ours.values()))  # which are subclasses too
+                and module_name.partition(".")[0] != "aiofastlock"
+            ):
                 holders.add(module_name)
     if unheard_of := sorted(holders - _warned_of):
         _warned_of.update(unheard_of)

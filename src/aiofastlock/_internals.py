@@ -10,7 +10,7 @@ changed, is called.
 from __future__ import annotations
 
 import sys
-from types import FunctionType, ModuleType
+from types import FunctionType, ModuleType, SimpleNamespace
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
@@ -20,6 +20,25 @@ if TYPE_CHECKING:
 base_events, events, format_helpers, futures = (
     sys.modules[f"asyncio.{name}"]
     for name in ("base_events", "events", "format_helpers", "futures")
+)
+
+
+def asyncios(name: str) -> type:
+    """One of asyncio's own classes of locks, also if another class has replaced it."""
+    found = getattr(vars(sys.modules["asyncio.locks"])[name], "__mro__", ())
+    for cls in found:
+        if (cls.__module__, cls.__qualname__) == ("asyncio.locks", name):
+            return cls  # type: ignore[no-any-return]
+    return type(name, (), {})  # it is mocked
+
+
+# The base classes of aiofastlock's, which are subclasses of asyncio's.
+locks = SimpleNamespace(
+    **{
+        name: asyncios(name)
+        for name in ("Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore")
+    },
+    _BarrierState=asyncios("_BarrierState"),
 )
 
 # The names that the code of each function uses, on Python 3.11 to 3.15.

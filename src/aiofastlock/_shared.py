@@ -2,32 +2,73 @@
 
 from __future__ import annotations
 
-import math
-import operator
-import sys
-from asyncio.exceptions import CancelledError
 from collections.abc import Generator, Sequence
-from types import TracebackType
+from types import CellType, FunctionType, TracebackType
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future
-    from collections.abc import Iterable, Iterator
-    from typing import Any, Literal, NoReturn, Protocol
+    from asyncio import Future
+    from collections.abc import Iterator
+    from typing import Any, Protocol, TypeVar
+
+    Class = TypeVar("Class", bound=type)
 
     class Primitive(Protocol):
         """What a primitive of either implementation shows to this module."""
 
-        _loop: AbstractEventLoop | None
+        _waiters: Any
 
         @property
         def _waiting(self) -> int: ...
-        def _futures(self) -> Iterable[Future[Any]]: ...
-        def _enqueue(self, future: Future[Any]) -> object: ...
+        def _futures(self) -> list[Future[Any]]: ...
+        def _enqueue(self, future: Future[Any], first: bool) -> object: ...
+        def _dequeue(self, future: Future[Any], waiter: object) -> bool: ...
 
 
 class Waiters(Sequence["Future[Any]"]):
-    """The waiters' futures, in order of arrival: a view that replaces asyncio's deque."""
+    """The waiters' futures, in order of arrival: what `_waiters` has of asyncio's deque."""
+
+    __slots__ = ()
+
+    def _futures(self) -> list[Future[Any]]:
+        raise NotImplementedError
+
+    def _discard(self, future: Future[Any]) -> bool:
+        raise NotImplementedError
+
+    def append(self, future: Future[Any]) -> None:
+        raise NotImplementedError
+
+    def appendleft(self, future: Future[Any]) -> None:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Future[Any]]:
+        return iter(self._futures())
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._futures()[index]
+
+    def remove(self, future: Future[Any]) -> None:
+        if not self._discard(future):
+            raise ValueError("remove(future): future not in the queue")
+
+    def popleft(self) -> Future[Any]:
+        if not self:
+            raise IndexError("pop from an empty queue")
+        first = self._futures()[0]
+        self._discard(first)
+        return first
+
+    def clear(self) -> None:
+        for future in self._futures():
+            self._discard(future)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._futures()!r})"
+
+
+class View(Waiters):
+    """`_waiters` of a compiled primitive."""
 
     __slots__ = ("_primitive",)
 
@@ -37,127 +78,52 @@ class Waiters(Sequence["Future[Any]"]):
     def __len__(self) -> int:
         return self._primitive._waiting
 
-    def __iter__(self) -> Iterator[Future[Any]]:
-        return iter(tuple(self._primitive._futures()))
+    def _futures(self) -> list[Future[Any]]:
+        return self._primitive._futures()
 
-    def __getitem__(self, index: Any) -> Any:
-        return tuple(self._primitive._futures())[index]
+    # Other waiters are kept alive by their tasks. One that is appended here, which no compiled
+    # acquire() or wait() waits on, is kept alive by the primitive.
 
     def append(self, future: Future[Any]) -> None:
-        """Add a future that no acquire() or wait() waits on. It stays in the queue."""
-        # Other waiters are kept alive by their tasks. This one is kept alive by the primitive.
-        vars(self._primitive).setdefault("_appended", []).append(self._primitive._enqueue(future))
+        appended = vars(self._primitive).setdefault("_appended", {})
+        appended[future] = self._primitive._enqueue(future, False)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({list(self)!r})"
+    def appendleft(self, future: Future[Any]) -> None:
+        appended = vars(self._primitive).setdefault("_appended", {})
+        appended[future] = self._primitive._enqueue(future, True)
 
-
-def waiters_or_none(primitive: Primitive) -> Waiters | None:
-    """The queue, or None before the first wait, as in asyncio's Lock and Semaphore."""
-    untouched = (
-        primitive._loop is None and not primitive._waiting and "_appended" not in vars(primitive)
-    )
-    return None if untouched else Waiters(primitive)
+    def _discard(self, future: Future[Any]) -> bool:
+        appended = vars(self._primitive).get("_appended", {})
+        return self._primitive._dequeue(future, appended.pop(future, None))
 
 
-def set_waiters(primitive: Primitive, futures: Iterable[Future[Any]]) -> None:
-    """Set the queue of a primitive that no task waits for."""
-    vars(primitive).setdefault("_appended", [])
-    view = Waiters(primitive)
+def was_woken(future: Future[Any]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def empty(waiters: Any) -> int:
+    """Empty a queue; return how many of the waiters in it were woken."""
+    futures = list(waiters)
     for future in futures:
-        view.append(future)
+        waiters.remove(future)
+    return sum(map(was_woken, futures))
 
 
-def represent(primitive: Primitive, state: str) -> str:
-    if primitive._waiting:
-        state = f"{state}, waiters:{primitive._waiting}"
-    return f"<{object.__repr__(primitive)[1:-1]} [{state}]>"
-
-
-def represent_barrier(barrier: Any) -> str:
-    state = barrier._state
-    if not barrier.broken:
-        state = f"{state}, waiters:{barrier.n_waiting}/{barrier.parties}"
-    return f"<{object.__repr__(barrier)[1:-1]} [{state}]>"
-
-
-def hide_overriding(instance: object, cls: type, names: Iterable[str]) -> None:
-    """Set methods of `cls` as attributes of an instance whose own class overrides them."""
-    for name in names:
-        method = getattr(cls, name)
-        if getattr(type(instance), name) is not method:
-            setattr(instance, name, method.__get__(instance))
-
-
-async def wait_with_any_lock(condition: Any) -> Literal[True]:
-    """The compiled Condition.wait(), if the lock is not a compiled Lock."""
-    if not condition.locked():
-        raise RuntimeError("cannot wait on un-acquired lock")
-    future = condition._future()
-    condition.release()
-    waiter = condition._enqueue(future)
-    try:
-        await future
-    except BaseException as exception:
-        condition._dequeue(waiter)
-        await acquire_and_raise(condition, exception)
-    condition._dequeue(waiter)
-    try:
-        await condition.acquire()
-    except CancelledError as exception:
-        await acquire_and_raise(condition, exception)
-    except BaseException:
-        condition._notify(1)
-        raise
-    return True
-
-
-# The coroutine shows itself as Condition.wait().
-wait_with_any_lock.__name__ = "wait"
-wait_with_any_lock.__qualname__ = "Condition.wait"
-
-
-async def acquire_and_raise(condition: Any, raised: BaseException) -> NoReturn:
-    """Acquire the lock and raise: `raised`, or the last CancelledError that comes meanwhile."""
-    try:
-        while True:
-            try:
-                await condition.acquire()
-            except CancelledError as exception:
-                raised = exception
-            else:
-                raise raised
-    finally:
-        # This waiter may have been notified, and does not act on it: notify another one.
-        condition._notify(1)
-        del raised  # its traceback refers to this frame
-
-
-def permits(value: Any) -> Any:
-    """Return a semaphore's value as an int, or float("inf") for no limit."""
-    if value == math.inf:
-        return value
-    value = operator.index(value)
-    if value > sys.maxsize:  # the compiled implementation counts no further
-        raise OverflowError("Semaphore value too large")
-    return value
-
-
-# The pure-Python implementation keeps these in slots, which object.__getstate__() includes.
-UNCOPIED = frozenset({"_loop", "_queue", "_refilling", "locked", "acquire", "release"})
+# Attributes that are not copied and pickled: the event loop, and those who wait for it.
+UNCOPIED = frozenset({"_appended", "_loop", "_refilling", "_waiters", "acquire", "locked", "release"})
 
 
 def getstate(primitive: Primitive, *own: str) -> dict[str, Any]:
     """An idle primitive's state to copy or pickle: `own`, and the attributes that users set."""
-    if primitive._waiting:
+    if primitive._waiters:
         raise TypeError(
             f"cannot copy or pickle a {type(primitive).__name__!r} object that tasks wait for"
         )
     state: Any = object.__getstate__(primitive)  # type: ignore[attr-defined,unused-ignore]
     attributes, slots = state if isinstance(state, tuple) else (state, None)
     return {
-        **{name: value for name, value in (attributes or {}).items() if name != "_appended"},
-        **{name: value for name, value in (slots or {}).items() if name not in UNCOPIED},
+        **{name: value for name, value in (attributes or {}).items() if name not in UNCOPIED},
+        **(slots or {}),
         **{name: getattr(primitive, name) for name in own},
     }
 
@@ -165,6 +131,30 @@ def getstate(primitive: Primitive, *own: str) -> dict[str, Any]:
 def setstate(primitive: Primitive, state: dict[str, Any]) -> None:
     for name, value in state.items():
         setattr(primitive, name, value)
+
+
+def unannotated(cls: Class) -> Class:
+    """Hide the annotations of a class's methods: asyncio's have none, and these are for mypy."""
+    for attribute in vars(cls).values():
+        function = attribute.fget if isinstance(attribute, property) else attribute
+        if isinstance(function, FunctionType):
+            function.__annotations__ = {}
+    return cls
+
+
+def copy_for(cls: type, attribute: Any) -> Any:
+    """A class attribute for another class: what uses super() has to know that one."""
+    if getattr(attribute, "__closure__", None) is None:
+        return attribute
+    copy = FunctionType(
+        attribute.__code__,
+        attribute.__globals__,
+        attribute.__name__,
+        attribute.__defaults__,
+        (CellType(cls),),
+    )
+    copy.__qualname__ = attribute.__qualname__
+    return copy
 
 
 class CoroutineWrapper(Generator["Any", "Any", "Any"]):

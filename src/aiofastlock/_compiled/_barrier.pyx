@@ -2,10 +2,11 @@
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
+from cpython.pyport cimport PY_SSIZE_T_MAX, PY_SSIZE_T_MIN
 
 from asyncio.exceptions import BrokenBarrierError
 
-from aiofastlock import _shared
+from aiofastlock import _internals, _shared
 from aiofastlock._pure import barrier as pure
 
 from aiofastlock._compiled._lock cimport (
@@ -14,24 +15,32 @@ from aiofastlock._compiled._lock cimport (
     BARRIER_EXIT,
     BARRIER_RESET,
     BARRIER_WAIT,
+    CANCELLED,
     FINISHED,
     PARKED,
-    CANCELLED,
+    WAIT,
     ParkingLot,
     Waiter,
     alive,
     call_soon_with,
-    exit_by_method,
-    finish_public_class,
-    is_closed,
-    is_own,
-    is_plain,
     discard_waiters,
+    exit_method,
+    finish_class,
+    get_loop,
+    is_closed,
+    method,
+    method_with_argument,
     new_waiter,
-    set_exit,
-    vectorcallfunc,
+    own_or,
+    set_own,
+    unset_own,
 )
 from aiofastlock._compiled._lock cimport State as WaiterState
+
+AsyncioBarrier = _internals.locks.Barrier
+
+# A number of parties that is never reached.
+cdef Py_ssize_t MOST_PARTIES = PY_SSIZE_T_MAX
 
 cdef enum State:
     FILLING
@@ -49,34 +58,17 @@ cdef enum:
 
 
 @cython.no_gc_clear
-cdef class Barrier(ParkingLot):
-    """Barrier(parties)
---
-
-A point where asyncio tasks wait for each other. It replaces asyncio.Barrier.
-
-When `parties` tasks wait, the barrier wakes them all, and each gets an index of its own from 0
-to parties - 1, in the order in which they called wait(). Tasks that arrive before all of them
-have left wait until then. Use it as `async with barrier as index:`, or call wait().
-
-`parties` is an int. ValueError is raised if it is below 1, and TypeError if it is not an int.
-
-It behaves like asyncio.Barrier of Python 3.13, except in four cases. The tasks continue after
-fewer iterations of the event loop. No index is given twice after a task was cancelled
-(gh-155233). The others do not wait for a cancelled task to leave. And a barrier whose event
-loop is closed can be used with another event loop; in asyncio, that raises RuntimeError.
-"""
+cdef class Barrier(ParkingLot, AsyncioBarrier):
     cdef Py_ssize_t size         # the parties
     cdef unsigned int cancelled  # of waiters in the queue that are CANCELLED
     cdef State state
     cdef bint refilling
 
     def __init__(self, *args, **kwargs):
-        cdef Py_ssize_t size = pure.Barrier(*args, **kwargs)._parties  # raises in asyncio's words
-        with cython.critical_section(self):
-            self.size = size
-            self.state = FILLING  # if this is called again
-            self.refilling = False
+        if len(args) == 1 and not kwargs:
+            init_with_parties(self, args[0])
+        else:
+            pure.Barrier.__init__(self, *args, **kwargs)
 
     # Invariant, by state:
     #
@@ -219,57 +211,19 @@ loop is closed can be used with another event loop; in asyncio, that raises Runt
         self.wake_up_to(self.parked_now(), index)
         return 0
 
-    def wait(self):
-        """Wait until all parties wait, and return the index of this one.
-
-        Nothing happens until the result is awaited. A task that is cancelled while it waits is not
-        counted any more. BrokenBarrierError is raised if the barrier is broken, or if reset() or
-        abort() is called while the task waits. RuntimeError is raised if the task must wait and the
-        barrier is bound to another event loop that is not closed.
-        """
-        return new_waiter(self, BARRIER_WAIT)
-
-    def reset(self):
-        """Return the barrier to its initial, empty state.
-
-        Tasks that wait for the other parties get BrokenBarrierError. Tasks that wait for an earlier
-        group to leave go on waiting. A broken barrier works again. Nothing happens until the result
-        is awaited, which returns None without waiting.
-        """
-        return new_waiter(self, BARRIER_RESET)
-
-    def abort(self):
-        """Put the barrier into the broken state.
-
-        Tasks that wait, and those that call wait() later, get BrokenBarrierError, until reset() is
-        called. Nothing happens until the result is awaited, which returns None without waiting.
-        """
-        return new_waiter(self, BARRIER_ABORT)
-
-    def __aenter__(self):
-        if is_plain(self) or is_own(self, "wait"):
-            return new_waiter(self, BARRIER_ENTER)
-        return pure.Barrier.__aenter__(self)
-
-    def __aexit__(self, *args):
-        return new_waiter(self, BARRIER_EXIT)
-
     @property
     @cython.critical_section
     def parties(self):
-        """The number of tasks that the barrier waits for."""
-        return self.size
+        return own_or(self, "_parties", self.size)
 
     @property
     @cython.critical_section
     def n_waiting(self):
-        """The number of tasks that wait for the other parties."""
         return self.inside() if self.state == FILLING else 0
 
     @property
     @cython.critical_section
     def broken(self):
-        """True if the barrier is broken: after abort(), until reset()."""
         return self.state == BROKEN
 
     @property
@@ -278,15 +232,18 @@ loop is closed can be used with another event loop; in asyncio, that raises Runt
         return self.inside()
 
     @property
-    @cython.critical_section
     def _parties(self):
-        return self.size
+        return self.parties
 
     @_parties.setter
+    @cython.critical_section
     def _parties(self, parties):
-        cdef Py_ssize_t size = parties
-        with cython.critical_section(self):
-            self.size = size
+        if type(parties) is int and PY_SSIZE_T_MIN <= parties <= PY_SSIZE_T_MAX:
+            unset_own(self, "_parties")
+            self.size = parties
+        else:  # only a number that is equal to an int can be reached
+            set_own(self, "_parties", parties)
+            self.size = int(parties) if parties < MOST_PARTIES and parties % 1 == 0 else MOST_PARTIES
 
     @property
     @cython.critical_section
@@ -299,13 +256,48 @@ loop is closed can be used with another event loop; in asyncio, that raises Runt
         with cython.critical_section(self):
             self.state = <State> state
 
-    def __getstate__(self):
-        return _shared.getstate(self, "_parties", "_state")
-
-    def __repr__(self):
-        return _shared.represent_barrier(self)
+    def __setstate__(self, state):
+        _shared.setstate(self, state)
 
 
-finish_public_class(<PyTypeObject*> Barrier, "aiofastlock.Barrier")
-set_exit(<PyTypeObject*> Barrier, pure.Barrier, <vectorcallfunc> exit_by_method)
+cdef object wait(object self):
+    return new_waiter(<Barrier> self, BARRIER_WAIT)
+
+
+cdef object reset(object self):
+    return new_waiter(<Barrier> self, BARRIER_RESET)
+
+
+cdef object abort(object self):
+    return new_waiter(<Barrier> self, BARRIER_ABORT)
+
+
+cdef object enter(object self):
+    return new_waiter(<Barrier> self, BARRIER_ENTER)
+
+
+cdef object exit(object self):
+    return new_waiter(<Barrier> self, BARRIER_EXIT)
+
+
+cdef object init_with_parties(object barrier, object parties):
+    cdef Barrier self = barrier
+    if parties < 1:
+        raise ValueError("parties must be >= 1")
+    self._parties = parties
+    with cython.critical_section(self):
+        self.state = FILLING  # if this is called again
+        self.refilling = False
+
+
+cdef PyTypeObject* barrier_type = <PyTypeObject*> Barrier
+
+method_with_argument(barrier_type, pure.Barrier, "__init__", NULL, init_with_parties, 0)
+method(barrier_type, pure.Barrier, "wait", wait, 0)
+method(barrier_type, pure.Barrier, "reset", reset, 0)
+method(barrier_type, pure.Barrier, "abort", abort, 0)
+method(barrier_type, pure.Barrier, "__aenter__", enter, WAIT)
+exit_method(barrier_type, pure.Barrier, exit, 0)
+method(barrier_type, pure.Barrier, "_get_loop", get_loop, 0)
+finish_class(barrier_type, pure.Barrier, "aiofastlock.Barrier")
 cdef object refill = Barrier._refill

@@ -12,9 +12,8 @@
 #define drop_attributes(primitive) Py_CLEAR((primitive)->__dict__)
 #define has_attributes(primitive) (pointer_in(&(primitive)->__dict__) != NULL)
 
-/* Whether it is an instance of a public class itself, and no instance attribute hides a method. */
-#define is_plain(primitive) \
-    (!PyType_HasFeature(Py_TYPE(primitive), Py_TPFLAGS_HEAPTYPE) && !has_attributes(primitive))
+/* What a subclass, an instance or a patch may override of what a method looks up. _method.h has the names. */
+enum { ACQUIRE = 1, RELEASE = 2, LOCKED = 4, WAIT = 8, INTERNALS = 16, ANYTHING = 31 };
 
 /* ---- C() with no arguments ----
 
@@ -72,6 +71,21 @@ static void keep_or_dealloc(PyObject *self)
     }
 }
 
+/* The slots of the public classes of this module, which a patch of __init__ or __new__ changes. */
+static struct {
+    PyTypeObject *type;
+    newfunc new;
+    initproc init;
+} unpatched[2];
+
+static int number_of_unpatched = 0;
+
+static inline int is_unpatched(PyTypeObject *type)
+{
+    int i = type != unpatched[0].type;
+    return type->tp_init == unpatched[i].init && type->tp_new == unpatched[i].new;
+}
+
 static inline PyObject *reuse(PyObject *spare)
 {
     PyObject_Init(spare, quick.type);
@@ -86,14 +100,15 @@ static PyObject *construct(PyObject *type, PyObject *const *args, size_t nargsf,
     Py_ssize_t nkwargs = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     PyObject *positional = NULL, *named = NULL, *result = NULL;
 
-    if (nargs + nkwargs == 0 && quick.count > 0) {
+    int plainly = nargs + nkwargs == 0 && is_unpatched((PyTypeObject *)type);
+    if (plainly && quick.count > 0 && (PyTypeObject *)type == quick.type) {
         return reuse(quick.spares[--quick.count]);
     }
     positional = PyTuple_New(nargs);
     if (positional == NULL) {
         return NULL;
     }
-    if (nargs + nkwargs == 0) {
+    if (plainly) {
         result = ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, positional, NULL);
         goto done;
     }
@@ -116,145 +131,12 @@ done:
     return result;
 }
 
-/* The error of `await lock`, in asyncio's words, which have no module name. The class has no __await__,
-   so that a lock is not mistaken for an awaitable. */
-static PyObject *refuse_await(PyObject *self)
-{
-    return PyErr_Format(PyExc_TypeError,
-                        PY_VERSION_HEX >= 0x030E0000 ? "'%.100s' object can't be awaited"
-                                                     : "object %.100s can't be used in 'await' expression",
-                        strrchr(Py_TYPE(self)->tp_name, '.') + 1);
-}
-
-static PyAsyncMethods not_awaitable = {.am_await = refuse_await};
-
-/* ---- __aexit__ ----
-
-   unittest's enterAsyncContext() awaits __aexit__ only if it is a coroutine function: with a plain
-   method descriptor, the lock would never be released. So it is an object that passes other
-   attributes, such as __code__, on to the pure-Python implementation's function. The other methods
-   are plain descriptors, whose calls the interpreter specialises, which saves 50 instructions. */
-
-typedef struct {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
-    PyTypeObject *type;   /* whose method this is */
-    PyObject *descriptor; /* the method itself */
-    PyObject *function;   /* the pure-Python implementation's */
-} Exit;
-
-static PyObject *exit_by_method(PyObject *exit, PyObject *const *args, size_t nargsf,
-                                PyObject *kwnames)
-{
-    return PyObject_Vectorcall(((Exit *)exit)->descriptor, args, nargsf, kwnames);
-}
-
-/* The primitive, if it is of the exact class and there are three arguments; or NULL. Borrowed. */
-static inline PyObject *simple_exit_of(PyObject *exit, PyObject *const *args, size_t nargsf,
-                                       PyObject *kwnames)
-{
-    return PyVectorcall_NARGS(nargsf) == 4 && kwnames == NULL
-                   && Py_IS_TYPE(args[0], ((Exit *)exit)->type)
-               ? args[0]
-               : NULL;
-}
-
-static PyObject *exit_get(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
-{
-    return object == NULL ? Py_NewRef(self) : PyMethod_New(self, object);
-}
-
-static PyObject *exit_getattro(PyObject *self, PyObject *name)
-{
-    PyObject *value = PyObject_GenericGetAttr(self, name);
-    if (value == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
-        PyErr_Clear();
-        value = PyObject_GetAttr(((Exit *)self)->function, name);
-    }
-    return value;
-}
-
-static PyObject *exit_repr(PyObject *self)
-{
-    return PyObject_Repr(((Exit *)self)->descriptor);
-}
-
-static PyTypeObject exit_type = {
-    PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "aiofastlock.Exit",
-    .tp_basicsize = sizeof(Exit),
-    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR
-                | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .tp_vectorcall_offset = offsetof(Exit, vectorcall),
-    .tp_call = PyVectorcall_Call,
-    .tp_descr_get = exit_get,
-    .tp_getattro = exit_getattro,
-    .tp_repr = exit_repr,
-};
-
-static inline int set_exit(PyTypeObject *type, PyObject *pure, vectorcallfunc vectorcall)
-{
-    if (PyType_Ready(&exit_type) < 0) {
-        return -1; /* pragma: no cover - no memory at import */
-    }
-    Exit *exit = PyObject_New(Exit, &exit_type);
-    if (exit == NULL) {
-        return -1; /* pragma: no cover - no memory at import */
-    }
-    exit->vectorcall = vectorcall;
-    exit->type = type;
-    exit->descriptor = Py_XNewRef(PyDict_GetItemString(type->tp_dict, "__aexit__"));
-    exit->function = PyObject_GetAttrString(pure, "__aexit__");
-    int failed = PyErr_Occurred()
-                 || PyDict_SetItemString(type->tp_dict, "__aexit__", (PyObject *)exit) < 0;
-#ifdef Py_GIL_DISABLED
-    Py_SET_REFCNT((PyObject *)exit, PY_SSIZE_T_MAX); /* immortal: threads would contend for its count */
-#else
-    Py_DECREF(exit);
-#endif
-    PyType_Modified(type);
-    return failed ? -1 : 0;
-}
-
-/* Give a public class the name under which users import it, in reprs and pickles too, and copies of
-   the methods that it inherits: a base class's method checks the type of `self` at each call. */
-static inline int finish_public_class(PyTypeObject *type, const char *name)
-{
-    type->tp_name = name;
-    type->tp_as_async = &not_awaitable;
-    for (PyTypeObject *base = type->tp_base; base != &PyBaseObject_Type; base = base->tp_base) {
-        for (PyMethodDef *method = base->tp_methods; method && method->ml_name; method++) {
-            PyObject *descriptor = PyDescr_NewMethod(type, method);
-            if (descriptor == NULL) {
-                return -1; /* pragma: no cover - no memory at import */
-            }
-            if (PyDict_GetItemString(type->tp_dict, method->ml_name) == NULL
-                && PyDict_SetItemString(type->tp_dict, method->ml_name, descriptor) < 0) {
-                return -1; /* pragma: no cover - no memory at import */
-            }
-            Py_DECREF(descriptor);
-        }
-    }
-    PyType_Modified(type);
-    return 0;
-}
-
-/* Removes what Cython keeps in the dict of a class for the import of modules that cimport it. */
-static inline int hide_vtable(PyTypeObject *type)
-{
-    for (; type != &PyBaseObject_Type; type = type->tp_base) {
-        if (PyDict_GetItemString(type->tp_dict, "__pyx_vtable__") != NULL
-            && PyDict_DelItemString(type->tp_dict, "__pyx_vtable__") < 0) {
-            return -1; /* pragma: no cover - no memory at import */
-        }
-        PyType_Modified(type);
-    }
-    return 0;
-}
-
 static inline void construct_without_init(PyTypeObject *type)
 {
     type->tp_vectorcall = construct;
+    unpatched[number_of_unpatched].type = type;
+    unpatched[number_of_unpatched].new = type->tp_new;
+    unpatched[number_of_unpatched++].init = type->tp_init;
 }
 
 /* `loop` and, unless it is NULL, `other` are the fields of `one` that are Python objects. */

@@ -6,18 +6,21 @@ from cpython.pyport cimport PY_SSIZE_T_MAX
 
 from asyncio.exceptions import CancelledError
 
-from aiofastlock import _shared
+from aiofastlock import _internals, _shared
 from aiofastlock._pure import condition as pure
-from aiofastlock._pure import lock as pure_lock
 
 from aiofastlock._compiled._lock cimport (
+    ACQUIRE,
     CREATED,
     ENTER,
     EXIT,
     FINISHED,
+    INTERNALS,
     LOCK_ACQUIRE,
+    LOCKED,
     NEXT,
     PARKED,
+    RELEASE,
     RETURN,
     WOKEN,
     Lock,
@@ -25,30 +28,32 @@ from aiofastlock._compiled._lock cimport (
     State,
     Waiter,
     abandon,
+    add_python,
     begin_to_run,
     construct_without_init,
     end_to_run,
-    exit_by_method,
-    finish_public_class,
+    enqueue,
+    exit_method,
+    finish_class,
     future_of_waiter,
     future_to_yield,
-    release_primitive,
-    has_attributes,
+    get_loop,
+    in_section,
+    in_section_of_primitive,
     is_closed,
-    is_plain,
+    is_plain_lock,
     keep_spares,
     leave,
     loop_field,
-    in_section_of_primitive,
+    method,
+    method_with_argument,
     new_waiter,
-    in_section,
+    own_or,
+    release_primitive,
     send_to,
-    set_exit,
-    simple_exit_of,
-    enqueue,
+    serves,
     state_of,
     step,
-    vectorcallfunc,
 )
 
 cdef extern from "_lock.h":
@@ -68,39 +73,23 @@ cdef extern from *:
     PyObject* Py_NewRef(PyObject*)
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*) except -1
 
-cdef frozenset LOCK_METHODS = frozenset({"acquire", "locked", "release"})
+cdef PyTypeObject* condition_type
+
+AsyncioCondition = _internals.locks.Condition
 
 make_spare_stop()
 
 
 @cython.no_gc_clear
-cdef class Condition(ParkingLot):
-    """Condition(lock=None)
---
-
-A lock, and a queue of tasks that wait to be notified. It replaces asyncio.Condition.
-
-`lock` is an object with acquire(), release() and locked(), such as a Lock; several conditions
-can share it. Without it, the condition creates a Lock. Use the condition as `async with
-condition:`, and call wait() or notify() inside.
-
-AttributeError is raised if `lock` lacks one of the three methods.
-
-It behaves like asyncio.Condition of Python 3.13, except that a condition whose event loop is
-closed can be used with another event loop; in asyncio, that raises RuntimeError.
-"""
-    # The condition's own Lock is None until it is needed. A lock that is not a plain Lock is in a
-    # tuple, before its methods locked, acquire and release as they were at the beginning.
-    cdef object lock
+cdef class Condition(ParkingLot, AsyncioCondition):
+    # None until it is needed. A lock that is not a plain Lock is an attribute, as are its methods.
+    cdef Lock lock
 
     def __init__(self, *args, **kwargs):
-        lock = None
-        if args or kwargs:
-            pure.Condition(*args, **kwargs)  # raises in asyncio's words
-            (lock,) = args or kwargs.values()
-        self._lock = lock
-        if type(self) is not Condition:
-            _shared.hide_overriding(self, Condition, LOCK_METHODS)
+        if len(args) == 1 and not kwargs:
+            init_with_lock(self, args[0])
+        else:
+            pure.Condition.__init__(self, *args, **kwargs)
 
     cdef int acquire_woken(self, Waiter waiter) except -1:
         return 0
@@ -109,12 +98,11 @@ closed can be used with another event loop; in asyncio, that raises RuntimeError
         return 0
 
     cdef Lock plain_lock(self):
-        """The lock if it is a plain Lock, whose methods need not be called; or None."""
         lock = lock_of(self)
         if lock is None:
             self.make_lock()
             lock = lock_of(self)
-        return <Lock> lock if type(lock) is Lock else None
+        return <Lock> lock
 
     @cython.critical_section
     cdef int make_lock(self) except -1:
@@ -122,141 +110,105 @@ closed can be used with another event loop; in asyncio, that raises RuntimeError
             self.lock = Lock()
         return 0
 
-    cdef bint is_patched(self) except -1:
-        """Whether instance attributes replace the lock's methods."""
-        return has_attributes(self) and not LOCK_METHODS.isdisjoint(vars(self))
-
-    cdef bint is_locked(self) except -1:
-        cdef Lock lock = self.plain_lock()
-        return self.locked() if lock is None or self.is_patched() else in_section(is_held, lock)
-
-    @property
-    def _lock(self):
-        cdef Lock lock = self.plain_lock()
-        return lock_of(self)[0] if lock is None else lock
-
-    @_lock.setter
-    def _lock(self, lock):
-        if lock is not None and not (type(lock) is Lock and is_plain(<ParkingLot> lock)):
-            lock = (lock, lock.locked, lock.acquire, lock.release)
-        with cython.critical_section(self):
-            _replaced = self.lock  # freed after the change, since its destructor may run code
-            self.lock = lock
-
-    _waiters = property(_shared.Waiters, _shared.set_waiters)
-
-    def locked(self):
-        """Return what the lock's locked() returns: True if the lock is locked."""
-        cdef Lock lock = self.plain_lock()
-        return lock_of(self)[1]() if lock is None else bool(in_section(is_held, lock))
-
-    def acquire(self):
-        """Call the lock's acquire(): wait until the lock is unlocked, and lock it."""
-        cdef Lock lock = self.plain_lock()
-        return lock_of(self)[2]() if lock is None else new_waiter(lock, LOCK_ACQUIRE)
-
-    def release(self):
-        """Call the lock's release(): unlock the lock, and wake the first waiter."""
-        cdef Lock lock = self.plain_lock()
-        if lock is None:
-            return lock_of(self)[3]()
-        in_section(release_primitive, lock)
-        return None
-
-    def __aenter__(self):
-        cdef Lock lock = self.plain_lock()
-        if lock is None or self.is_patched():
-            return pure_lock.ContextManager.__aenter__(self)
-        return new_waiter(lock, ENTER)
-
-    def __aexit__(self, exc_type, exc, tb):
-        cdef Lock lock = self.plain_lock()
-        if lock is None or self.is_patched():
-            return pure_lock.ContextManager.__aexit__(self, exc_type, exc, tb)
-        return new_waiter(lock, EXIT)
-
-    def wait(self):
-        """Release the lock, wait to be notified, acquire the lock again, and return True.
-
-        Nothing happens until the result is awaited. The lock is acquired again before wait() ends,
-        also if the task is cancelled. wait() may return without a notification, so check what you
-        wait for and call it again if need be, or use wait_for(). RuntimeError is raised if the lock
-        is not locked, or if the condition is bound to another event loop that is not closed.
-        """
-        cdef Lock lock = self.plain_lock()
-        if lock is None or self.is_patched():
-            return _shared.wait_with_any_lock(self)
-        return new_wait(self, lock)
-
-    @cython.always_allow_keywords(True)
-    def wait_for(self, predicate):
-        """Wait until predicate() returns a true value, and return that value.
-
-        The predicate is called with the lock locked: at first, and after each wait().
-        """
-        return pure.Condition.wait_for(self, predicate)
-
-    def notify(self, n=1):
-        """Wake the first `n` tasks that wait to be notified.
-
-        They continue when they have acquired the lock, which notify() does not release.
-        RuntimeError is raised if the lock is not locked. There is no return value.
-        """
-        if not self.is_locked():
-            raise RuntimeError("cannot notify on un-acquired lock")
-        if type(n) is int and 0 <= n < PY_SSIZE_T_MAX:
-            with cython.critical_section(self):
-                self.wake_up_to(n)
-        else:
-            self._notify(n)
-
-    def notify_all(self):
-        """Wake all tasks that wait to be notified.
-
-        They continue when they have acquired the lock, which notify_all() does not release.
-        RuntimeError is raised if the lock is not locked. There is no return value.
-        """
-        with cython.critical_section(self):
-            waiting = self.count
-        self.notify(waiting)
-
     cdef int wake_up_to(self, Py_ssize_t n) except -1:
         while n > 0 and self.parked is not NULL:
             n -= self.wake(self.parked, False)
         return 0
 
-    @cython.critical_section
-    def _notify(self, n):
-        cdef Py_ssize_t woken = 0
+    @property
+    def _lock(self):
+        lock = own_or(self, "_lock", self)
+        return self.plain_lock() if lock is self else lock
+
+    @_lock.setter
+    def _lock(self, lock):
+        cdef Lock replaced = self.plain_lock()
+        attributes = vars(self)
+        for name in ("locked", "acquire", "release"):  # these stay the methods of the first lock
+            attributes.setdefault(name, getattr(replaced, name))
+        attributes["_lock"] = lock
+
+    def __setstate__(self, state):
+        init_with_lock(self, state.pop("_lock"))
+        _shared.setstate(self, state)
+
+
+cdef inline int is_held(ParkingLot lock) except -1:
+    return (<Lock> lock).held
+
+
+cdef object locked(object self):
+    return bool(in_section(is_held, (<Condition> self).plain_lock()))
+
+
+cdef object acquire(object self):
+    return new_waiter((<Condition> self).plain_lock(), LOCK_ACQUIRE)
+
+
+cdef object release(object self):
+    in_section(release_primitive, (<Condition> self).plain_lock())
+    return None
+
+
+cdef object enter(object self):
+    return new_waiter((<Condition> self).plain_lock(), ENTER)
+
+
+cdef object exit(object self):
+    return new_waiter((<Condition> self).plain_lock(), EXIT)
+
+
+cdef object wait(object condition):
+    cdef Condition self = condition
+    cdef Wait wait = Wait.__new__(Wait)
+    wait.condition = self
+    wait.lock = self.plain_lock()
+    wait.phase = UNSTARTED
+    return wait
+
+
+cdef object notify(object self):
+    return notify_up_to(self, 1)
+
+
+cdef object notify_up_to(object condition, object n):
+    cdef Condition self = condition
+    if type(n) is not int or not 0 <= n < PY_SSIZE_T_MAX:
+        return pure.Condition.notify(self, n)
+    if not in_section(is_held, self.plain_lock()):
+        raise RuntimeError("cannot notify on un-acquired lock")
+    with cython.critical_section(self):
+        self.wake_up_to(n)
+
+
+cdef object notify_all(object condition):
+    cdef Condition self = condition
+    with cython.critical_section(self):
+        waiting = self.count
+    return self.notify(waiting)
+
+
+cdef object notify_some(object condition, object n):
+    cdef Condition self = condition
+    cdef Py_ssize_t woken = 0
+    with cython.critical_section(self):
         # Checked twice, since the comparison can run any code.
         while self.parked is not NULL and woken < n and self.parked is not NULL:
             woken += self.wake(self.parked, False)
 
-    def __getstate__(self):
-        state = _shared.getstate(self, "_lock")
-        for name in LOCK_METHODS:
-            if getattr(state.get(name), "__self__", None) is self:  # from hide_overriding()
-                del state[name]
-        return state
 
-    def __setstate__(self, state):
-        if type(self) is not Condition:
-            _shared.hide_overriding(self, Condition, LOCK_METHODS)
-        _shared.setstate(self, state)
-
-    def __repr__(self):
-        return _shared.represent(self, "locked" if self.locked() else "unlocked")
+cdef object init(object self):
+    return init_with_lock(self, None)
 
 
-cdef object exit_condition(PyObject* exit, PyObject** args, size_t nargsf, PyObject* names):
-    """As exit_if_plain()."""
-    cdef PyObject* self = simple_exit_of(exit, args, nargsf, names)
-    cdef Lock lock
-    if self is not NULL and not has_attributes(<ParkingLot> self):
-        lock = (<Condition> self).plain_lock()
-        if lock is not None:
-            return new_waiter(lock, EXIT)
-    return exit_by_method(exit, args, nargsf, names)
+cdef object init_with_lock(object condition, object lock):
+    cdef Condition self = condition
+    cdef bint plain = lock is None or is_plain_lock(lock)
+    if not plain or not serves(self, condition_type, LOCKED | ACQUIRE | RELEASE):
+        return pure.Condition.__init__(self, lock)
+    with cython.critical_section(self):
+        _replaced = self.lock  # freed after the change, since its destructor may run code
+        self.lock = lock
 
 
 # ---- wait(), with a plain Lock ----
@@ -269,20 +221,8 @@ cdef enum Phase:
     ACQUIRING  # notified, or thrown into: acquires the lock again
 
 
-cdef inline int is_held(ParkingLot lock) except -1:
-    return (<Lock> lock).held
-
-
 cdef int reacquire(ParkingLot lock) except -1:
     return lock.acquire_now(None)
-
-
-cdef inline object new_wait(Condition condition, Lock lock):
-    cdef Wait wait = Wait.__new__(Wait)
-    wait.condition = condition
-    wait.lock = lock
-    wait.phase = UNSTARTED
-    return wait
 
 
 @cython.final
@@ -510,8 +450,25 @@ cdef int wait_send(Wait self, object value, PyObject** result) except -1:
 finish_awaitable(<PyTypeObject*> Wait, <sendfunc> wait_send, _shared.await_by_hand)
 
 
-finish_public_class(<PyTypeObject*> Condition, "aiofastlock.Condition")
-set_exit(<PyTypeObject*> Condition, pure.Condition, <vectorcallfunc> exit_condition)
-construct_without_init(<PyTypeObject*> Condition)
+condition_type = <PyTypeObject*> Condition
+
+method(condition_type, pure.Condition, "locked", locked, INTERNALS)
+method(condition_type, pure.Condition, "acquire", acquire, INTERNALS)
+method(condition_type, pure.Condition, "release", release, INTERNALS)
+method(condition_type, pure.Condition, "__aenter__", enter, INTERNALS | ACQUIRE)
+exit_method(condition_type, pure.Condition, exit, INTERNALS | RELEASE)
+method(condition_type, pure.Condition, "wait", wait, INTERNALS | LOCKED | ACQUIRE | RELEASE)
+method_with_argument(
+    condition_type, pure.Condition, "notify", notify, notify_up_to, INTERNALS | LOCKED
+)
+method(condition_type, pure.Condition, "notify_all", notify_all, INTERNALS)
+method_with_argument(condition_type, pure.Condition, "_notify", NULL, notify_some, INTERNALS)
+method(condition_type, pure.Condition, "_get_loop", get_loop, 0)
+method_with_argument(
+    condition_type, pure.Condition, "__init__", init, init_with_lock, INTERNALS
+)
+add_python(condition_type, pure.Condition, ("wait_for",))
+finish_class(condition_type, pure.Condition, "aiofastlock.Condition")
+construct_without_init(condition_type)
 cdef Condition one = Condition()
-keep_spares(<PyTypeObject*> Condition, one, loop_field(one), lock_field(one))
+keep_spares(condition_type, one, loop_field(one), lock_field(one))

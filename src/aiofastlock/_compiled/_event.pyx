@@ -3,42 +3,36 @@
 cimport cython
 from cpython.object cimport PyTypeObject
 
-from aiofastlock import _shared
+from aiofastlock import _internals
 from aiofastlock._pure import event as pure
 
 from aiofastlock._compiled._lock cimport (
     EVENT_WAIT,
+    INTERNALS,
     ParkingLot,
     State,
     Waiter,
     construct_without_init,
-    finish_public_class,
+    finish_class,
+    get_loop,
     keep_spares,
     loop_field,
+    method,
     new_waiter,
+    own_or,
+    set_own,
+    unset_own,
 )
+
+AsyncioEvent = _internals.locks.Event
 
 
 @cython.no_gc_clear
-cdef class Event(ParkingLot):
-    """Event()
---
-
-A flag that asyncio tasks can wait for. It replaces asyncio.Event.
-
-A new event is not set. set() wakes every task that is waiting, in the order in which they
-called wait(), even if the event is cleared before those tasks run.
-
-It behaves like asyncio.Event of Python 3.13, except that an event whose event loop is closed
-can be used with another event loop; in asyncio, that raises RuntimeError.
-"""
+cdef class Event(ParkingLot, AsyncioEvent):
     cdef bint flag
 
     def __init__(self, *args, **kwargs):
-        if args or kwargs:
-            pure.Event.__init__(self, *args, **kwargs)  # raises TypeError in Python's words
-        with cython.critical_section(self):
-            self.flag = False  # if this is called again
+        pure.Event.__init__(self, *args, **kwargs)
 
     cdef bint acquire_now(self, Waiter waiter) except -1:
         return self.flag
@@ -52,26 +46,26 @@ can be used with another event loop; in asyncio, that raises RuntimeError.
     @property
     @cython.critical_section
     def _value(self):
-        return self.flag
+        return own_or(self, "_value", self.flag)
 
     @_value.setter
     @cython.critical_section
     def _value(self, value):
-        self.flag = value
+        if type(value) is bool:
+            unset_own(self, "_value")
+            self.flag = value
+        else:
+            set_own(self, "_value", value)
 
-    _waiters = property(_shared.Waiters, _shared.set_waiters)
 
-    @cython.critical_section
-    def is_set(self):
-        """Return True if the event is set, False otherwise."""
-        return self.flag
+cdef object is_set(object self):
+    with cython.critical_section(self):
+        return (<Event> self).flag
 
-    @cython.critical_section
-    def set(self):
-        """Set the event, and wake all tasks that wait for it.
 
-        Tasks that call wait() while the event is set do not wait. There is no return value.
-        """
+cdef object set_now(object event):
+    cdef Event self = event
+    with cython.critical_section(self):
         if not self.flag:
             self.flag = True
             try:
@@ -81,31 +75,25 @@ can be used with another event loop; in asyncio, that raises RuntimeError.
                 self.flag = False
                 raise
 
-    @cython.critical_section
-    def clear(self):
-        """Reset the event, so that tasks that call wait() from now on wait.
 
-        Tasks that were waiting when the event was set are woken nevertheless. There is no return
-        value.
-        """
-        self.flag = False
-
-    def wait(self):
-        """Wait until the event is set, and return True.
-
-        Nothing happens until the result is awaited. RuntimeError is raised if the task must wait
-        and the event is bound to another event loop that is not closed.
-        """
-        return new_waiter(self, EVENT_WAIT)
-
-    def __getstate__(self):
-        return _shared.getstate(self, "_value")
-
-    def __repr__(self):
-        return _shared.represent(self, "set" if self._value else "unset")
+cdef object clear(object self):
+    with cython.critical_section(self):
+        (<Event> self).flag = False
 
 
-finish_public_class(<PyTypeObject*> Event, "aiofastlock.Event")
-construct_without_init(<PyTypeObject*> Event)
+cdef object wait(object self):
+    return new_waiter(<Event> self, EVENT_WAIT)
+
+
+cdef PyTypeObject* event_type = <PyTypeObject*> Event
+
+method(event_type, pure.Event, "is_set", is_set, INTERNALS)
+method(event_type, pure.Event, "set", set_now, INTERNALS)
+method(event_type, pure.Event, "clear", clear, INTERNALS)
+method(event_type, pure.Event, "wait", wait, INTERNALS)
+method(event_type, pure.Event, "_get_loop", get_loop, 0)
+method(event_type, pure.Event, "__init__", clear, INTERNALS)  # called again, it clears the event
+finish_class(event_type, pure.Event, "aiofastlock.Event")
+construct_without_init(event_type)
 cdef Event one = Event()
-keep_spares(<PyTypeObject*> Event, one, loop_field(one), NULL)
+keep_spares(event_type, one, loop_field(one), NULL)

@@ -4,13 +4,12 @@ from cpython.object cimport PyObject, PyTypeObject
 cdef extern from "_class.h":
     void drop_attributes(ParkingLot)
     bint has_attributes(ParkingLot)
-    bint is_plain(ParkingLot)
-    ctypedef object (*vectorcallfunc)(PyObject*, PyObject**, size_t, PyObject*)
-    int finish_public_class(PyTypeObject*, const char* name) except -1
-    int hide_vtable(PyTypeObject*) except -1
-    int set_exit(PyTypeObject*, pure, vectorcallfunc) except -1
-    PyObject* simple_exit_of(PyObject*, PyObject**, size_t, PyObject*) noexcept
-    object exit_by_method(PyObject*, PyObject**, size_t, PyObject*)
+    enum:
+        ACQUIRE
+        RELEASE
+        LOCKED
+        WAIT
+        INTERNALS
     void construct_without_init(PyTypeObject*)
     void keep_spares(PyTypeObject*, object one, PyObject** loop, PyObject** other)
     PyObject** loop_field(ParkingLot)
@@ -25,6 +24,11 @@ cdef extern from "_guard.h":
     int in_section_of_primitive(int (*)(Waiter) except -1, Waiter) except -1
     int read_in_section "in_section_of_primitive"(int (*)(Waiter) noexcept, Waiter) noexcept
     object future_of_waiter(Waiter)
+
+
+# A method in C, as the interpreter calls it if nothing is overridden that it would look up.
+ctypedef object (*fast_method)(object self)
+ctypedef object (*fast_method_with_argument)(object self, object argument)
 
 
 # How a step of an await ends, as am_send returns it.
@@ -105,8 +109,26 @@ cdef int step(Waiter waiter) except -1
 cdef object send_to(object awaitable, object value)
 cdef int abandon(Waiter waiter) except -1
 cdef void leave(Waiter waiter) noexcept
-cdef object exit_if_plain(PyObject* exit, PyObject** args, size_t nargsf, PyObject* names)
-cdef bint is_own(ParkingLot primitive, str name) except -1
+cdef object own_or(ParkingLot primitive, str name, object value)
+cdef int set_own(ParkingLot primitive, str name, object value) except -1
+cdef int unset_own(ParkingLot primitive, str name) except -1
+cdef int method(
+    PyTypeObject* type, object pure_class, str name, fast_method fast, unsigned int mask
+) except -1
+cdef int method_with_argument(
+    PyTypeObject* type, object pure_class, str name, fast_method fast,
+    fast_method_with_argument with_argument, unsigned int mask
+) except -1
+cdef int exit_method(
+    PyTypeObject* type, object pure_class, fast_method fast, unsigned int mask
+) except -1
+cdef int finish_class(PyTypeObject* type, object pure_class, const char* name) except -1
+cdef int add_python(PyTypeObject* type, object pure_class, tuple names) except -1
+cdef object enter(object self)
+cdef object exit(object self)
+cdef object get_loop(object self)
+cdef bint is_plain_lock(object lock) noexcept
+cdef bint serves(object self, PyTypeObject* type, unsigned int mask) noexcept
 cdef bint is_closed(object loop) except -1
 cdef int call_soon_with(ParkingLot primitive, object callback) except -1
 cdef int discard_waiters(ParkingLot primitive) except -1

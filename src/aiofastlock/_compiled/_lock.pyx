@@ -65,6 +65,15 @@ cdef extern from "_lock.h":
     traverseproc traverse_fields
     void set_traverse(PyTypeObject*, traverseproc) noexcept
 
+cdef extern from "_method.h":
+    bint is_plain(object, PyTypeObject*) noexcept
+    bint is_served(object, PyTypeObject*, unsigned int mask) noexcept
+    int add_method(PyTypeObject*, object function, fast_method, Py_ssize_t arguments,
+                   unsigned int mask, fast_method_with_argument) except -1
+    int set_class_attribute(PyTypeObject*, object name, object value) except -1
+    int finish_public_class(PyTypeObject*, const char* name) except -1
+    int hide_vtable(PyTypeObject*) except -1
+
 cdef extern from "_guard.h":
     void may_be_looked_for(Waiter) noexcept
 
@@ -87,9 +96,10 @@ cdef extern from *:
     void Py_DECREF(PyObject*) noexcept
     PyObject* PyLong_FromSsize_t(Py_ssize_t) except NULL
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*, PyObject*) except -1
-    bint PyCFunction_Check(object)
-    PyObject* PyCFunction_GetSelf(object) except? NULL
     void Py_FatalError(const char*) noexcept
+
+# The base classes: Cython takes a name only.
+AsyncioLock = _internals.locks.Lock
 
 make_spare_stop()
 learn_asyncio(_internals, Future, deque, InvalidStateError)
@@ -198,7 +208,17 @@ cdef class ParkingLot:
             return True
         return not_set(self, waiter, future, outcome)
 
-    _waiters = property(_shared.waiters_or_none, _shared.set_waiters)
+    @property
+    def _waiters(self):
+        waiters = own_or(self, "_waiters", self)
+        return _shared.View(self) if waiters is self else waiters
+
+    @_waiters.setter
+    def _waiters(self, waiters):
+        if type(waiters) is pure.Queue and not waiters:  # an empty queue is there already
+            unset_own(self, "_waiters")
+        else:
+            set_own(self, "_waiters", waiters)
 
     @property
     @cython.critical_section
@@ -226,23 +246,27 @@ cdef class ParkingLot:
         return futures
 
     @cython.critical_section
-    def _get_loop(self):
-        return loop_of(self)
-
-    @cython.critical_section
-    def _future(self):
-        return future_of(self)
-
-    @cython.critical_section
-    def _enqueue(self, future):
+    def _enqueue(self, future, bint first):
         cdef Waiter waiter = new_waiter(self, LOCK_ACQUIRE)
         enqueue(waiter, future)
+        if first:
+            self.head = self.parked = <PyObject*> waiter
         return waiter
 
     @cython.critical_section
-    def _dequeue(self, Waiter waiter not None):
-        if waiter.state >= PARKED and waiter.primitive is self:
-            leave(waiter)
+    def _dequeue(self, future, Waiter waiter):
+        """Remove a future's waiter from the queue; return whether it was there."""
+        cdef PyObject* node = self.head
+        cdef unsigned int count = self.count
+        while waiter is None and count > 0:
+            if (<Waiter> node).future is future:
+                waiter = alive(node)
+            node = (<Waiter> node).next
+            count -= 1
+        if waiter is None or waiter.state < PARKED or waiter.primitive is not self:
+            return False
+        leave(waiter)
+        return True
 
     def __reduce_ex__(self, protocol):
         return object.__reduce_ex__(self, max(protocol, 2))
@@ -250,6 +274,68 @@ cdef class ParkingLot:
     def __setstate__(self, state):
         _shared.setstate(self, state)
 
+
+# ---- Attributes that C has no field for, or the field of which is overridden ----
+
+cdef object own_or(ParkingLot primitive, str name, object value):
+    """The attribute that hides a field, or the value of that."""
+    return vars(primitive).get(name, value) if has_attributes(primitive) else value
+
+
+cdef int set_own(ParkingLot primitive, str name, object value) except -1:
+    vars(primitive)[name] = value
+    return 0
+
+
+cdef int unset_own(ParkingLot primitive, str name) except -1:
+    if has_attributes(primitive):
+        vars(primitive).pop(name, None)
+    return 0
+
+
+# ---- Methods: in C, and for what C does not serve, those of the pure-Python class ----
+
+cdef int method(
+    PyTypeObject* type, object pure_class, str name, fast_method fast, unsigned int mask
+) except -1:
+    """Add a method that takes no argument."""
+    return method_with_argument(type, pure_class, name, fast, NULL, mask)
+
+
+cdef int method_with_argument(
+    PyTypeObject* type, object pure_class, str name, fast_method fast,
+    fast_method_with_argument with_argument, unsigned int mask
+) except -1:
+    """Add a method that takes one argument, which may have a default."""
+    function = _shared.copy_for(<object> type, getattr(pure_class, name))
+    return add_method(type, function, fast, 1, mask, with_argument)
+
+
+cdef int exit_method(
+    PyTypeObject* type, object pure_class, fast_method fast, unsigned int mask
+) except -1:
+    """Add __aexit__(), which ignores its three arguments."""
+    return add_method(type, pure_class.__aexit__, fast, 4, mask, NULL)
+
+
+cdef bint serves(object self, PyTypeObject* type, unsigned int mask) noexcept:
+    return is_served(self, type, mask)
+
+
+cdef int finish_class(PyTypeObject* type, object pure_class, const char* name) except -1:
+    """Add what a public class has of the pure-Python one, and make it public. Comes last."""
+    add_python(type, pure_class, ("__doc__", "__module__", "__getstate__"))
+    return finish_public_class(type, name)
+
+
+cdef int add_python(PyTypeObject* type, object pure_class, tuple names) except -1:
+    """Give a class what the pure-Python one has under these names."""
+    for name in names:
+        set_class_attribute(type, name, _shared.copy_for(<object> type, vars(pure_class)[name]))
+    return 0
+
+
+# ---- The links ----
 
 cdef inline void append(ParkingLot primitive, Waiter waiter) noexcept:
     cdef PyObject* self = <PyObject*> waiter
@@ -392,6 +478,8 @@ cdef int bind(ParkingLot primitive, object loop) except -1:
     primitive.loop = loop
     if bound is not None and bound is not loop:
         discard_waiters(primitive)
+        if has_attributes(primitive):
+            _shared.empty(vars(primitive).get("_waiters") or ())
     return 0
 
 
@@ -642,59 +730,41 @@ cdef object send_to(object awaitable, object value):
 # ---- Lock ----
 
 cdef class ContextManager(ParkingLot):
-    """`async with`, by the methods above or by an overriding acquire() and release()."""
+    """The base of what `async with` acquires and releases."""
 
-    def __aenter__(self):
-        return inline_new_waiter(self, ENTER) if is_plain(self) else enter_any(self)
+    @property
+    def _waiters(self):
+        """The queue, or None before the first wait."""
+        waiters = own_or(self, "_waiters", self)
+        if waiters is not self:
+            return waiters
+        return _shared.View(self) if self.count or self.loop is not None else None
 
-    def __aexit__(self, exc_type, exc, tb):
-        if is_plain(self) or is_own(self, "release"):
-            return new_waiter(self, EXIT)
-        return pure.ContextManager.__aexit__(self, exc_type, exc, tb)
-
-
-cdef object enter_any(ContextManager self):
-    if is_own(self, "acquire"):
-        return new_waiter(self, ENTER)
-    return pure.ContextManager.__aenter__(self)
-
-
-cdef bint is_own(ParkingLot primitive, str name) except -1:
-    """Whether a method is the compiled one: no subclass or instance attribute overrides it."""
-    method = getattr(primitive, name)
-    return PyCFunction_Check(method) and PyCFunction_GetSelf(method) is <PyObject*> primitive
+    @_waiters.setter
+    def _waiters(self, waiters):
+        if waiters is None:
+            unset_own(self, "_waiters")
+        else:
+            set_own(self, "_waiters", waiters)
 
 
-cdef object exit_if_plain(PyObject* exit, PyObject** args, size_t nargsf, PyObject* names):
-    """__aexit__, as the interpreter calls it: no references to the arguments are needed."""
-    cdef PyObject* primitive = simple_exit_of(exit, args, nargsf, names)
-    if primitive is not NULL and not has_attributes(<ParkingLot> primitive):
-        return inline_new_waiter(<ParkingLot> primitive, EXIT)
-    return exit_by_method(exit, args, nargsf, names)
+cdef object enter(object self):
+    return inline_new_waiter(<ParkingLot> self, ENTER)
+
+
+cdef object exit(object self):
+    return inline_new_waiter(<ParkingLot> self, EXIT)
+
+
+cdef object get_loop(object self):
+    with cython.critical_section(self):
+        return loop_of(<ParkingLot> self)
 
 
 @cython.no_gc_clear
-cdef class Lock(ContextManager):
-    """Lock()
---
-
-A mutual exclusion lock for asyncio tasks. It replaces asyncio.Lock.
-
-A lock is either locked or unlocked, and no task owns it: any task may release it. Tasks that
-wait for the lock acquire it in the order in which they called acquire(). Use it as `async with
-lock:`, or call acquire() and, in a finally block, release().
-
-It behaves like asyncio.Lock of Python 3.13, except in two cases. If a task is woken for the
-lock and ends before it acquires it, its turn goes to the next waiter whatever the exception is;
-in asyncio, only after a CancelledError. And a lock whose event loop is closed can be used with
-another event loop; in asyncio, that raises RuntimeError.
-"""
-
+cdef class Lock(ContextManager, AsyncioLock):
     def __init__(self, *args, **kwargs):
-        if args or kwargs:
-            pure.Lock.__init__(self, *args, **kwargs)  # raises TypeError in Python's words
-        with cython.critical_section(self):
-            self.held = False  # if this is called again
+        pure.Lock.__init__(self, *args, **kwargs)
 
     # Invariant: while the lock is unlocked and a waiter in the queue can still have a turn, the
     # first waiter is settled: it was woken, or it is cancelled and will call hand_off(). So
@@ -727,43 +797,40 @@ another event loop; in asyncio, that raises RuntimeError.
     @property
     @cython.critical_section
     def _locked(self):
-        return self.held
+        return own_or(self, "_locked", self.held)
 
     @_locked.setter
     @cython.critical_section
     def _locked(self, value):
-        self.held = value
+        if type(value) is bool:
+            unset_own(self, "_locked")
+            self.held = value
+        else:
+            set_own(self, "_locked", value)
 
-    @cython.critical_section
-    def locked(self):
-        """Return True if the lock is locked, False otherwise.
 
-        It is False as well while a released lock is handed to the task that was woken for it.
-        """
-        return self.held
+cdef object locked(object self):
+    with cython.critical_section(self):
+        return (<Lock> self).held
 
-    def acquire(self):
-        """Wait until the lock is unlocked, lock it, and return True.
 
-        Nothing happens until the result is awaited. Tasks that are waiting already go first. If the
-        task is cancelled while it waits, CancelledError is raised and the lock is left as it was.
-        RuntimeError is raised if the task must wait and the lock is bound to another event loop
-        that is not closed.
-        """
-        return inline_new_waiter(self, LOCK_ACQUIRE)
+cdef object acquire(object self):
+    return inline_new_waiter(<ParkingLot> self, LOCK_ACQUIRE)
 
-    def release(self):
-        """Unlock the lock, and wake the first task that waits for it.
 
-        RuntimeError is raised if the lock is not locked. There is no return value.
-        """
-        in_section(release_primitive, self)
+cdef object release(object self):
+    in_section(release_primitive, <ParkingLot> self)
+    return None
 
-    def __getstate__(self):
-        return _shared.getstate(self, "_locked")
 
-    def __repr__(self):
-        return _shared.represent(self, "locked" if self._locked else "unlocked")
+cdef object wake_up_first(object self):
+    with cython.critical_section(self):
+        wake_head(<Lock> self)
+
+
+cdef object init(object self):
+    with cython.critical_section(self):
+        (<Lock> self).held = False  # if it is called again
 
 
 cdef bint acquire_if_none_live(Lock self) except -1:
@@ -786,13 +853,26 @@ cdef int wake_head(Lock self) except -1:
     return 0
 
 
+cdef bint is_plain_lock(object lock) noexcept:
+    return is_plain(lock, <PyTypeObject*> Lock)
+
+
+cdef PyTypeObject* lock_type = <PyTypeObject*> Lock
+
 set_traverse(<PyTypeObject*> ContextManager, traverse_primitive)
-set_traverse(<PyTypeObject*> Lock, traverse_primitive)
-finish_public_class(<PyTypeObject*> Lock, "aiofastlock.Lock")
-set_exit(<PyTypeObject*> Lock, pure.Lock, <vectorcallfunc> exit_if_plain)
-construct_without_init(<PyTypeObject*> Lock)
+set_traverse(lock_type, traverse_primitive)
+method(lock_type, pure.Lock, "acquire", acquire, INTERNALS)
+method(lock_type, pure.Lock, "release", release, INTERNALS)
+method(lock_type, pure.Lock, "locked", locked, INTERNALS)
+method(lock_type, pure.Lock, "__aenter__", enter, INTERNALS | ACQUIRE)
+exit_method(lock_type, pure.Lock, exit, INTERNALS | RELEASE)
+method(lock_type, pure.Lock, "_get_loop", get_loop, 0)
+method(lock_type, pure.Lock, "_wake_up_first", wake_up_first, INTERNALS)
+method(lock_type, pure.Lock, "__init__", init, INTERNALS)
+finish_class(lock_type, pure.Lock, "aiofastlock.Lock")
+construct_without_init(lock_type)
 cdef Lock one = Lock()
-keep_spares(<PyTypeObject*> Lock, one, loop_field(one), NULL)
+keep_spares(lock_type, one, loop_field(one), NULL)
 
 
 def hide_vtables(*classes):

@@ -4,12 +4,14 @@ cimport cython
 from cpython.object cimport PyTypeObject
 from cpython.pyport cimport PY_SSIZE_T_MAX, PY_SSIZE_T_MIN
 
-from math import inf
-
-from aiofastlock import _shared
+from aiofastlock import _internals, _shared
 from aiofastlock._pure import semaphore as pure
 
 from aiofastlock._compiled._lock cimport (
+    ACQUIRE,
+    INTERNALS,
+    LOCKED,
+    RELEASE,
     SEMAPHORE_ACQUIRE,
     WOKEN,
     ContextManager,
@@ -18,208 +20,255 @@ from aiofastlock._compiled._lock cimport (
     Waiter,
     alive,
     construct_without_init,
-    exit_if_plain,
-    finish_public_class,
-    release_primitive,
-    is_closed,
-    new_waiter,
+    enter,
+    exit,
+    exit_method,
+    finish_class,
+    get_loop,
+    has_attributes,
     in_section,
-    set_exit,
-    vectorcallfunc,
+    is_closed,
+    method,
+    method_with_argument,
+    new_waiter,
+    own_or,
+    release_primitive,
+    set_own,
+    unset_own,
 )
 
-# The value that stands for float("inf"): it never changes.
-cdef Py_ssize_t UNLIMITED = PY_SSIZE_T_MIN
+AsyncioSemaphore = _internals.locks.Semaphore
+AsyncioBoundedSemaphore = _internals.locks.BoundedSemaphore
 
 
 @cython.no_gc_clear
-cdef class Semaphore(ContextManager):
-    """Semaphore(value=1)
---
-
-A limited number of permits for asyncio tasks. It replaces asyncio.Semaphore.
-
-`value` is the initial number of permits: an int of at least 0, or float("inf"). acquire() takes
-a permit, and waits while there is none; release() adds one. Tasks that wait get their permits
-in the order in which they called acquire(). Use it as `async with semaphore:`, or call
-acquire() and, in a finally block, release().
-
-ValueError is raised for a value below 0, TypeError for one that is neither an int nor infinite,
-and OverflowError for one above sys.maxsize.
-
-It behaves like asyncio.Semaphore of Python 3.13, except in three cases. If a task is woken for
-a permit and ends before it acquires it, the permit goes to the next waiter whatever the
-exception is; in asyncio, only after a CancelledError. A semaphore whose event loop is closed
-can be used with another event loop; in asyncio, that raises RuntimeError. And asyncio accepts
-any value that can be compared with 0.
-"""
+cdef class Semaphore(ContextManager, AsyncioSemaphore):
     cdef Py_ssize_t value
 
     def __cinit__(self):
         self.value = 1
 
     def __init__(self, *args, **kwargs):
-        self.value = initial_value(pure.Semaphore, args, kwargs)
+        if len(args) == 1 and not kwargs and is_number_of_permits(args[0]):
+            self.value = args[0]
+        else:
+            pure.Semaphore.__init__(self, *args, **kwargs)
 
     # Invariant: a woken waiter's permit is not in the value any more. While the value is above 0,
     # waiters are parked only behind a woken or a cancelled one; each waiter that leaves the queue
     # wakes as many others as the value allows.
+    #
+    # A value that is no Py_ssize_t is an attribute, and the pure-Python methods count with it; then
+    # the field is 0.
 
     cdef bint acquire_now(self, Waiter waiter) except -1:
         if self.value == 0 or self.head is not NULL and (self.any_live() or self.value == 0):
-            return False
-        self.value -= self.value != UNLIMITED
+            return self.is_counted_by_python() and acquire_by_python(self)
+        if self.value == PY_SSIZE_T_MIN:
+            self._value = <object> self.value - 1
+        else:
+            self.value -= 1
         return True
 
     cdef int release_now(self, Waiter waiter) except -1:
-        if self.value == PY_SSIZE_T_MAX:
-            raise OverflowError("Semaphore value too large")
-        self.value += self.value != UNLIMITED
-        while self.parked is not NULL:
-            if self.grant_first():
-                break
+        self.value += 1
+        self.wake_up_next()
         return 0
 
     cdef int acquire_woken(self, Waiter waiter) except -1:
+        if self.is_counted_by_python():
+            pure.wake_up_more(self)
         return self.grant_all()
 
     cdef int hand_off(self, State state) except -1:
+        if self.is_counted_by_python():
+            pure.hand_off(self, state == WOKEN)
+            return 0
         if state == WOKEN:
-            self.value += self.value != UNLIMITED
+            self.value += 1
         if self.parked is not NULL and self.value != 0 and not is_closed(self.loop):
             self.grant_all()
         return 0
+
+    cdef bint is_counted_by_python(self) except -1:
+        return has_attributes(self) and "_value" in vars(self)
 
     cdef bint grant_first(self) except -1:
         """Give a permit to the first parked waiter, unless it is cancelled."""
         cdef Waiter first = alive(self.parked)
         cdef bint given
-        self.value -= self.value != UNLIMITED
+        self.value -= 1
         try:
             given = self.wake(self.parked, True)
         except BaseException:
             if first.state != WOKEN:  # it was not woken
-                self.value += self.value != UNLIMITED
+                self.value += 1
             raise
         if not given:
-            self.value += self.value != UNLIMITED
+            self.value += 1
         return given
 
+    cdef bint wake_up_next(self) except -1:
+        while self.parked is not NULL:
+            if self.grant_first():
+                return True
+        return False
+
     cdef int grant_all(self) except -1:
-        while self.parked is not NULL and (self.value > 0 or self.value == UNLIMITED):
+        while self.parked is not NULL and self.value > 0:
             self.grant_first()
         return 0
 
     @property
     @cython.critical_section
     def _value(self):
-        return inf if self.value == UNLIMITED else self.value
+        return own_or(self, "_value", self.value)
 
     @_value.setter
-    def _value(self, value):
-        cdef Py_ssize_t number = permits(value)
-        with cython.critical_section(self):
-            self.value = number
-
     @cython.critical_section
-    def locked(self):
-        """Return True if acquire() would have to wait, False otherwise.
+    def _value(self, value):
+        if fits(value):
+            unset_own(self, "_value")
+            self.value = value
+        else:
+            set_own(self, "_value", value)
+            self.value = 0
 
-        It is True as well while there are permits but a task that was woken earlier has yet to
-        acquire its own.
-        """
-        return self.value == 0 or self.head is not NULL and self.any_live()
 
-    def acquire(self):
-        """Wait until there is a permit, take it, and return True.
+cdef bint acquire_by_python(Semaphore self) except -1:
+    """As acquire_now()."""
+    if pure.Semaphore.locked(self):
+        return False
+    self._value -= 1
+    return True
 
-        Nothing happens until the result is awaited. Tasks that are waiting already go first. If the
-        task is cancelled while it waits, CancelledError is raised and no permit is taken.
-        RuntimeError is raised if the task must wait and the semaphore is bound to another event
-        loop that is not closed.
-        """
-        return new_waiter(self, SEMAPHORE_ACQUIRE)
 
-    def release(self):
-        """Add a permit, and wake the first task that waits for one.
+cdef object locked(object semaphore):
+    cdef Semaphore self = semaphore
+    with cython.critical_section(self):
+        return self.value == 0 or self.head is not NULL and (self.any_live() or self.value == 0)
 
-        There may be more permits afterwards than the semaphore was created with. OverflowError is
-        raised if there would be more than sys.maxsize. There is no return value.
-        """
-        in_section(release_unbounded, self)
 
-    def __getstate__(self):
-        return _shared.getstate(self, "_value")
+cdef object acquire(object self):
+    return new_waiter(<Semaphore> self, SEMAPHORE_ACQUIRE)
 
-    def __repr__(self):
-        state = "locked" if self.locked() else f"unlocked, value:{self._value}"
-        return _shared.represent(self, state)
+
+cdef object release(object self):
+    in_section(release_unbounded, <Semaphore> self)
+    return None
+
+
+cdef inline int release_unbounded(ParkingLot semaphore) except -1:
+    cdef Semaphore self = <Semaphore> semaphore
+    if self.value == PY_SSIZE_T_MAX:
+        return release_by_python(self)
+    return Semaphore.release_now(self, None)
+
+
+cdef int release_by_python(Semaphore self) except -1:
+    """Count further than C does."""
+    pure.Semaphore.release(self)
+    return 0
+
+
+cdef object wake_up_next(object self):
+    with cython.critical_section(self):
+        return (<Semaphore> self).wake_up_next()
+
+
+cdef object init(object self):
+    with cython.critical_section(self):
+        (<Semaphore> self).value = 1
+
+
+cdef object init_with_value(object self, object value):
+    if not is_number_of_permits(value):
+        return pure.Semaphore.__init__(self, value)
+    with cython.critical_section(self):
+        (<Semaphore> self).value = value
+
+
+cdef bint fits(object value) except -1:
+    return type(value) is int and PY_SSIZE_T_MIN <= value <= PY_SSIZE_T_MAX
+
+
+cdef bint is_number_of_permits(object value) except -1:
+    return type(value) is int and 0 <= value <= PY_SSIZE_T_MAX
 
 
 @cython.no_gc_clear
-cdef class BoundedSemaphore(Semaphore):
-    """BoundedSemaphore(value=1)
---
-
-A semaphore that cannot be released above its initial value.
-
-It behaves like asyncio.BoundedSemaphore of Python 3.13, with the exceptions that Semaphore
-lists.
-"""
+cdef class BoundedSemaphore(Semaphore, AsyncioBoundedSemaphore):
     cdef Py_ssize_t bound
 
     def __cinit__(self):
         self.bound = 1
 
     def __init__(self, *args, **kwargs):
-        self.value = self.bound = initial_value(pure.BoundedSemaphore, args, kwargs)
+        if len(args) == 1 and not kwargs and is_number_of_permits(args[0]):
+            self.value = self.bound = args[0]
+        else:
+            python_init(self, *args, **kwargs)
 
     cdef int release_now(self, Waiter waiter) except -1:
-        if self.value >= self.bound and (self.value == UNLIMITED or self.bound != UNLIMITED):
+        if self.value >= self.bound:
             raise ValueError("BoundedSemaphore released too many times")
         return Semaphore.release_now(self, waiter)
-
-    def release(self):
-        """Add a permit, and wake the first task that waits for one.
-
-        ValueError is raised if the semaphore has as many permits as it was created with. There is
-        no return value.
-        """
-        in_section(release_primitive, self)
 
     @property
     @cython.critical_section
     def _bound_value(self):
-        return inf if self.bound == UNLIMITED else self.bound
+        return own_or(self, "_bound_value", self.bound)
 
     @_bound_value.setter
+    @cython.critical_section
     def _bound_value(self, value):
-        cdef Py_ssize_t number = permits(value)
-        with cython.critical_section(self):
-            self.bound = number
-
-    def __getstate__(self):
-        return _shared.getstate(self, "_value", "_bound_value")
-
-
-cdef inline int release_unbounded(ParkingLot self) except -1:
-    return Semaphore.release_now(<Semaphore> self, None)
+        if fits(value):
+            unset_own(self, "_bound_value")
+            self.bound = value
+        else:
+            set_own(self, "_bound_value", value)
 
 
-cdef Py_ssize_t initial_value(object pure_class, tuple args, dict kwargs) except? -1:
-    if len(args) == 1 and not kwargs and type(args[0]) is int and 0 <= args[0] <= PY_SSIZE_T_MAX:
-        return args[0]
-    return permits(pure_class(*args, **kwargs)._value)  # raises in asyncio's words
+cdef object release_bounded(object self):
+    in_section(release_primitive, <Semaphore> self)
+    return None
 
 
-cdef Py_ssize_t permits(object value) except? -1:
-    value = _shared.permits(value)
-    return UNLIMITED if value == inf else value
+cdef object init_bounded(object semaphore):
+    cdef BoundedSemaphore self = semaphore
+    with cython.critical_section(self):
+        self.value = self.bound = 1
 
 
-finish_public_class(<PyTypeObject*> Semaphore, "aiofastlock.Semaphore")
-set_exit(<PyTypeObject*> Semaphore, pure.Semaphore, <vectorcallfunc> exit_if_plain)
-finish_public_class(<PyTypeObject*> BoundedSemaphore, "aiofastlock.BoundedSemaphore")
-set_exit(<PyTypeObject*> BoundedSemaphore, pure.BoundedSemaphore, <vectorcallfunc> exit_if_plain)
-construct_without_init(<PyTypeObject*> Semaphore)
-construct_without_init(<PyTypeObject*> BoundedSemaphore)
+cdef object init_bounded_with_value(object semaphore, object value):
+    cdef BoundedSemaphore self = semaphore
+    if not is_number_of_permits(value):
+        return python_init(self, value)
+    with cython.critical_section(self):
+        self.value = self.bound = value
+
+
+cdef PyTypeObject* semaphore_type = <PyTypeObject*> Semaphore
+cdef PyTypeObject* bounded_type = <PyTypeObject*> BoundedSemaphore
+
+method(semaphore_type, pure.Semaphore, "acquire", acquire, INTERNALS | LOCKED)
+method(semaphore_type, pure.Semaphore, "release", release, INTERNALS)
+method(semaphore_type, pure.Semaphore, "locked", locked, INTERNALS)
+method(semaphore_type, pure.Semaphore, "__aenter__", enter, INTERNALS | LOCKED | ACQUIRE)
+exit_method(semaphore_type, pure.Semaphore, exit, INTERNALS | RELEASE)
+method(semaphore_type, pure.Semaphore, "_get_loop", get_loop, 0)
+method(semaphore_type, pure.Semaphore, "_wake_up_next", wake_up_next, INTERNALS)
+method_with_argument(
+    semaphore_type, pure.Semaphore, "__init__", init, init_with_value, INTERNALS
+)
+finish_class(semaphore_type, pure.Semaphore, "aiofastlock.Semaphore")
+construct_without_init(semaphore_type)
+
+cdef object python_init = _shared.copy_for(BoundedSemaphore, pure.BoundedSemaphore.__init__)
+
+method(bounded_type, pure.BoundedSemaphore, "release", release_bounded, INTERNALS)
+method_with_argument(
+    bounded_type, pure.BoundedSemaphore, "__init__", init_bounded, init_bounded_with_value, INTERNALS
+)
+finish_class(bounded_type, pure.BoundedSemaphore, "aiofastlock.BoundedSemaphore")
+construct_without_init(bounded_type)

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from asyncio.exceptions import BrokenBarrierError
-from operator import index as to_int
+from itertools import islice
 
-from aiofastlock import _shared
-from aiofastlock._pure.lock import ParkingLot, Queue
+from aiofastlock import _internals, _shared
+from aiofastlock._pure.lock import ParkingLot, Queue, prepare
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
+    import asyncio
     from typing import Any
+else:
+    asyncio = _internals.locks
 
-FILLING, DRAINING, RESETTING, BROKEN = "filling", "draining", "resetting", "broken"
+FILLING, DRAINING, RESETTING, BROKEN = _internals.locks._BarrierState
 
 # The result of a waiter's future if abort() wakes it while it is blocked.
 BLOCKED = -1
 
 
-class Barrier(ParkingLot):
+@_shared.unannotated
+class Barrier(ParkingLot, asyncio.Barrier):
     """A point where asyncio tasks wait for each other. It replaces asyncio.Barrier.
 
     When `parties` tasks wait, the barrier wakes them all, and each gets an index of its own from 0
     to parties - 1, in the order in which they called wait(). Tasks that arrive before all of them
     have left wait until then. Use it as `async with barrier as index:`, or call wait().
 
-    `parties` is an int. ValueError is raised if it is below 1, and TypeError if it is not an int.
+    `parties` is an int. ValueError is raised if it is below 1, and TypeError if it cannot be
+    compared with 1.
 
     It behaves like asyncio.Barrier of Python 3.13, except in four cases. The tasks continue after
     fewer iterations of the event loop. No index is given twice after a task was cancelled
@@ -34,14 +39,12 @@ class Barrier(ParkingLot):
     """
 
     __module__ = "aiofastlock"
-    __slots__ = ("_parties", "_refilling", "_state")
 
     def __init__(self, parties: int) -> None:
         if parties < 1:
             raise ValueError("parties must be >= 1")
-        self._loop = None
-        self._queue = None
-        self._parties = to_int(parties)
+        self._waiters = Queue()
+        self._parties = parties
         self._state = FILLING
         self._refilling = False
 
@@ -65,27 +68,26 @@ class Barrier(ParkingLot):
         barrier is bound to another event loop that is not closed.
         """
         if not self._is_last():
-            queue, future = self._prepare()
+            waiters, future = prepare(self)
             if not self._is_last():  # check again, as in Lock.acquire()
-                queue.parked.append(future)
+                waiters.append(future)
                 try:
                     index: int = await future
                 except BaseException:
-                    queue.remove(future)
-                    self._leave(queue)
+                    waiters.remove(future)
+                    self._leave(waiters)
                     raise
-                queue.remove(future)
+                waiters.remove(future)
                 state = self._state
-                self._leave(queue)
+                self._leave(waiters)
                 if index == BLOCKED:
                     raise BrokenBarrierError("Barrier aborted")
                 if state in (RESETTING, BROKEN):
                     raise BrokenBarrierError("Abort or reset of barrier")
                 return index
         self._state = DRAINING
-        if self._queue is not None:
-            self._wake(self._queue, self._parties - 1)
-        self._leave(self._queue)
+        self._wake(self._parties - 1)
+        self._leave(self._waiters)
         return self._parties - 1
 
     def _is_last(self) -> bool:
@@ -98,43 +100,39 @@ class Barrier(ParkingLot):
             last = self._parties == 1
         return last
 
-    def _wake(self, queue: Queue, count: int, result: int | None = None) -> None:
+    def _wake(self, count: int, result: int | None = None) -> None:
+        waiters = self._waiters
         for index in range(count):
-            if queue.parked:
-                queue.wake_first(index if result is None else result)
+            if waiters.parked:
+                waiters.wake_first(index if result is None else result)
 
-    def _leave(self, queue: Queue | None) -> None:
+    def _leave(self, waiters: Queue) -> None:
         """A task has left: if it was the last one inside, let the blocked waiters in."""
-        if queue is not None and not queue.parked:
+        if not waiters.parked:
             self._refilling = False
-        left = queue is self._queue and (queue is None or not queue.woken)
+        left = waiters is self._waiters and not waiters.woken
         if left and self._state in (DRAINING, RESETTING):
             self._state = FILLING
             loop = self._loop
-            if queue is not None and queue.parked and loop is not None and not loop.is_closed():
-                loop.call_soon(self._refill, queue)
+            if waiters.parked and loop is not None and not loop.is_closed():
+                loop.call_soon(self._refill, waiters)
                 self._refilling = True
 
-    def _refill(self, queue: Queue) -> None:
+    def _refill(self, waiters: Queue) -> None:
         """Make the blocked waiters parties, unless they are cancelled."""
-        if queue is not self._queue or not self._refilling:
+        if waiters is not self._waiters or not self._refilling:
             return
         self._refilling = False
-        parties = 0
-        cancelled = []
-        for future in queue.waiting():
-            if parties == self._parties:
-                break
-            if future.done():
-                cancelled.append(future)
-            else:
-                parties += 1
-        for future in cancelled:
-            if future not in queue.gone and future not in queue.settled:
-                queue.settle_done(future)
+        parties = 0  # the first of the parked waiters that are not cancelled
+        while new := list(islice(waiters.parked, parties, self._parties)):
+            for future in new:
+                if not future.done():
+                    parties += 1
+                elif future in waiters.parked:
+                    waiters.settle_done(future)
         if parties == self._parties and self._state == FILLING:
             self._state = DRAINING
-            self._wake(queue, self._parties)
+            self._wake(self._parties)
 
     async def reset(self) -> None:
         """Return the barrier to its initial, empty state.
@@ -144,14 +142,13 @@ class Barrier(ParkingLot):
         is awaited, which returns None without waiting.
         """
         self._unbind_if_closed()
-        queue = self._queue
+        waiters = self._waiters
         if self._state != FILLING:
-            self._state = RESETTING if queue is not None and queue.woken else FILLING
+            self._state = RESETTING if waiters.woken else FILLING
         elif not self._refilling:
             self._state = RESETTING
-            if queue is not None:
-                self._wake(queue, len(queue.parked), 0)
-            self._leave(queue)
+            self._wake(len(waiters.parked), 0)
+            self._leave(waiters)
 
     async def abort(self) -> None:
         """Put the barrier into the broken state.
@@ -163,10 +160,9 @@ class Barrier(ParkingLot):
         result = 0 if self._state == FILLING and not self._refilling else BLOCKED
         self._state = BROKEN
         self._refilling = False
-        if self._queue is not None:
-            self._wake(self._queue, len(self._queue.parked), result)
+        self._wake(len(self._waiters.parked), result)
 
-    def _reclaim(self, queue: Queue) -> None:
+    def _reclaim(self, woken: int) -> None:
         if self._state != BROKEN:
             self._state = FILLING
         self._refilling = False
@@ -195,10 +191,10 @@ class Barrier(ParkingLot):
     @property
     def _count(self) -> int:
         """The number of tasks inside: parties, or woken waiters that have yet to leave."""
-        if self._queue is None or self._refilling:
+        if self._refilling:
             return 0
-        parties = len(self._queue.parked) - len(self._queue.gone)
-        return parties if self._state == FILLING else self._queue.woken
+        waiters = self._waiters
+        return len(waiters.parked) if self._state == FILLING else waiters.woken
 
     def __getstate__(self) -> dict[str, Any]:
         return _shared.getstate(self, "_parties", "_state")
@@ -206,6 +202,3 @@ class Barrier(ParkingLot):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._refilling = False
         super().__setstate__(state)
-
-    def __repr__(self) -> str:
-        return _shared.represent_barrier(self)

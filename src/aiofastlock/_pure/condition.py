@@ -5,17 +5,21 @@ from __future__ import annotations
 from asyncio.exceptions import CancelledError
 from collections.abc import Callable
 
-from aiofastlock import _shared
-from aiofastlock._pure.lock import ContextManager, Lock, ParkingLot
+from aiofastlock import _internals, _shared
+from aiofastlock._pure.lock import ContextManager, Lock, ParkingLot, Queue, leave, prepare
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
-    from typing import Any, Literal, TypeVar
+    import asyncio
+    from typing import Any, Literal, NoReturn, TypeVar
 
     T = TypeVar("T")
+else:
+    asyncio = _internals.locks
 
 
-class Condition(ContextManager, ParkingLot):
+@_shared.unannotated
+class Condition(ContextManager, ParkingLot, asyncio.Condition):
     """A lock, and a queue of tasks that wait to be notified. It replaces asyncio.Condition.
 
     `lock` is an object with acquire(), release() and locked(), such as a Lock; several conditions
@@ -29,25 +33,29 @@ class Condition(ContextManager, ParkingLot):
     """
 
     __module__ = "aiofastlock"
-    __slots__ = {
-        "_lock": None,
-        "acquire": "Call the lock's acquire(): wait until the lock is unlocked, and lock it.",
-        "locked": "Return what the lock's locked() returns: True if the lock is locked.",
-        "release": "Call the lock's release(): unlock the lock, and wake the first waiter.",
-    }
 
     def __init__(self, lock: Any = None) -> None:
-        self._loop = None
-        self._queue = None
-        self._use(Lock() if lock is None else lock)
-
-    def _use(self, lock: Any) -> None:
+        self._waiters = Queue()
+        if lock is None:
+            lock = Lock()
         self._lock = lock
         self.locked = lock.locked
         self.acquire = lock.acquire
         self.release = lock.release
 
-    _waiters = property(_shared.Waiters, _shared.set_waiters)
+    # An instance has its lock's methods in their place.
+
+    def locked(self) -> bool:
+        """Return what the lock's locked() returns: True if the lock is locked."""
+        return self._lock.locked()  # type: ignore[no-any-return]
+
+    async def acquire(self) -> Literal[True]:
+        """Call the lock's acquire(): wait until the lock is unlocked, and lock it."""
+        return await self._lock.acquire()  # type: ignore[no-any-return]
+
+    def release(self) -> None:
+        """Call the lock's release(): unlock the lock, and wake the first waiter."""
+        return self._lock.release()  # type: ignore[no-any-return]
 
     async def wait(self) -> Literal[True]:
         """Release the lock, wait to be notified, acquire the lock again, and return True.
@@ -59,20 +67,19 @@ class Condition(ContextManager, ParkingLot):
         """
         if not self.locked():
             raise RuntimeError("cannot wait on un-acquired lock")
-        queue, future = self._prepare()
+        waiters, future = prepare(self)
         self.release()
-        queue.parked.append(future)
+        waiters.append(future)
         try:
             await future
         except BaseException as exception:
-            queue.remove(future)
-            await _shared.acquire_and_raise(self, exception)
-        if queue.settled.pop(future, None) is None:  # others have set the future
-            queue.unpark(future)
+            leave(self, waiters, future)
+            await acquire_and_raise(self, exception)
+        leave(self, waiters, future)
         try:
             await self.acquire()
         except CancelledError as exception:
-            await _shared.acquire_and_raise(self, exception)
+            await acquire_and_raise(self, exception)
         except BaseException:
             self._notify(1)
             raise
@@ -105,19 +112,42 @@ class Condition(ContextManager, ParkingLot):
         They continue when they have acquired the lock, which notify_all() does not release.
         RuntimeError is raised if the lock is not locked. There is no return value.
         """
-        self.notify(self._waiting)
+        self.notify(len(self._waiters))
 
     def _notify(self, n: int) -> None:
-        queue = self._queue
-        while queue is not None and n > 0 and queue.parked:
-            n -= queue.wake_first(False)
+        waiters = self._waiters
+        woken = 0
+        if type(waiters) is Queue:
+            # Checked twice, since the comparison can run any code.
+            while waiters.parked and woken < n and waiters.parked:
+                woken += waiters.wake_first(False)
+        else:
+            for future in waiters:
+                if woken >= n:
+                    break
+                if not future.done():
+                    woken += 1
+                    future.set_result(False)
 
     def __getstate__(self) -> dict[str, Any]:
         return _shared.getstate(self, "_lock")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._use(state["_lock"])
+        Condition.__init__(self, state["_lock"])
         super().__setstate__(state)
 
-    def __repr__(self) -> str:
-        return _shared.represent(self, "locked" if self.locked() else "unlocked")
+
+async def acquire_and_raise(condition: Condition, raised: BaseException) -> NoReturn:
+    """Acquire the lock and raise: `raised`, or the last CancelledError that comes meanwhile."""
+    try:
+        while True:
+            try:
+                await condition.acquire()
+            except CancelledError as exception:
+                raised = exception
+            else:
+                raise raised
+    finally:
+        # This waiter may have been notified, and does not act on it: notify another one.
+        condition._notify(1)
+        del raised  # its traceback refers to this frame

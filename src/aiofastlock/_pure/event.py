@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from aiofastlock import _shared
-from aiofastlock._pure.lock import ParkingLot
+from aiofastlock import _internals, _shared
+from aiofastlock._pure.lock import ParkingLot, Queue, leave, prepare
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
+    import asyncio
     from typing import Any, Literal
+else:
+    asyncio = _internals.locks
 
 
-class Event(ParkingLot):
+@_shared.unannotated
+class Event(ParkingLot, asyncio.Event):
     """A flag that asyncio tasks can wait for. It replaces asyncio.Event.
 
     A new event is not set. set() wakes every task that is waiting, in the order in which they
@@ -21,14 +25,10 @@ class Event(ParkingLot):
     """
 
     __module__ = "aiofastlock"
-    __slots__ = ("_value",)
 
     def __init__(self) -> None:
-        self._loop = None
-        self._queue = None
+        self._waiters = Queue()
         self._value = False
-
-    _waiters = property(_shared.Waiters, _shared.set_waiters)
 
     def is_set(self) -> bool:
         """Return True if the event is set, False otherwise."""
@@ -41,10 +41,14 @@ class Event(ParkingLot):
         """
         if not self._value:
             self._value = True
-            queue = self._queue
+            waiters = self._waiters
             try:
-                if queue is not None:
-                    queue.wake_all()
+                if type(waiters) is Queue:
+                    waiters.wake_all()
+                else:
+                    for future in waiters:
+                        if not future.done():
+                            future.set_result(True)
             except MemoryError:  # calling set() again wakes the rest
                 self._value = False
                 raise
@@ -65,20 +69,14 @@ class Event(ParkingLot):
         """
         if self._value:
             return True
-        queue, future = self._prepare()
+        waiters, future = prepare(self)
         if not self._value:  # check again, as in Lock.acquire()
-            queue.parked.append(future)
+            waiters.append(future)
             try:
                 await future
-            except BaseException:
-                queue.remove(future)
-                raise
-            if queue.settled.pop(future, None) is None:  # others have set the future
-                queue.unpark(future)
+            finally:
+                leave(self, waiters, future)
         return True
 
     def __getstate__(self) -> dict[str, Any]:
         return _shared.getstate(self, "_value")
-
-    def __repr__(self) -> str:
-        return _shared.represent(self, "set" if self._value else "unset")

@@ -4,77 +4,75 @@ from __future__ import annotations
 
 import sys
 from asyncio.exceptions import InvalidStateError
-from collections import deque
+from collections import OrderedDict
 
-from aiofastlock import _shared
+from aiofastlock import _internals, _shared
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
+    import asyncio
     from asyncio import AbstractEventLoop, Future
-    from collections.abc import Iterator
     from types import TracebackType
     from typing import Any, Literal, SupportsIndex
+else:
+    asyncio = _internals.locks
 
 # Its functions are looked up when they are called, as in asyncio: they may be replaced at any time.
 events = sys.modules["asyncio.events"]
 
 
-class Queue:
+class Queue(_shared.Waiters):
     """The waiters, in order of arrival: the futures that their tasks wait on.
 
     The waiters at the front are settled: each was woken, or its future was found to be done, and
     it leaves when its task runs. The waiters behind them are parked. The queue is `settled`
-    followed by `parked`.
-
-    Every step takes constant time, wherever the waiter is. A waiter that leaves from the middle of
-    `parked` is only added to `gone`. The first parked waiter is never in `gone`, and `parked` is
-    rebuilt before more than half of it would be.
+    followed by `parked`. Every step takes constant time, wherever the waiter is.
 
     The queue is not notified when a future is cancelled. It finds out when that waiter is first.
     """
 
-    __slots__ = ("cancelled", "gone", "parked", "settled")
+    __slots__ = ("cancelled", "parked", "settled")
 
     def __init__(self) -> None:
-        self.parked: deque[Future[Any]] = deque()
-        self.gone: set[Future[Any]] = set()  # of the parked
+        self.parked: OrderedDict[Future[Any], None] = OrderedDict()
         self.settled: dict[Future[Any], bool] = {}  # True: woken; False: cancelled
         self.cancelled = 0  # how many of the settled are cancelled
 
     # Invariant: before each call that can run other code or fail, every waiter is where it belongs
     # and `cancelled` is right.
 
-    def waiting(self) -> Iterator[Future[Any]]:
-        """The parked waiters, in order."""
-        return (future for future in self.parked if future not in self.gone)
+    def __len__(self) -> int:
+        return len(self.settled) + len(self.parked)
+
+    def _futures(self) -> list[Future[Any]]:
+        return [*self.settled, *self.parked]
+
+    def append(self, future: Future[Any]) -> None:
+        self.parked[future] = None
+
+    def appendleft(self, future: Future[Any]) -> None:
+        self.append(future)
+        self.parked.move_to_end(future, last=False)
+
+    def _discard(self, future: Future[Any]) -> bool:
+        """Remove a waiter, wherever it is, if it is there; return whether it was."""
+        woken = self.settled.pop(future, None)
+        if woken is None:
+            return self.parked.pop(future, self) is None
+        self.cancelled -= not woken
+        return True
+
+    def is_woken(self, future: Future[Any]) -> bool:
+        return self.settled.get(future, False)
 
     @property
     def woken(self) -> int:
         return len(self.settled) - self.cancelled
 
-    def unpark(self, future: Future[Any]) -> None:
-        """Remove a parked waiter."""
-        parked, gone = self.parked, self.gone
-        dropped: Any = []  # freed last, since destructors of futures can run any code
-        if parked[0] is future:
-            parked.popleft()
-        elif parked[-1] is future:
-            parked.pop()
-        else:
-            gone.add(future)
-            if len(gone) * 2 > len(parked):
-                dropped = parked, gone
-                self.parked = deque(self.waiting())
-                self.gone = set()
-                return
-        while gone and parked[0] in gone:
-            dropped.append(parked.popleft())
-            gone.remove(dropped[-1])
-
     def settle_done(self, future: Future[Any]) -> None:
         """Settle a parked waiter whose future others have set or cancelled."""
         self.settled[future] = True
-        self.unpark(future)
+        self.parked.pop(future, None)
         self.check(future)
 
     def check(self, future: Future[Any]) -> None:
@@ -87,22 +85,34 @@ class Queue:
     def any_live(self) -> bool:
         """Whether a waiter in the queue can still have a turn. Amortised O(1)."""
         while len(self.settled) == self.cancelled and self.parked:
-            first = self.parked[0]
+            first = next(iter(self.parked))
             done = first.done()
-            if self.parked and self.parked[0] is first:  # done() may have run other code
+            if first in self.parked:  # done() may have run other code
                 if not done:
                     return True
                 self.settle_done(first)
         return len(self.settled) > self.cancelled
 
+    def wake_all(self) -> None:
+        """Wake every waiter that is parked now."""
+        woken, self.parked = self.parked, OrderedDict()
+        self.settled.update(dict.fromkeys(woken, True))
+        try:
+            for future in woken:
+                if not future.done():
+                    future.set_result(True)
+        except BaseException:
+            for future in reversed(woken):
+                if not future.done() and self.settled.pop(future, False):
+                    self.appendleft(future)  # where it was
+            raise
+
     def wake_first(self, result: object = True) -> bool:
         """Wake the first parked waiter unless it is cancelled; return whether it was woken."""
-        first = self.parked[0]
+        for first in self.parked:  # without a call, after which a signal can come
+            break
         self.settled[first] = True
-        if self.gone:
-            self.unpark(first)
-        else:
-            self.parked.popleft()
+        del self.parked[first]
         try:
             first.set_result(result)
         except InvalidStateError:
@@ -110,115 +120,98 @@ class Queue:
             return False
         except BaseException:
             if not first.done() and self.settled.pop(first, False):
-                self.parked.appendleft(first)  # where it was
+                self.appendleft(first)  # where it was
             raise
         return True
 
-    def wake_all(self) -> None:
-        """Wake every waiter that is parked now."""
-        woken = list(self.waiting() if self.gone else self.parked)
-        settled = dict.fromkeys(woken, True)
-        _gone, self.gone = self.gone, set()  # freed last, as above
-        self.parked.clear()
-        if self.settled:
-            self.settled.update(settled)
-        else:
-            self.settled = settled
-        try:
-            for future in woken:
-                if not future.done():
-                    future.set_result(True)
-        except BaseException:
-            rest = [f for f in woken if not f.done() and self.settled.pop(f, False)]
-            self.parked.extendleft(reversed(rest))  # where they were
-            raise
 
-    def remove(self, future: Future[Any]) -> bool:
-        """Remove a waiter, wherever it is; return whether it was woken."""
-        woken = self.settled.pop(future, None)
-        if woken is None:
-            self.unpark(future)
-        elif not woken:
-            self.cancelled -= 1
-        return woken is True
+# A subclass can have a queue of its own in `_waiters`, with what asyncio's methods use of a deque.
 
 
+def any_live(waiters: Any) -> bool:
+    """Whether one of the waiters can still have a turn."""
+    if type(waiters) is Queue:
+        return waiters.any_live()
+    return waiters is not None and any(not future.cancelled() for future in waiters)
+
+
+def prepare(primitive: ParkingLot) -> tuple[Any, Future[Any]]:
+    """Return the queue to wait in, and a future of the running loop to wait on."""
+    future = primitive._get_loop().create_future()
+    waiters = primitive._waiters
+    if waiters is None:
+        waiters = primitive._waiters = Queue()
+    return waiters, future
+
+
+def leave(primitive: ParkingLot, waiters: Any, future: Future[Any]) -> bool:
+    """Remove a future from the queue that it is in; return whether it was woken."""
+    current = primitive._waiters
+    if type(waiters) is Queue:
+        woken = waiters.is_woken(future)
+        if waiters._discard(future) and waiters is current:
+            return woken
+        # The loop was closed, or the queue was replaced, or a signal has interrupted this.
+        woken = waiters is current and _shared.was_woken(future)
+    else:
+        woken = _shared.was_woken(future)
+    try:
+        current.remove(future)
+    except ValueError:
+        pass
+    return woken
+
+
+@_shared.unannotated
 class ParkingLot:
     """The base of every primitive: a queue of waiters, bound to their event loop."""
 
-    __slots__ = ("__dict__", "__weakref__", "_loop", "_queue")
-
-    _loop: AbstractEventLoop | None
-    _queue: Queue | None  # None before the first wait
-
-    def _bind(self, loop: AbstractEventLoop | None) -> Queue:
-        """Bind to the running loop, or raise if another one is bound; return the queue."""
-        if loop is None:
-            raise RuntimeError("no running event loop")
-        if self._loop is not None and self._loop is not loop:
-            if not self._loop.is_closed():
-                raise RuntimeError(f"{self!r} is bound to a different event loop")
-            self._unbind_if_closed()
-        self._loop = loop
-        if self._queue is None:
-            self._queue = Queue()
-        return self._queue
-
-    def _unbind_if_closed(self) -> bool:
-        """Start a new queue if the loop is closed; return whether waiters were left on it."""
-        queue = self._queue
-        if queue is None or self._loop is None or not self._loop.is_closed():
-            return False
-        # A closed loop cannot wake its waiters. They keep the old queue.
-        self._queue = None
-        self._reclaim(queue)
-        return bool(queue.parked or queue.settled)
-
-    def _reclaim(self, queue: Queue) -> None:
-        """Take back the turns of waiters that were woken on a loop that is closed."""
+    _loop = None
+    if TYPE_CHECKING:
+        _loop: AbstractEventLoop | None
+        _waiters: Any  # None, in a lock and a semaphore, before the first wait
 
     def _get_loop(self) -> AbstractEventLoop:
+        """Bind to the running loop, or raise if another one is bound."""
         loop: Any = events._get_running_loop()
-        self._bind(loop)
+        if loop is None:
+            raise RuntimeError("no running event loop")
+        if self._loop is not loop:
+            if self._loop is not None:
+                if not self._loop.is_closed():
+                    raise RuntimeError(f"{self!r} is bound to a different event loop")
+                self._unbind_if_closed()
+            self._loop = loop
         return loop  # type: ignore[no-any-return]
 
-    def _prepare(self) -> tuple[Queue, Future[Any]]:
-        """Return the queue to wait in, and a future of the running loop to wait on."""
-        loop: Any = events._get_running_loop()
-        queue = self._queue
-        if queue is None or loop is not self._loop:
-            queue = self._bind(loop)
-        return queue, loop.create_future()
+    def _unbind_if_closed(self) -> bool:
+        """Empty the queue if the loop is closed; return whether waiters were left on it."""
+        waiters = self._waiters
+        if not waiters or self._loop is None or not self._loop.is_closed():
+            return False
+        # A closed loop cannot wake its waiters.
+        if type(waiters) is Queue:  # they keep the old queue
+            self._waiters = Queue()
+            woken = waiters.woken
+        else:
+            woken = _shared.empty(waiters)
+        self._reclaim(woken)
+        return True
 
-    _waiters = property(_shared.waiters_or_none, _shared.set_waiters)
-
-    @property
-    def _waiting(self) -> int:
-        queue = self._queue
-        return 0 if queue is None else len(queue.settled) + len(queue.parked) - len(queue.gone)
-
-    def _futures(self) -> list[Future[Any]]:
-        return [] if self._queue is None else [*self._queue.settled, *self._queue.waiting()]
-
-    def _enqueue(self, future: Future[Any]) -> Queue:
-        if self._queue is None:
-            self._queue = Queue()
-        self._queue.parked.append(future)
-        return self._queue
+    def _reclaim(self, woken: int) -> None:
+        """Take back the turns of waiters that were woken on a loop that is closed."""
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return object.__reduce_ex__(self, max(protocol.__index__(), 2))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._loop = None
-        self._queue = None
+        self._waiters = Queue()
         _shared.setstate(self, state)
 
 
+@_shared.unannotated
 class ContextManager:
     """`async with`, by the acquire() and release() that the object has."""
-
-    __slots__ = ()
 
     async def __aenter__(self) -> None:
         await self.acquire()  # type: ignore[attr-defined]
@@ -232,7 +225,8 @@ class ContextManager:
         self.release()  # type: ignore[attr-defined]
 
 
-class Lock(ContextManager, ParkingLot):
+@_shared.unannotated
+class Lock(ContextManager, ParkingLot, asyncio.Lock):
     """A mutual exclusion lock for asyncio tasks. It replaces asyncio.Lock.
 
     A lock is either locked or unlocked, and no task owns it: any task may release it. Tasks that
@@ -246,15 +240,13 @@ class Lock(ContextManager, ParkingLot):
     """
 
     __module__ = "aiofastlock"
-    __slots__ = ("_locked",)
 
     def __init__(self) -> None:
-        self._loop = None
-        self._queue = None
+        self._waiters = None
         self._locked = False
 
     # Invariant: while the lock is unlocked and a waiter in the queue can still have a turn, the
-    # first waiter is settled: it was woken, or it is cancelled and will call _hand_off(). So
+    # first waiter is settled: it was woken, or it is cancelled and will hand its turn on. So
     # release(), a cancelled waiter and a newcomer need to look at the head alone.
 
     def locked(self) -> bool:
@@ -272,36 +264,25 @@ class Lock(ContextManager, ParkingLot):
         RuntimeError is raised if the task must wait and the lock is bound to another event loop
         that is not closed.
         """
-        queue = self._queue
         # any_live() can run other code, which may lock the lock.
-        if self._locked or (queue and (queue.any_live() or self._locked)):
-            queue, future = self._prepare()
+        if self._locked or any_live(self._waiters) or self._locked:
+            waiters, future = prepare(self)
             # Check again: the reason to wait may have gone with a closed loop, or while other code
             # ran to create the future. Then nothing would wake this waiter.
-            if self._locked or queue.any_live() or self._locked:
-                queue.parked.append(future)
+            if self._locked or any_live(waiters) or self._locked:
+                waiters.append(future)
                 try:
                     await future
+                    leave(self, waiters, future)
                 except BaseException:
-                    queue.remove(future)
-                    self._hand_off()
+                    leave(self, waiters, future)
+                    # First, since is_closed() can run other code, which may lock the lock.
+                    closed = self._loop is not None and self._loop.is_closed()
+                    if not closed and not self._locked:
+                        self._wake_up_first()
                     raise
-                if queue.settled.pop(future, None) is None:  # others have set the future
-                    queue.unpark(future)
         self._locked = True
         return True
-
-    def _hand_off(self) -> None:
-        """A waiter ended without its turn: give the turn to the next one."""
-        # First, since is_closed() can run other code, which may lock the lock.
-        closed = self._loop is not None and self._loop.is_closed()
-        if not closed and not self._locked:
-            self._wake_head()
-
-    def _wake_head(self) -> None:
-        queue = self._queue
-        if queue is not None and queue.parked and not queue.settled:
-            queue.wake_first()
 
     def release(self) -> None:
         """Unlock the lock, and wake the first task that waits for it.
@@ -311,10 +292,19 @@ class Lock(ContextManager, ParkingLot):
         if not self._locked:
             raise RuntimeError("Lock is not acquired.")
         self._locked = False
-        self._wake_head()
+        self._wake_up_first()
+
+    def _wake_up_first(self) -> None:
+        """Wake the first waiter, unless it is settled."""
+        waiters = self._waiters
+        if type(waiters) is Queue:
+            if waiters.parked and not waiters.settled:
+                waiters.wake_first()
+        elif waiters:
+            for future in waiters:
+                if not future.done():
+                    future.set_result(True)
+                break
 
     def __getstate__(self) -> dict[str, Any]:
         return _shared.getstate(self, "_locked")
-
-    def __repr__(self) -> str:
-        return _shared.represent(self, "locked" if self._locked else "unlocked")

@@ -1,0 +1,391 @@
+/* Methods in C that are functions of Python to those who look at them. Included by _lock.pyx alone. */
+#ifndef AIOFASTLOCK_METHOD_H
+#define AIOFASTLOCK_METHOD_H
+
+#include <Python.h>
+
+#include "_class.h"
+
+/* ---- What C serves ----
+
+   A method in C does what asyncio's does with the object's own fields. asyncio's looks up attributes, and
+   a subclass, an instance or a patch of the class may override those. Then the method of the pure-Python
+   implementation is called, which looks them up too. The same is true of an object whose attributes are
+   not what C has fields for, such as a semaphore with 2.5 permits: they are in its __dict__. */
+
+static struct {
+    const char *text;
+    unsigned int flag;
+    PyObject *name; /* interned */
+} overridable[] = {
+    {"acquire", ACQUIRE, NULL},
+    {"locked", LOCKED, NULL},
+    {"release", RELEASE, NULL},
+    {"wait", WAIT, NULL},
+    {"_bound_value", INTERNALS, NULL},
+    {"_get_loop", INTERNALS, NULL},
+    {"_lock", INTERNALS, NULL},
+    {"_locked", INTERNALS, NULL},
+    {"_loop", INTERNALS, NULL},
+    {"_notify", INTERNALS, NULL},
+    {"_parties", INTERNALS, NULL},
+    {"_state", INTERNALS, NULL},
+    {"_value", INTERNALS, NULL},
+    {"_waiters", INTERNALS, NULL},
+    {"_wake_up_first", INTERNALS, NULL},
+    {"_wake_up_next", INTERNALS, NULL},
+    {"__getattr__", INTERNALS, NULL},
+    {"__getattribute__", INTERNALS, NULL},
+    {"__setattr__", INTERNALS, NULL},
+};
+
+#define OVERRIDABLE ((int)(sizeof(overridable) / sizeof(overridable[0])))
+
+/* The public classes, and what they have under those names. */
+static struct {
+    PyTypeObject *type;
+    PyObject *originals[OVERRIDABLE];
+} classes[6];
+
+static int number_of_classes = 0;
+
+/* By version tag, which a class never shares with another one, nor with itself before a change:
+   tag << 8 | flags. */
+#define VERDICTS 64
+static uint64_t verdicts[VERDICTS];
+
+#ifdef Py_GIL_DISABLED
+#define tag_of(type) _Py_atomic_load_uint_relaxed(&(type)->tp_version_tag)
+#define load_verdict(tag) _Py_atomic_load_uint64_relaxed(&verdicts[(tag) % VERDICTS])
+#define store_verdict(tag, verdict) _Py_atomic_store_uint64_relaxed(&verdicts[(tag) % VERDICTS], verdict)
+#else
+#define tag_of(type) ((type)->tp_version_tag)
+#define load_verdict(tag) verdicts[(tag) % VERDICTS]
+#define store_verdict(tag, verdict) (verdicts[(tag) % VERDICTS] = (verdict))
+#endif
+
+static PyObject *attribute_or_null(PyTypeObject *type, PyObject *name)
+{
+    PyObject *found = PyObject_GetAttr((PyObject *)type, name);
+    if (found == NULL) {
+        PyErr_Clear();
+    }
+    return found;
+}
+
+static unsigned int judge_type(PyTypeObject *type, unsigned int tag)
+{
+    unsigned int flags = ANYTHING;
+    for (PyTypeObject *base = type; base != NULL; base = base->tp_base) {
+        for (int i = 0; i < number_of_classes; i++) {
+            if (base == classes[i].type) {
+                flags = 0;
+                for (int j = 0; j < OVERRIDABLE; j++) {
+                    PyObject *found = attribute_or_null(type, overridable[j].name);
+                    if (found != classes[i].originals[j]) {
+                        flags |= overridable[j].flag;
+                    }
+                    Py_XDECREF(found);
+                }
+                base = &PyBaseObject_Type;
+                break;
+            }
+        }
+    }
+    if (tag != 0) {
+        store_verdict(tag, (uint64_t)tag << 8 | flags);
+    }
+    return flags;
+}
+
+static inline unsigned int overridden_by_type(PyTypeObject *type)
+{
+    unsigned int tag = tag_of(type); /* read first: a change meanwhile gives another one */
+    uint64_t verdict = load_verdict(tag);
+    return verdict >> 8 == tag && tag != 0 ? (unsigned int)verdict & 0xFF : judge_type(type, tag);
+}
+
+static unsigned int overridden_by(PyObject *attributes)
+{
+    unsigned int flags = 0;
+    PyObject *key, *value;
+    Py_ssize_t position = 0;
+    BEGIN_SECTION(attributes);
+    while (PyDict_Next(attributes, &position, &key, &value)) {
+        int interned = PyUnicode_CheckExact(key) && PyUnicode_CHECK_INTERNED(key);
+        for (int i = 0; i < OVERRIDABLE; i++) {
+            if (key == overridable[i].name
+                || (!interned && PyUnicode_Check(key)
+                    && PyUnicode_Compare(key, overridable[i].name) == 0)) {
+                flags |= overridable[i].flag;
+            }
+        }
+    }
+    END_SECTION();
+    return flags;
+}
+
+/* Whether C serves this object, which should be of that class, where nothing of `mask` is overridden. */
+static inline int is_served(PyObject *self, PyTypeObject *type, unsigned int mask)
+{
+    if (!PyObject_TypeCheck(self, type)) {
+        return 0;
+    }
+    unsigned int flags = overridden_by_type(Py_TYPE(self));
+    PyObject *attributes = pointer_in((PyObject **)((char *)self + type->tp_dictoffset));
+    if (attributes != NULL) {
+        flags |= overridden_by(attributes);
+    }
+    return !(flags & mask);
+}
+
+/* Whether it is an instance of exactly that class, of which nothing is overridden. */
+static inline int is_plain(PyObject *self, PyTypeObject *type)
+{
+    return Py_IS_TYPE(self, type) && is_served(self, type, ANYTHING);
+}
+
+/* The error of `await lock`, in asyncio's words, which have no module name. The class has no __await__,
+   so that a lock is not mistaken for an awaitable. */
+static PyObject *refuse_await(PyObject *self)
+{
+    return PyErr_Format(PyExc_TypeError,
+                        PY_VERSION_HEX >= 0x030E0000 ? "'%.100s' object can't be awaited"
+                                                     : "object %.100s can't be used in 'await' expression",
+                        strrchr(Py_TYPE(self)->tp_name, '.') + 1);
+}
+
+static PyAsyncMethods not_awaitable = {.am_await = refuse_await};
+
+/* ---- Methods ----
+
+   asyncio's methods are functions of Python, and programs see it: they ask inspect whether a method is a
+   coroutine function, take weak references to bound methods, pickle and patch them. So a method is an
+   object that says it is a function and has the attributes of one: of the pure-Python implementation's.
+   A call costs 50 instructions more than that of a method descriptor, for which the interpreter has an
+   instruction of its own. */
+
+typedef PyObject *(*fast_method)(PyObject *self);
+typedef PyObject *(*fast_method_with_argument)(PyObject *self, PyObject *argument);
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    fast_method fast;
+    fast_method_with_argument with_argument; /* or NULL */
+    PyTypeObject *type;                      /* whose method it is */
+    unsigned int mask;                       /* of what the function looks up */
+    Py_ssize_t arguments;                    /* of a call that `fast` serves, with self */
+    PyObject *function;                      /* the pure-Python implementation's */
+    PyObject *weak_references;
+} Method;
+
+static PyObject *method_call(PyObject *callable, PyObject *const *args, size_t nargsf,
+                             PyObject *kwnames)
+{
+    Method *method = (Method *)callable;
+    if (PyVectorcall_NARGS(nargsf) == method->arguments && kwnames == NULL && method->fast != NULL
+        && is_served(args[0], method->type, method->mask)) {
+        return method->fast(args[0]);
+    }
+    return PyObject_Vectorcall(method->function, args, nargsf, kwnames);
+}
+
+static PyObject *method_call_with_argument(PyObject *callable, PyObject *const *args, size_t nargsf,
+                                           PyObject *kwnames)
+{
+    Method *method = (Method *)callable;
+    if (PyVectorcall_NARGS(nargsf) == 2 && kwnames == NULL
+        && is_served(args[0], method->type, method->mask)) {
+        return method->with_argument(args[0], args[1]);
+    }
+    return method_call(callable, args, nargsf, kwnames);
+}
+
+static PyObject *method_get(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
+{
+    return object == NULL ? Py_NewRef(self) : PyMethod_New(self, object);
+}
+
+static PyObject *method_getattro(PyObject *self, PyObject *name)
+{
+    PyObject *value = PyObject_GenericGetAttr(self, name);
+    if (value == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        value = PyObject_GetAttr(((Method *)self)->function, name);
+    }
+    return value;
+}
+
+static int method_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+    PyObject *own = PyDict_GetItemWithError(Py_TYPE(self)->tp_dict, name);
+    if (own != NULL || PyErr_Occurred()) {
+        return own == NULL ? -1 : PyObject_GenericSetAttr(self, name, value);
+    }
+    return PyObject_SetAttr(((Method *)self)->function, name, value);
+}
+
+static PyObject *method_repr(PyObject *self)
+{
+    PyObject *qualname = PyObject_GetAttrString(self, "__qualname__");
+    PyObject *text = qualname == NULL ? NULL
+                                      : PyUnicode_FromFormat("<function %U at %p>", qualname, self);
+    Py_XDECREF(qualname);
+    return text;
+}
+
+static void method_dealloc(PyObject *self)
+{
+    if (((Method *)self)->weak_references != NULL) {
+        PyObject_ClearWeakRefs(self);
+    }
+    Py_XDECREF(((Method *)self)->function);
+    PyObject_Free(self);
+}
+
+static PyObject *method_class(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    return Py_NewRef((PyObject *)&PyFunction_Type);
+}
+
+static PyObject *method_module(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString("aiofastlock");
+}
+
+static PyObject *method_qualname(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *name = PyObject_GetAttrString(((Method *)self)->function, "__name__");
+    if (name == NULL) {
+        return NULL;
+    }
+    const char *class_name = strrchr(((Method *)self)->type->tp_name, '.') + 1;
+    PyObject *qualname = PyUnicode_FromFormat("%s.%U", class_name, name);
+    Py_DECREF(name);
+    return qualname;
+}
+
+static PyObject *method_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyObject_GetAttrString(self, "__qualname__"); /* pickled by its name, like a function */
+}
+
+static PyObject *function_attribute(PyObject *self, void *name)
+{
+    return PyObject_GetAttrString(((Method *)self)->function, name);
+}
+
+#define FUNCTION_ATTRIBUTE(name) {name, function_attribute, NULL, NULL, name}
+
+static PyGetSetDef method_attributes[] = {
+    {"__class__", method_class, NULL, NULL, NULL},
+    {"__module__", method_module, NULL, NULL, NULL},
+    {"__qualname__", method_qualname, NULL, NULL, NULL},
+    FUNCTION_ATTRIBUTE("__annotations__"),
+    FUNCTION_ATTRIBUTE("__closure__"),
+    FUNCTION_ATTRIBUTE("__code__"),
+    FUNCTION_ATTRIBUTE("__defaults__"),
+    FUNCTION_ATTRIBUTE("__dict__"),
+    FUNCTION_ATTRIBUTE("__doc__"),
+    FUNCTION_ATTRIBUTE("__globals__"),
+    FUNCTION_ATTRIBUTE("__kwdefaults__"),
+    FUNCTION_ATTRIBUTE("__name__"),
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef method_methods[] = {
+    {"__reduce__", method_reduce, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject method_type = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "function",
+    .tp_basicsize = sizeof(Method),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR
+                | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_vectorcall_offset = offsetof(Method, vectorcall),
+    .tp_weaklistoffset = offsetof(Method, weak_references),
+    .tp_call = PyVectorcall_Call,
+    .tp_dealloc = method_dealloc,
+    .tp_descr_get = method_get,
+    .tp_getattro = method_getattro,
+    .tp_setattro = method_setattro,
+    .tp_getset = method_attributes,
+    .tp_methods = method_methods,
+    .tp_repr = method_repr,
+};
+
+static inline int set_class_attribute(PyTypeObject *type, PyObject *name, PyObject *value)
+{
+    int failed = PyDict_SetItem(type->tp_dict, name, value);
+    PyType_Modified(type);
+    return failed;
+}
+
+/* Add a method that `fast` serves if it is called with that number of arguments, self included. */
+static int add_method(PyTypeObject *type, PyObject *function, fast_method fast,
+                      Py_ssize_t arguments, unsigned int mask,
+                      fast_method_with_argument with_argument)
+{
+    if (PyType_Ready(&method_type) < 0) {
+        return -1; /* pragma: no cover - no memory at import */
+    }
+    PyObject *name = PyObject_GetAttrString(function, "__name__");
+    Method *method = PyObject_New(Method, &method_type);
+    if (name == NULL || method == NULL) {
+        return -1; /* pragma: no cover - no memory at import */
+    }
+    method->vectorcall = with_argument == NULL ? method_call : method_call_with_argument;
+    method->fast = fast;
+    method->with_argument = with_argument;
+    method->type = type;
+    method->mask = mask;
+    method->arguments = arguments;
+    method->function = Py_NewRef(function);
+    method->weak_references = NULL;
+    int failed = set_class_attribute(type, name, (PyObject *)method);
+    Py_DECREF(name);
+#ifdef Py_GIL_DISABLED
+    Py_SET_REFCNT((PyObject *)method, PY_SSIZE_T_MAX); /* immortal: threads would contend for it */
+#else
+    Py_DECREF(method);
+#endif
+    return failed;
+}
+
+/* Give a public class the name under which users import it, in reprs and pickles too; and let it be
+   patched, as classes of Python can be. Comes last: what the class has now is what C serves. */
+static int finish_public_class(PyTypeObject *type, const char *name)
+{
+    type->tp_name = name;
+    type->tp_as_async = &not_awaitable;
+    type->tp_flags &= ~Py_TPFLAGS_IMMUTABLETYPE;
+    PyType_Modified(type);
+    classes[number_of_classes].type = type;
+    for (int i = 0; i < OVERRIDABLE; i++) {
+        overridable[i].name = PyUnicode_InternFromString(overridable[i].text);
+        if (overridable[i].name == NULL) {
+            return -1; /* pragma: no cover - no memory at import */
+        }
+        classes[number_of_classes].originals[i] = attribute_or_null(type, overridable[i].name);
+    }
+    number_of_classes++;
+    return 0;
+}
+
+/* Removes what Cython keeps in the dict of a class for the import of modules that cimport it. */
+static inline int hide_vtable(PyTypeObject *type)
+{
+    for (; type != &PyBaseObject_Type; type = type->tp_base) {
+        if (PyDict_GetItemString(type->tp_dict, "__pyx_vtable__") != NULL
+            && PyDict_DelItemString(type->tp_dict, "__pyx_vtable__") < 0) {
+            return -1; /* pragma: no cover - no memory at import */
+        }
+        PyType_Modified(type);
+    }
+    return 0;
+}
+
+#endif
