@@ -454,7 +454,7 @@ def names(case):
 def instance_names(case):
     more = {*dir(case.self)} - {*dir(case.new(case.theirs))}
     public = {name for name in more if not name.startswith("_")}
-    return Each({"more": public, "vars": [*vars(case.self)]})
+    return Each({"more": public, "vars": {*vars(case.self)}})
 
 
 @of("class")

@@ -113,7 +113,60 @@ BOTH = [
         when=sys.version_info >= (3, 14),
     ),
 ]
-PURE = []
+PURE = [
+    Difference(
+        "the base classes have other names",
+        "qualname",
+        "cls._get_loop, self._get_loop",
+    ),
+    Difference(
+        "the same",
+        "qualname",
+        "cls.__aenter__, cls.__aexit__, self.__aenter__, self.__aexit__",
+        "Lock Condition Semaphore BoundedSemaphore",
+    ),
+    Difference(
+        "the same",
+        "coroutine_attributes.qualname",
+        "self.__aenter__() *, self.__aexit__() *, sub.__aenter__() suspended",
+        "Lock Condition Semaphore BoundedSemaphore",
+    ),
+    Difference(
+        "the methods are in modules of their own, from which the class is imported",
+        "function_attributes.__module__",
+        "cls.*, self.*",
+    ),
+    Difference(
+        "the same: inspect looks for the class where users find it", "described.source", "cls"
+    ),
+    Difference("the event loop is left out of copies", "names.more dunders", "cls"),
+    Difference("attributes are made in another order", "subclasses.__getattr__", "cls"),
+    Difference("the same", "subclasses.list first", "cls", "Lock Event Condition"),
+    Difference("the same", "subclasses.StringIO first", "cls", "Condition"),
+    Difference(
+        "methods of the class, which a condition made without __init__ has, too",
+        "names.more, subclasses.abstract method",
+        "cls",
+        "Condition",
+    ),
+    Difference(
+        "the same",
+        "classified, static, data_assigned.delete",
+        "self.acquire, self.locked, self.release",
+        "Condition",
+    ),
+    Difference("the queue knows it", "classified, static", "self._count", "Barrier"),
+    Difference("the same", "instance_names.vars", "self, sub", "Barrier"),
+    Difference("it waits in a queue of its own", "hooks._get_loop", "cls", "Barrier"),
+    Difference("the same", "call_errors.none", "cls.*, self.*", "Barrier"),
+    Difference(
+        "as from 3.13 on",
+        "call_errors.none",
+        "cls._wake_up_next, self._wake_up_next",
+        "Semaphore BoundedSemaphore",
+        when=sys.version_info < (3, 13),
+    ),
+]
 COMPILED = [
     # The attributes
     *(
