@@ -599,31 +599,39 @@ class Overtaking(_pure.Lock):
 
 
 class LastFirst(_pure.Lock):
-    def _wake_head(self):
-        if self._queue is not None:
-            self._queue.parked.rotate(1)
-        super()._wake_head()
+    def _wake_up_first(self):
+        if self._waiters is not None and self._waiters.parked:
+            self._waiters.parked.move_to_end(next(reversed(self._waiters.parked)), last=False)
+        super()._wake_up_first()
 
 
 class Forgetful(_pure.Lock):
     """A woken waiter that is cancelled does not hand its turn on."""
 
-    def _hand_off(self):
-        pass
+    def _wake_up_first(self):
+        if sys._getframe(1).f_code.co_name == "release":
+            super()._wake_up_first()
 
 
 class Generous(_pure.Lock):
     """A waiter that is cancelled hands on a turn that it never had."""
 
-    def _hand_off(self):
-        self._wake_head()
+    async def acquire(self):
+        try:
+            return await super().acquire()
+        except BaseException:
+            self._wake_up_first()
+            raise
 
 
 class Leaky(_pure.Semaphore):
     """The permit of a woken waiter that is cancelled is lost."""
 
-    def _hand_off(self):
-        self._value = 0
+    def _wake_up_next(self):
+        if sys._getframe(2).f_code.co_name == "hand_off":
+            self._value = 0
+            return False
+        return super()._wake_up_next()
 
 
 class Unheard(_pure.Condition):
@@ -644,8 +652,8 @@ class Unheard(_pure.Condition):
 class WakesOne(_pure.Event):
     def set(self):
         self._value = True
-        if self._queue is not None and self._queue.parked:
-            self._queue.wake_first()
+        if self._waiters.parked:
+            self._waiters.wake_first()
 
 
 class ShutsOut(_pure.Barrier):

@@ -196,7 +196,7 @@ before = asyncio.Lock()
 with aiofastlock.installed():
     assert isinstance(asyncio.Lock(), asyncio.Lock) and isinstance(aiofastlock.Lock(), asyncio.Lock)
     assert not isinstance(before, asyncio.Lock)
-assert isinstance(before, asyncio.Lock) and not isinstance(aiofastlock.Lock(), asyncio.Lock)
+assert isinstance(before, asyncio.Lock) and isinstance(aiofastlock.Lock(), asyncio.Lock)
 """)
 
 

@@ -121,15 +121,11 @@ async def test_the_base_class_implements_no_primitive():
     import aiofastlock._compiled._lock
 
     nothing = aiofastlock._compiled._lock.ContextManager()
-    with pytest.raises(NotImplementedError):  # acquire_now()
-        await nothing.__aenter__()
-    with pytest.raises(NotImplementedError):  # release_now()
-        await nothing.__aexit__(None, None, None)
     future = asyncio.get_running_loop().create_future()
-    waiter = nothing._enqueue(future)
+    waiter = nothing._enqueue(future, False)
     with pytest.raises(NotImplementedError):  # hand_off()
         waiter.throw(asyncio.CancelledError())
-    waiter = nothing._enqueue(future)
+    waiter = nothing._enqueue(future, False)
     future.set_result(True)
     with pytest.raises(NotImplementedError):  # acquire_woken()
         waiter.send(None)

@@ -869,7 +869,7 @@ async def test_a_subclass_with_arguments(Primitive):
 async def test_attributes_and_weak_references(implementation, Primitive):
     parking = Parking(Primitive)
     primitive = parking.primitive
-    if implementation != "asyncio" and parking.name != "Condition":  # it keeps its lock's methods
+    if implementation == "compiled":
         assert vars(primitive) == {}
     primitive.note = "kept"
     assert primitive.note == "kept"

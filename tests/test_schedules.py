@@ -252,10 +252,8 @@ def test_what_does_not_work_at_the_end_is_a_fault(primitive, Wrong, arguments, p
 class SelfishSemaphore(_pure.Semaphore):
     """A permit is lost if the waiter that was woken for it is cancelled."""
 
-    __slots__ = ()
-
-    def _hand_off(self):
-        pass
+    def _wake_up_next(self):
+        return sys._getframe(2).f_code.co_name != "hand_off" and super()._wake_up_next()
 
 
 @pytest.fixture

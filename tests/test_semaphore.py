@@ -10,6 +10,8 @@ import math
 import random
 import sys
 import weakref
+from decimal import Decimal
+from fractions import Fraction
 from unittest import mock
 
 import pytest
@@ -80,13 +82,60 @@ def test_the_initial_value(Either, value):
         assert semaphore._value == value
 
 
-def test_a_larger_value(OurEither):
-    with pytest.raises(OverflowError, match="^Semaphore value too large$"):
-        OurEither(sys.maxsize + 1)
-    semaphore = OurEither(sys.maxsize)
-    with pytest.raises((OverflowError, ValueError)):
+@pytest.mark.parametrize(
+    "value",
+    [2.5, 1.0, 0.0, True, Fraction(5, 2), Decimal("1.5"), sys.maxsize, sys.maxsize + 1, 2**70],
+)
+async def test_any_number(Either, value):
+    """Whatever can be compared with 0 and counted, with the results that it gives."""
+    semaphore = Either(value)
+    assert semaphore._value is value or semaphore._value == value
+    assert type(semaphore._value) is type(value)
+    expected = "locked" if value == 0 else f"unlocked, value:{value}"
+    assert repr(semaphore).endswith(f" [{expected}]>")
+    if value:
+        assert await semaphore.acquire() is True
+        assert semaphore._value == value - 1
+        assert type(semaphore._value) is type(value - 1)
         semaphore.release()
-    assert semaphore._value == sys.maxsize
+    if isinstance(semaphore, asyncio.BoundedSemaphore):
+        with pytest.raises(ValueError, match=TOO_MANY):
+            semaphore.release()
+    else:
+        semaphore.release()
+        assert semaphore._value == value + 1
+        assert copy.copy(semaphore)._value == value + 1
+
+
+async def test_fractions_of_a_permit(Semaphore):
+    """The last half is a permit, after which none is left: only 0 is locked."""
+    semaphore = Semaphore(1.5)
+    for left in (0.5, -0.5, -1.5):
+        assert not semaphore.locked()
+        async with semaphore:
+            assert semaphore._value == left
+        assert await semaphore.acquire()
+    semaphore._value = 0.0
+    tasks = await park(semaphore.acquire, 3)
+    semaphore.release()
+    semaphore.release()
+    await asyncio.wait_for(asyncio.gather(*tasks[:2]), 10)
+    assert (semaphore._value, tasks[2].done()) == (0, False)
+    assert type(semaphore._value) is float
+    tasks[2].cancel()
+    await asyncio.wait(tasks)
+
+
+@pytest.mark.parametrize("value", [-sys.maxsize - 1, -sys.maxsize - 2, sys.maxsize, 2**64])
+async def test_values_where_c_ends(Semaphore, value):
+    semaphore = Semaphore()
+    semaphore._value = value
+    assert semaphore._value == value
+    assert await semaphore.acquire()
+    assert semaphore._value == value - 1
+    semaphore.release()
+    semaphore.release()
+    assert semaphore._value == value + 1
 
 
 @pytest.mark.parametrize("value", [-1, -(10**30), -math.inf])
@@ -104,12 +153,6 @@ def test_a_value_that_is_no_number(Either, value):
     assert str(raised.value) == (
         f"'<' not supported between instances of '{type(value).__name__}' and 'int'"
     )
-
-
-@pytest.mark.parametrize("value", [2.5, 1.0, math.nan])
-def test_a_fraction_is_refused(OurEither, value):
-    with pytest.raises(TypeError):
-        OurEither(value)
 
 
 async def test_no_limit(Semaphore):

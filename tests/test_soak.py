@@ -38,8 +38,9 @@ def test_nothing_is_lost(implementation, soak_it):
 class LockLosesTurns(_pure.Lock):
     """A woken waiter that is cancelled does not hand its turn on."""
 
-    def _hand_off(self):
-        pass
+    def _wake_up_first(self):
+        if sys._getframe(1).f_code.co_name == "release":
+            super()._wake_up_first()
 
 
 class LockLetsTwoIn(_pure.Lock):
@@ -47,17 +48,17 @@ class LockLetsTwoIn(_pure.Lock):
 
     def release(self):
         super().release()
-        if self._queue is not None and len(self._queue.parked) == 5:
-            self._queue.wake_first()
+        if self._waiters is not None and len(self._waiters.parked) == 5:
+            self._waiters.wake_first()
 
 
 class LockIsUnfair(_pure.Lock):
     """The last waiter is the next."""
 
-    def _wake_head(self):
-        if self._queue is not None and self._queue.parked and not self._queue.gone:
-            self._queue.parked.rotate(1)
-        super()._wake_head()
+    def _wake_up_first(self):
+        if self._waiters is not None and self._waiters.parked:
+            self._waiters.parked.move_to_end(next(reversed(self._waiters.parked)), last=False)
+        super()._wake_up_first()
 
 
 class LockKeepsErrors(_pure.Lock):
@@ -82,8 +83,8 @@ class LockGrows(_pure.Lock):
 
 
 class SemaphoreLosesTurns(_pure.Semaphore):
-    def _hand_off(self):
-        pass
+    def _wake_up_next(self):
+        return sys._getframe(2).f_code.co_name != "hand_off" and super()._wake_up_next()
 
 
 class SemaphoreLosesPermits(_pure.Semaphore):
@@ -102,19 +103,19 @@ class SemaphoreIsOversold(_pure.Semaphore):
 
     def release(self):
         super().release()
-        if self._queue is not None and len(self._queue.parked) == 5:
-            self._queue.wake_first()
+        if self._waiters is not None and len(self._waiters.parked) == 5:
+            self._waiters.wake_first()
 
 
 class EventOverlooksOne(_pure.Event):
     """The last of several waiters is not woken."""
 
     def set(self):
-        parked = self._queue.parked if self._queue is not None else ()
-        last = parked.pop() if len(parked) > 3 and not self._queue.gone else None
+        parked = self._waiters.parked
+        last = parked.popitem()[0] if len(parked) > 3 else None
         super().set()
         if last is not None:
-            self._queue.parked.append(last)
+            self._waiters.append(last)
 
 
 class ConditionForgets(_pure.Condition):

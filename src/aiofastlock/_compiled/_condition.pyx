@@ -88,6 +88,8 @@ cdef class Condition(ParkingLot, AsyncioCondition):
     def __init__(self, *args, **kwargs):
         if len(args) == 1 and not kwargs:
             init_with_lock(self, args[0])
+        elif not args and list(kwargs) == ["lock"]:
+            init_with_lock(self, kwargs["lock"])
         else:
             pure.Condition.__init__(self, *args, **kwargs)
 
@@ -114,6 +116,8 @@ cdef class Condition(ParkingLot, AsyncioCondition):
         while n > 0 and self.parked is not NULL:
             n -= self.wake(self.parked, False)
         return 0
+
+    _make_lock = Lock
 
     @property
     def _lock(self):
@@ -452,9 +456,9 @@ finish_awaitable(<PyTypeObject*> Wait, <sendfunc> wait_send, _shared.await_by_ha
 
 condition_type = <PyTypeObject*> Condition
 
-method(condition_type, pure.Condition, "locked", locked, INTERNALS)
-method(condition_type, pure.Condition, "acquire", acquire, INTERNALS)
-method(condition_type, pure.Condition, "release", release, INTERNALS)
+method(condition_type, pure.LockMethods, "locked", locked, INTERNALS)
+method(condition_type, pure.LockMethods, "acquire", acquire, INTERNALS)
+method(condition_type, pure.LockMethods, "release", release, INTERNALS)
 method(condition_type, pure.Condition, "__aenter__", enter, INTERNALS | ACQUIRE)
 exit_method(condition_type, pure.Condition, exit, INTERNALS | RELEASE)
 method(condition_type, pure.Condition, "wait", wait, INTERNALS | LOCKED | ACQUIRE | RELEASE)

@@ -19,6 +19,26 @@ else:
 
 
 @_shared.unannotated
+class LockMethods:
+    """The methods of a condition that are its lock's. An instance has those as attributes."""
+
+    if TYPE_CHECKING:
+        _lock: Any
+
+    def locked(self) -> bool:
+        """Return what the lock's locked() returns: True if the lock is locked."""
+        return self._lock.locked()  # type: ignore[no-any-return]
+
+    async def acquire(self) -> Literal[True]:
+        """Call the lock's acquire(): wait until the lock is unlocked, and lock it."""
+        return await self._lock.acquire()  # type: ignore[no-any-return]
+
+    def release(self) -> None:
+        """Call the lock's release(): unlock the lock, and wake the first waiter."""
+        self._lock.release()
+
+
+@_shared.unannotated
 class Condition(ContextManager, ParkingLot, asyncio.Condition):
     """A lock, and a queue of tasks that wait to be notified. It replaces asyncio.Condition.
 
@@ -37,25 +57,13 @@ class Condition(ContextManager, ParkingLot, asyncio.Condition):
     def __init__(self, lock: Any = None) -> None:
         self._waiters = Queue()
         if lock is None:
-            lock = Lock()
+            lock = self._make_lock()
         self._lock = lock
         self.locked = lock.locked
         self.acquire = lock.acquire
         self.release = lock.release
 
-    # An instance has its lock's methods in their place.
-
-    def locked(self) -> bool:
-        """Return what the lock's locked() returns: True if the lock is locked."""
-        return self._lock.locked()  # type: ignore[no-any-return]
-
-    async def acquire(self) -> Literal[True]:
-        """Call the lock's acquire(): wait until the lock is unlocked, and lock it."""
-        return await self._lock.acquire()  # type: ignore[no-any-return]
-
-    def release(self) -> None:
-        """Call the lock's release(): unlock the lock, and wake the first waiter."""
-        return self._lock.release()  # type: ignore[no-any-return]
+    _make_lock = Lock
 
     async def wait(self) -> Literal[True]:
         """Release the lock, wait to be notified, acquire the lock again, and return True.
