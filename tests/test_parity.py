@@ -142,19 +142,6 @@ PURE = [
     Difference("the event loop is left out of copies", "names.more dunders", "cls"),
     Difference("attributes are made in another order", "subclasses.__getattr__", "cls"),
     Difference("the same", "subclasses.list first", "cls", "Lock Event Condition"),
-    Difference("the same", "subclasses.StringIO first", "cls", "Condition"),
-    Difference(
-        "methods of the class, which a condition made without __init__ has, too",
-        "names.more, subclasses.abstract method",
-        "cls",
-        "Condition",
-    ),
-    Difference(
-        "the same",
-        "classified, static, data_assigned.delete",
-        "self.acquire, self.locked, self.release",
-        "Condition",
-    ),
     Difference("the queue knows it", "classified, static", "self._count", "Barrier"),
     Difference("the same", "instance_names.vars", "self, sub", "Barrier"),
     Difference("it waits in a queue of its own", "hooks._get_loop", "cls", "Barrier"),
@@ -442,13 +429,6 @@ def test_docstrings_are_the_same_in_both_implementations(name):
         doc = inspect.getdoc(getattr(fast, method))
         assert doc, method
         assert doc == inspect.getdoc(getattr(pure, method)), method
-
-
-@needs_compiled
-def test_aexit_of_another_class_is_refused():
-    lock, semaphore = OURS["compiled"].Lock, OURS["compiled"].Semaphore
-    with pytest.raises(TypeError, match=r"for 'aiofastlock.Lock' objects doesn't apply"):
-        lock.__aexit__(semaphore(), None, None, None)
 
 
 @pytest.mark.parametrize("kind", ["own", "subclass"])
