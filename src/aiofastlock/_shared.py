@@ -179,6 +179,9 @@ class CoroutineWrapper(Generator["Any", "Any", "Any"]):
         self._coroutine.close()
 
 
+CoroutineWrapper.__name__ = CoroutineWrapper.__qualname__ = "coroutine_wrapper"  # in messages
+
+
 # ---- What a coroutine tells about itself, for a compiled awaitable of the same function ----
 
 
@@ -249,7 +252,8 @@ def exception_to_throw(typ: Any, val: Any, tb: Any) -> BaseException:
         exception = typ
     elif not (isinstance(typ, type) and issubclass(typ, BaseException)):
         return TypeError(
-            "exceptions must be classes deriving BaseException or instances of such a class"
+            "exceptions must be classes or instances deriving from BaseException, "
+            f"not {type(typ).__name__}"
         )
     elif isinstance(val, typ):
         exception = val

@@ -33,9 +33,12 @@ static inline PyObject *take_spare_waiter(void)
 {
 #ifndef Py_GIL_DISABLED
     PyObject *waiter = spare_waiter;
-    if (waiter != NULL && Py_REFCNT(waiter) == 1 && !has_weak_references(waiter)) {
+    if (waiter != NULL && Py_REFCNT(waiter) == 1) {
         spare_waiter = NULL;
-        return waiter;
+        if (!has_weak_references(waiter)) {
+            return waiter;
+        }
+        Py_DECREF(waiter); /* they were made after it was kept */
     }
 #endif
     return NULL;
@@ -44,7 +47,7 @@ static inline PyObject *take_spare_waiter(void)
 static inline void keep_spare_waiter(PyObject *waiter)
 {
 #ifndef Py_GIL_DISABLED
-    if (spare_waiter == NULL) {
+    if (spare_waiter == NULL && !has_weak_references(waiter)) {
         spare_waiter = Py_NewRef(waiter);
     }
 #endif
@@ -159,6 +162,7 @@ static inline int finish_awaitable(PyTypeObject *type, sendfunc send, PyObject *
 {
     type->tp_as_async->am_send = send;
     type->tp_iter = PyObject_SelfIter;
+    type->tp_name = "coroutine"; /* in messages */
     int failed = PyDict_Merge(type->tp_dict, attributes, 1);
     PyType_Modified(type);
     return failed;
