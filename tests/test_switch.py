@@ -180,3 +180,32 @@ def test_a_subinterpreter_cannot_use_the_compiled_implementation() -> None:
 @needs_subinterpreters
 def test_a_subinterpreter_with_the_pure_implementation_requested() -> None:
     assert in_subinterpreters("0") == ["pure", "pure", "pure"]
+
+
+LEGACY = """
+import sys
+if sys.version_info >= (3, 13):
+    import _interpreters as interpreters
+    other = interpreters.create("legacy")
+else:
+    import _xxsubinterpreters as interpreters
+    other = interpreters.create(isolated=False)
+interpreters.run_string(other, "import aiofastlock; print(aiofastlock.IMPLEMENTATION, flush=True)")
+interpreters.destroy(other)
+import asyncio
+import aiofastlock
+print(aiofastlock.IMPLEMENTATION)
+async def main():
+    lock = aiofastlock.Lock()
+    async with lock:
+        task = asyncio.create_task(lock.acquire())
+        await asyncio.sleep(0)
+    return await task
+print(asyncio.run(main()))
+"""
+
+
+@needs_subinterpreters
+@needs_compiled
+def test_a_subinterpreter_that_imports_first_and_ends() -> None:
+    assert output(LEGACY, None) == ["pure", "compiled", "True"]

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     class Primitive(Protocol):
         """What a primitive of either implementation shows to this module."""
 
-        _waiters: Any
-
         @property
         def _waiting(self) -> int: ...
         def _futures(self) -> list[Future[Any]]: ...
@@ -111,10 +109,12 @@ def empty(waiters: Any) -> int:
 
 
 # Attributes that are not copied and pickled: the event loop, and those who wait for it.
-UNCOPIED = frozenset({"_appended", "_loop", "_refilling", "_waiters", "acquire", "locked", "release"})
+UNCOPIED = frozenset(
+    {"_appended", "_loop", "_refilling", "_waiters", "acquire", "locked", "release"}
+)
 
 
-def getstate(primitive: Primitive, *own: str) -> dict[str, Any]:
+def getstate(primitive: Any, *own: str) -> dict[str, Any]:
     """An idle primitive's state to copy or pickle: `own`, and the attributes that users set."""
     if primitive._waiters:
         raise TypeError(
@@ -129,7 +129,7 @@ def getstate(primitive: Primitive, *own: str) -> dict[str, Any]:
     }
 
 
-def setstate(primitive: Primitive, state: dict[str, Any]) -> None:
+def setstate(primitive: Any, state: dict[str, Any]) -> None:
     for name, value in state.items():
         setattr(primitive, name, value)
 
@@ -186,7 +186,7 @@ CoroutineWrapper.__name__ = CoroutineWrapper.__qualname__ = "coroutine_wrapper" 
 
 
 def _function(coroutine: Any) -> Any:
-    from aiofastlock import _pure  # which imports this module
+    from aiofastlock import _pure  # noqa: PLC0415 - which imports this module
 
     cls, _, name = coroutine._qualname.partition(".")
     return getattr(getattr(_pure, "Lock" if cls == "ContextManager" else cls), name)
@@ -201,6 +201,10 @@ def _frame(coroutine: Any) -> Any:
     frame = like_it.cr_frame
     like_it.close()
     return frame
+
+
+def _await(coroutine: Any) -> CoroutineWrapper:
+    return CoroutineWrapper(coroutine)
 
 
 def _name(attribute: str, default: Callable[[Any], str]) -> property:
@@ -219,7 +223,7 @@ def _name(attribute: str, default: Callable[[Any], str]) -> property:
 
 COROUTINE_ATTRIBUTES = {
     "__class__": property(lambda coroutine: CoroutineType),  # which inspect.iscoroutine() asks
-    "__await__": lambda coroutine: CoroutineWrapper(coroutine),
+    "__await__": _await,
     "__name__": _name("__name__", lambda coroutine: coroutine._qualname.rpartition(".")[2]),
     "__qualname__": _name("__qualname__", lambda coroutine: coroutine._qualname),
     "cr_await": property(

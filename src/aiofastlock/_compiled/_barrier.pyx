@@ -1,7 +1,7 @@
 """Barrier, on the queue of _lock.pyx."""
 
 cimport cython
-from cpython.object cimport PyObject, PyTypeObject
+from cpython.object cimport PyObject
 from cpython.pyport cimport PY_SSIZE_T_MAX, PY_SSIZE_T_MIN
 
 from asyncio.exceptions import BrokenBarrierError
@@ -227,9 +227,9 @@ cdef class BarrierCore(ParkingLot):
         if type(parties) is int and PY_SSIZE_T_MIN <= parties <= PY_SSIZE_T_MAX:
             unset_own(self, "_parties")
             self.size = parties
-        else:  # only a number that is equal to an int can be reached
+        else:
             set_own(self, "_parties", parties)
-            self.size = int(parties) if parties < MOST_PARTIES and parties % 1 == 0 else MOST_PARTIES
+            self.size = reachable(parties)
 
     @_parties.deleter
     def _parties(self):
@@ -248,6 +248,14 @@ cdef class BarrierCore(ParkingLot):
 
     def __setstate__(self, state):
         _shared.setstate(self, state)
+
+
+cdef Py_ssize_t reachable(object parties) except? -1:
+    """The number of tasks that is equal to this value, if there is one."""
+    try:
+        return int(parties) if int(parties) == parties else MOST_PARTIES
+    except (OverflowError, TypeError, ValueError):
+        return MOST_PARTIES
 
 
 cdef object wait(object self):

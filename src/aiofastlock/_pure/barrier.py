@@ -167,7 +167,7 @@ class Barrier(ParkingLot, asyncio.Barrier):
             self._state = FILLING
         self._refilling = False
 
-    async def __aenter__(self) -> int:
+    async def __aenter__(self) -> int:  # type: ignore[override]
         return await self.wait()
 
     async def __aexit__(self, *args: object) -> None:
@@ -186,7 +186,7 @@ class Barrier(ParkingLot, asyncio.Barrier):
     @property
     def broken(self) -> bool:
         """True if the barrier is broken: after abort(), until reset()."""
-        return self._state == BROKEN
+        return self._state is BROKEN
 
     @property
     def _count(self) -> int:

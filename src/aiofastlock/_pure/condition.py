@@ -59,9 +59,9 @@ class Condition(ContextManager, ParkingLot, asyncio.Condition):
         if lock is None:
             lock = self._make_lock()
         self._lock = lock
-        self.locked = lock.locked
-        self.acquire = lock.acquire
-        self.release = lock.release
+        self.locked = lock.locked  # type: ignore[method-assign]
+        self.acquire = lock.acquire  # type: ignore[method-assign]
+        self.release = lock.release  # type: ignore[method-assign]
 
     _make_lock = Lock
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from asyncio.exceptions import InvalidStateError
 from collections import OrderedDict
@@ -109,7 +110,7 @@ class Queue(_shared.Waiters):
 
     def wake_first(self, result: object = True) -> bool:
         """Wake the first parked waiter unless it is cancelled; return whether it was woken."""
-        for first in self.parked:  # without a call, after which a signal can come
+        for first in self.parked:  # noqa: B007 - without a call, after which a signal can come
             break
         self.settled[first] = True
         del self.parked[first]
@@ -155,10 +156,8 @@ def leave(primitive: ParkingLot, waiters: Any, future: Future[Any]) -> bool:
         woken = waiters is current and _shared.was_woken(future)
     else:
         woken = _shared.was_woken(future)
-    try:
+    with contextlib.suppress(ValueError):
         current.remove(future)
-    except ValueError:
-        pass
     return woken
 
 
@@ -166,10 +165,11 @@ def leave(primitive: ParkingLot, waiters: Any, future: Future[Any]) -> bool:
 class ParkingLot:
     """The base of every primitive: a queue of waiters, bound to their event loop."""
 
-    _loop = None
     if TYPE_CHECKING:
         _loop: AbstractEventLoop | None
         _waiters: Any  # None, in a lock and a semaphore, before the first wait
+    else:
+        _loop = None
 
     def _get_loop(self) -> AbstractEventLoop:
         """Bind to the running loop, or raise if another one is bound."""

@@ -92,7 +92,7 @@ class Semaphore(ContextManager, ParkingLot, asyncio.Semaphore):
         self._value += 1
         self._wake_up_next()
 
-    def _wake_up_next(self) -> bool:
+    def _wake_up_next(self) -> bool:  # type: ignore[override]
         """Give a permit to the first parked waiter that is not cancelled, if there is one."""
         waiters = self._waiters
         if type(waiters) is Queue:
@@ -114,10 +114,9 @@ class Semaphore(ContextManager, ParkingLot, asyncio.Semaphore):
         return _shared.getstate(self, "_value")
 
 
-
 def grant_first(semaphore: Semaphore, waiters: Queue) -> bool:
     """Give a permit to the first parked waiter, unless it is cancelled."""
-    for first in waiters.parked:  # as in wake_first()
+    for first in waiters.parked:  # noqa: B007 - as in wake_first()
         break
     semaphore._value -= 1
     try:
