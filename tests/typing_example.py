@@ -6,6 +6,7 @@ A line that they must reject has a comment that ignores the error. They report u
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from fractions import Fraction
 from typing import Any, Literal, assert_type
 
 import aiofastlock
@@ -67,8 +68,8 @@ async def others() -> None:
     await takes_all_of_asyncios(Event(), Condition(), bounded, bounded, Barrier(parties=3))
     ours: Semaphore = bounded
     assert_type(await ours.acquire(), Literal[True])
-    Semaphore(2.5)  # type: ignore[arg-type]
-    BoundedSemaphore(value=float("inf"))  # type: ignore[arg-type]
+    Semaphore(2.5)
+    BoundedSemaphore(value=Fraction(5, 2))
     async with Condition(asyncio.Lock()) as nothing:
         assert_type(nothing, None)
     barrier = Barrier(3)

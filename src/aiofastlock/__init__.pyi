@@ -1,7 +1,5 @@
 import asyncio
-from typing import Final, Literal
-
-from typing_extensions import disjoint_base
+from typing import Any, Final, Literal, Protocol
 
 from aiofastlock._install import install, installed, uninstall
 
@@ -21,26 +19,22 @@ __all__ = [
 __version__: Final[str]
 IMPLEMENTATION: Final[Literal["compiled", "pure"]]
 
-# To type checkers, these are subclasses of asyncio's classes, so that they are accepted where code
-# is annotated with asyncio's. At run time they are not: isinstance(lock, asyncio.Lock) is False,
-# and type checkers take it to be True. Only what differs from typeshed's classes is declared.
+# Only what differs from typeshed's classes is declared.
 
-@disjoint_base
+class _Number(Protocol):
+    def __lt__(self, other: int, /) -> Any: ...
+    def __add__(self, other: int, /) -> Any: ...
+    def __sub__(self, other: int, /) -> Any: ...
+
 class Lock(asyncio.Lock): ...
-
-@disjoint_base
 class Event(asyncio.Event): ...
-
-@disjoint_base
 class Condition(asyncio.Condition): ...
 
-@disjoint_base
-class Semaphore(asyncio.Semaphore): ...
+class Semaphore(asyncio.Semaphore):
+    def __init__(self, value: _Number = 1) -> None: ...
 
-@disjoint_base
 class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore): ...
 
-@disjoint_base
 class Barrier(asyncio.Barrier):
     # asyncio's returns the index; typeshed declares that it returns the barrier.
     async def __aenter__(self) -> int: ...  # type: ignore[override]

@@ -1,14 +1,26 @@
 """Chooses between the compiled and the pure-Python implementation, by AIOFASTLOCK_EXTENSIONS."""
 
 import os
+import sys
+from importlib import import_module
 
 IMPLEMENTATION = "pure"
+
+
+def require_main_interpreter() -> None:
+    """The compiled modules keep objects of the interpreter that imports them first."""
+    known = sys.version_info >= (3, 13)
+    interpreters = import_module("_interpreters" if known else "_xxsubinterpreters")
+    if interpreters.get_current() != interpreters.get_main():
+        raise ImportError("it is for the main interpreter only")
+
 
 _switch = os.environ.get("AIOFASTLOCK_EXTENSIONS", "")
 if _switch not in ("", "0", "1"):
     raise ValueError(f"AIOFASTLOCK_EXTENSIONS must be unset, 0 or 1, not {_switch!r}")
 if _switch != "0":
     try:
+        require_main_interpreter()
         from aiofastlock._compiled import (
             Barrier,
             BoundedSemaphore,

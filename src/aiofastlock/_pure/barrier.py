@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from asyncio.exceptions import BrokenBarrierError
-from itertools import islice
 
 from aiofastlock import _internals, _shared
 from aiofastlock._pure.lock import ParkingLot, Queue, prepare
@@ -74,10 +73,10 @@ class Barrier(ParkingLot, asyncio.Barrier):
                 try:
                     index: int = await future
                 except BaseException:
-                    waiters.remove(future)
+                    waiters.leave(future)
                     self._leave(waiters)
                     raise
-                waiters.remove(future)
+                waiters.leave(future)
                 state = self._state
                 self._leave(waiters)
                 if index == BLOCKED:
@@ -123,13 +122,18 @@ class Barrier(ParkingLot, asyncio.Barrier):
         if waiters is not self._waiters or not self._refilling:
             return
         self._refilling = False
-        parties = 0  # the first of the parked waiters that are not cancelled
-        while new := list(islice(waiters.parked, parties, self._parties)):
-            for future in new:
-                if not future.done():
-                    parties += 1
-                elif future in waiters.parked:
-                    waiters.settle_done(future)
+        parties = 0
+        cancelled = []
+        for future in waiters.waiting():
+            if parties == self._parties:
+                break
+            if future.done():
+                cancelled.append(future)
+            else:
+                parties += 1
+        for future in cancelled:
+            if future not in waiters.gone and future not in waiters.settled:
+                waiters.settle_done(future)
         if parties == self._parties and self._state == FILLING:
             self._state = DRAINING
             self._wake(self._parties)
@@ -194,7 +198,8 @@ class Barrier(ParkingLot, asyncio.Barrier):
         if self._refilling:
             return 0
         waiters = self._waiters
-        return len(waiters.parked) if self._state == FILLING else waiters.woken
+        parked = len(waiters.parked) - len(waiters.gone)
+        return parked if self._state == FILLING else waiters.woken
 
     def __getstate__(self) -> dict[str, Any]:
         return _shared.getstate(self, "_parties", "_state")

@@ -6,7 +6,15 @@ from asyncio.exceptions import CancelledError
 from collections.abc import Callable
 
 from aiofastlock import _internals, _shared
-from aiofastlock._pure.lock import ContextManager, Lock, ParkingLot, Queue, leave, prepare
+from aiofastlock._pure.lock import (
+    ContextManager,
+    Lock,
+    ParkingLot,
+    Queue,
+    leave,
+    leave_woken,
+    prepare,
+)
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
@@ -80,10 +88,10 @@ class Condition(ContextManager, ParkingLot, asyncio.Condition):
         waiters.append(future)
         try:
             await future
+            leave_woken(self, waiters, future)
         except BaseException as exception:
-            leave(self, waiters, future)
+            leave(self, waiters, future, exception)
             await acquire_and_raise(self, exception)
-        leave(self, waiters, future)
         try:
             await self.acquire()
         except CancelledError as exception:

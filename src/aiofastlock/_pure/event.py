@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aiofastlock import _internals, _shared
-from aiofastlock._pure.lock import ParkingLot, Queue, leave, prepare
+from aiofastlock._pure.lock import ParkingLot, Queue, leave, leave_woken
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
@@ -69,13 +69,16 @@ class Event(ParkingLot, asyncio.Event):
         """
         if self._value:
             return True
-        waiters, future = prepare(self)
+        future = self._get_loop().create_future()
         if not self._value:  # check again, as in Lock.acquire()
+            waiters = self._waiters
             waiters.append(future)
             try:
                 await future
-            finally:
-                leave(self, waiters, future)
+                leave_woken(self, waiters, future)
+            except BaseException as exception:
+                leave(self, waiters, future, exception)
+                raise
         return True
 
     def __getstate__(self) -> dict[str, Any]:

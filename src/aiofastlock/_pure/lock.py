@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from asyncio.exceptions import InvalidStateError
-from collections import OrderedDict
+from asyncio.exceptions import CancelledError, InvalidStateError
+from collections import deque
 
 from aiofastlock import _internals, _shared
 
@@ -13,6 +13,7 @@ TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
     import asyncio
     from asyncio import AbstractEventLoop, Future
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Any, Literal, SupportsIndex
 else:
@@ -22,58 +23,103 @@ else:
 events = sys.modules["asyncio.events"]
 
 
+NONE_SETTLED: dict[Future[Any], bool] = {}
+
+
 class Queue(_shared.Waiters):
     """The waiters, in order of arrival: the futures that their tasks wait on.
 
     The waiters at the front are settled: each was woken, or its future was found to be done, and
     it leaves when its task runs. The waiters behind them are parked. The queue is `settled`
-    followed by `parked`. Every step takes constant time, wherever the waiter is.
+    followed by `parked`.
+
+    Every step takes constant time, wherever the waiter is. A waiter that leaves from the middle of
+    `parked` is only added to `gone`. The first parked waiter is never in `gone`, and `parked` is
+    rebuilt before more than half of it would be.
 
     The queue is not notified when a future is cancelled. It finds out when that waiter is first.
     """
 
-    __slots__ = ("cancelled", "parked", "settled")
-
-    def __init__(self) -> None:
-        self.parked: OrderedDict[Future[Any], None] = OrderedDict()
-        self.settled: dict[Future[Any], bool] = {}  # True: woken; False: cancelled
-        self.cancelled = 0  # how many of the settled are cancelled
+    # Many queues stay empty: these are replaced before something is added.
+    parked: Any = ()  # a deque
+    gone: set[Future[Any]] | frozenset[Any] = frozenset()  # of the parked
+    settled: dict[Future[Any], bool] = NONE_SETTLED  # True: woken; False: cancelled
+    cancelled = 0  # how many of the settled are cancelled
+    emptied_by_others = False  # a waiter that leaves may not be there any more
 
     # Invariant: before each call that can run other code or fail, every waiter is where it belongs
     # and `cancelled` is right.
 
     def __len__(self) -> int:
-        return len(self.settled) + len(self.parked)
+        return len(self.settled) + len(self.parked) - len(self.gone)
 
     def _futures(self) -> list[Future[Any]]:
-        return [*self.settled, *self.parked]
+        return [*self.settled, *self.waiting()]
 
-    def append(self, future: Future[Any]) -> None:
-        self.parked[future] = None
-
-    def appendleft(self, future: Future[Any]) -> None:
-        self.append(future)
-        self.parked.move_to_end(future, last=False)
-
-    def _discard(self, future: Future[Any]) -> bool:
-        """Remove a waiter, wherever it is, if it is there; return whether it was."""
-        woken = self.settled.pop(future, None)
-        if woken is None:
-            return self.parked.pop(future, self) is None
-        self.cancelled -= not woken
-        return True
-
-    def is_woken(self, future: Future[Any]) -> bool:
-        return self.settled.get(future, False)
+    def waiting(self) -> Iterator[Future[Any]]:
+        """The parked waiters, in order."""
+        return (future for future in self.parked if future not in self.gone)
 
     @property
     def woken(self) -> int:
         return len(self.settled) - self.cancelled
 
+    def append(self, future: Future[Any]) -> None:
+        if type(self.parked) is tuple:
+            self.parked = deque()
+        self.parked.append(future)
+
+    def appendleft(self, future: Future[Any]) -> None:
+        if type(self.parked) is tuple:
+            self.parked = deque()
+        self.parked.appendleft(future)
+
+    def _discard(self, future: Future[Any]) -> bool:
+        self.emptied_by_others = True
+        return self.leave(future)
+
+    def leave(self, future: Future[Any], surely_there: bool = True) -> bool:
+        """Remove a waiter, wherever it is; return whether it was there."""
+        woken = self.settled.pop(future, None)
+        if woken is not None:
+            self.cancelled -= not woken
+        elif (self.emptied_by_others or not surely_there) and future not in self.waiting():
+            return False
+        else:
+            self.unpark(future)
+        return True
+
+    def settle(self, future: Future[Any]) -> None:
+        if self.settled is NONE_SETTLED:
+            self.settled = {}
+        self.settled[future] = True
+
+    def unpark(self, future: Future[Any]) -> None:
+        """Remove a parked waiter."""
+        parked = self.parked
+        gone: Any = self.gone
+        dropped: Any = []  # freed last, since destructors of futures can run any code
+        if parked[0] is future:
+            parked.popleft()
+        elif parked[-1] is future:
+            parked.pop()
+        else:
+            if not gone:
+                gone = self.gone = set()
+            gone.add(future)
+            if len(gone) * 2 > len(parked):
+                dropped = parked, gone
+                self.parked = deque(self.waiting())
+                self.gone = frozenset()
+                return
+        while gone and parked[0] in gone:
+            dropped.append(parked.popleft())
+            gone.remove(dropped[-1])
+
     def settle_done(self, future: Future[Any]) -> None:
         """Settle a parked waiter whose future others have set or cancelled."""
-        self.settled[future] = True
-        self.parked.pop(future, None)
+        self.settle(future)
+        self.unpark(future)
         self.check(future)
 
     def check(self, future: Future[Any]) -> None:
@@ -86,34 +132,24 @@ class Queue(_shared.Waiters):
     def any_live(self) -> bool:
         """Whether a waiter in the queue can still have a turn. Amortised O(1)."""
         while len(self.settled) == self.cancelled and self.parked:
-            first = next(iter(self.parked))
+            first = self.parked[0]
             done = first.done()
-            if first in self.parked:  # done() may have run other code
+            if self.parked and self.parked[0] is first:  # done() may have run other code
                 if not done:
                     return True
                 self.settle_done(first)
         return len(self.settled) > self.cancelled
 
-    def wake_all(self) -> None:
-        """Wake every waiter that is parked now."""
-        woken, self.parked = self.parked, OrderedDict()
-        self.settled.update(dict.fromkeys(woken, True))
-        try:
-            for future in woken:
-                if not future.done():
-                    future.set_result(True)
-        except BaseException:
-            for future in reversed(woken):
-                if not future.done() and self.settled.pop(future, False):
-                    self.appendleft(future)  # where it was
-            raise
-
     def wake_first(self, result: object = True) -> bool:
         """Wake the first parked waiter unless it is cancelled; return whether it was woken."""
-        for first in self.parked:  # noqa: B007 - without a call, after which a signal can come
-            break
+        first = self.parked[0]
+        if self.settled is NONE_SETTLED:
+            self.settled = {}
         self.settled[first] = True
-        del self.parked[first]
+        if self.gone:
+            self.unpark(first)
+        else:
+            self.parked.popleft()
         try:
             first.set_result(result)
         except InvalidStateError:
@@ -124,6 +160,26 @@ class Queue(_shared.Waiters):
                 self.appendleft(first)  # where it was
             raise
         return True
+
+    def wake_all(self) -> None:
+        """Wake every waiter that is parked now."""
+        woken = list(self.waiting() if self.gone else self.parked)
+        settled = dict.fromkeys(woken, True)
+        _parked, self.parked = self.parked, ()  # freed last, as above
+        _gone, self.gone = self.gone, frozenset()
+        if self.settled:
+            self.settled.update(settled)
+        else:
+            self.settled = settled
+        try:
+            for future in woken:
+                if not future.done():
+                    future.set_result(True)
+        except BaseException:
+            for future in reversed(woken):
+                if not future.done() and self.settled.pop(future, False):
+                    self.appendleft(future)  # where it was
+            raise
 
 
 # A subclass can have a queue of its own in `_waiters`, with what asyncio's methods use of a deque.
@@ -145,14 +201,26 @@ def prepare(primitive: ParkingLot) -> tuple[Any, Future[Any]]:
     return waiters, future
 
 
-def leave(primitive: ParkingLot, waiters: Any, future: Future[Any]) -> bool:
+def leave_woken(primitive: ParkingLot, waiters: Any, future: Future[Any]) -> None:
+    """As leave(), and faster if the future was woken."""
+    if type(waiters) is not Queue or not waiters.settled.pop(future, False):
+        leave(primitive, waiters, future)
+    elif primitive._waiters is not waiters:
+        leave(primitive, (), future)
+
+
+def leave(
+    primitive: ParkingLot, waiters: Any, future: Future[Any], after: BaseException | None = None
+) -> bool:
     """Remove a future from the queue that it is in; return whether it was woken."""
     current = primitive._waiters
     if type(waiters) is Queue:
-        woken = waiters.is_woken(future)
-        if waiters._discard(future) and waiters is current:
+        woken = waiters.settled.get(future, False)
+        # A signal may have interrupted leave_woken().
+        surely_there = after is None or isinstance(after, (CancelledError, GeneratorExit))
+        if waiters.leave(future, surely_there) and waiters is current:
             return woken
-        # The loop was closed, or the queue was replaced, or a signal has interrupted this.
+        # The loop was closed, or the queue was replaced, or it has left already.
         woken = waiters is current and _shared.was_woken(future)
     else:
         woken = _shared.was_woken(future)
@@ -265,7 +333,8 @@ class Lock(ContextManager, ParkingLot, asyncio.Lock):
         that is not closed.
         """
         # any_live() can run other code, which may lock the lock.
-        if self._locked or any_live(self._waiters) or self._locked:
+        waiters = self._waiters
+        if self._locked or (waiters is not None and (any_live(waiters) or self._locked)):
             waiters, future = prepare(self)
             # Check again: the reason to wait may have gone with a closed loop, or while other code
             # ran to create the future. Then nothing would wake this waiter.
@@ -273,9 +342,9 @@ class Lock(ContextManager, ParkingLot, asyncio.Lock):
                 waiters.append(future)
                 try:
                     await future
-                    leave(self, waiters, future)
-                except BaseException:
-                    leave(self, waiters, future)
+                    leave_woken(self, waiters, future)
+                except BaseException as exception:
+                    leave(self, waiters, future, exception)
                     # First, since is_closed() can run other code, which may lock the lock.
                     closed = self._loop is not None and self._loop.is_closed()
                     if not closed and not self._locked:

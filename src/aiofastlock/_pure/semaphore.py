@@ -9,6 +9,7 @@ from aiofastlock._pure.lock import (
     Queue,
     any_live,
     leave,
+    leave_woken,
     prepare,
 )
 
@@ -70,12 +71,11 @@ class Semaphore(ContextManager, ParkingLot, asyncio.Semaphore):
             waiters, future = prepare(self)
             if self.locked():  # check again, as in Lock.acquire()
                 waiters.append(future)
-                woken = False
                 try:
                     await future
-                    woken = leave(self, waiters, future)
-                except BaseException:
-                    hand_off(self, woken or leave(self, waiters, future))
+                    leave_woken(self, waiters, future)
+                except BaseException as exception:
+                    hand_off(self, leave(self, waiters, future, exception))
                     raise
                 if self._value > 0:
                     wake_up_more(self)
@@ -116,8 +116,7 @@ class Semaphore(ContextManager, ParkingLot, asyncio.Semaphore):
 
 def grant_first(semaphore: Semaphore, waiters: Queue) -> bool:
     """Give a permit to the first parked waiter, unless it is cancelled."""
-    for first in waiters.parked:  # noqa: B007 - as in wake_first()
-        break
+    first = waiters.parked[0]
     semaphore._value -= 1
     try:
         given = waiters.wake_first()
