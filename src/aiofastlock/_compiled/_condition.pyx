@@ -413,6 +413,9 @@ cdef int notify_another(Wait self) except -1:
     self.phase = DONE
     self.condition = None
     self.thrown = self.raised = None
+    if not serves(condition, condition_class, INTERNALS):  # since it waited
+        condition._notify(1)
+        return 0
     with cython.critical_section(condition):
         if condition.parked is not NULL and not is_closed(condition.loop):
             condition.wake_up_to(1)

@@ -822,7 +822,9 @@ cdef class LockCore(ContextManager):
         return 0
 
     cdef int hand_off(self, State state) except -1:
-        if not self.held and self.parked is not NULL and not is_closed(self.loop):
+        if not serves(self, lock_class, INTERNALS):  # since it waited
+            pure.hand_off(self)
+        elif not self.held and self.parked is not NULL and not is_closed(self.loop):
             if not self.held:  # is_closed() may have run Python code
                 wake_head(self)
         return 0

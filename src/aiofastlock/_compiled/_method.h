@@ -77,23 +77,55 @@ static PyObject *attribute_or_null(PyTypeObject *type, PyObject *name)
     return found;
 }
 
+static unsigned int differences(PyTypeObject *type, int i)
+{
+    unsigned int flags = 0;
+    for (int j = 0; j < OVERRIDABLE; j++) {
+        PyObject *found = attribute_or_null(type, overridable[j].name);
+        if (found != classes[i].originals[j]) {
+            flags |= overridable[j].flag;
+        }
+        Py_XDECREF(found);
+    }
+    return flags;
+}
+
+/* Whether super() of a public class finds another release() than that of its public base class. */
+static int is_release_between(PyTypeObject *type, PyTypeObject *public, PyTypeObject *base)
+{
+    PyObject *classes_in_order = type->tp_mro;
+    int after = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(classes_in_order); i++) {
+        PyTypeObject *cls = (PyTypeObject *)PyTuple_GET_ITEM(classes_in_order, i);
+        if (cls == base) {
+            return 0;
+        }
+        PyObject *namespace = after ? PyObject_GetAttrString((PyObject *)cls, "__dict__") : NULL;
+        int found = namespace != NULL && PyMapping_HasKeyString(namespace, "release");
+        Py_XDECREF(namespace);
+        if (found) {
+            return 1;
+        }
+        after |= cls == public;
+    }
+    return 1;
+}
+
 static unsigned int judge_type(PyTypeObject *type, unsigned int tag)
 {
     unsigned int flags = ANYTHING;
-    for (PyTypeObject *base = type; base != NULL; base = base->tp_base) {
-        for (int i = 0; i < number_of_classes; i++) {
-            if (base == classes[i].type) {
-                flags = 0;
-                for (int j = 0; j < OVERRIDABLE; j++) {
-                    PyObject *found = attribute_or_null(type, overridable[j].name);
-                    if (found != classes[i].originals[j]) {
-                        flags |= overridable[j].flag;
-                    }
-                    Py_XDECREF(found);
+    for (int i = number_of_classes - 1; i >= 0; i--) { /* subclasses first */
+        PyTypeObject *public = classes[i].type;
+        if (PyType_IsSubtype(type, public)) {
+            flags = differences(type, i);
+            for (int j = 0; j < i; j++) { /* the class that super() leads to */
+                PyTypeObject *base = classes[j].type;
+                if (PyType_IsSubtype(public, base)
+                    && (differences(base, j) || is_release_between(type, public, base))) {
+                    flags |= INTERNALS;
                 }
-                base = &PyBaseObject_Type;
-                break;
             }
+            break;
         }
     }
     if (tag != 0) {

@@ -26,7 +26,6 @@ from aiofastlock._compiled._lock cimport (
     exit_method,
     finish_class,
     get_loop,
-    has_attributes,
     in_section,
     is_closed,
     method,
@@ -35,9 +34,13 @@ from aiofastlock._compiled._lock cimport (
     new_waiter,
     own_or,
     release_primitive,
+    serves,
     set_own,
     unset_own,
 )
+
+
+cdef type semaphore_class
 
 
 @cython.no_gc_clear
@@ -62,7 +65,7 @@ cdef class SemaphoreCore(ContextManager):
 
     cdef bint acquire_now(self, Waiter waiter) except -1:
         if self.value == 0 or self.head is not NULL and (self.any_live() or self.value == 0):
-            return self.is_counted_by_python() and acquire_by_python(self)
+            return not self.is_served() and acquire_by_python(self)
         if self.value == PY_SSIZE_T_MIN:
             self._value = <object> self.value - 1
         else:
@@ -75,12 +78,13 @@ cdef class SemaphoreCore(ContextManager):
         return 0
 
     cdef int acquire_woken(self, Waiter waiter) except -1:
-        if self.is_counted_by_python():
-            pure.wake_up_more(self)
-        return self.grant_all()
+        if self.is_served():
+            return self.grant_all()
+        pure.wake_up_more(self)
+        return 0
 
     cdef int hand_off(self, State state) except -1:
-        if self.is_counted_by_python():
+        if not self.is_served():
             pure.hand_off(self, state == WOKEN)
             return 0
         if state == WOKEN:
@@ -89,8 +93,9 @@ cdef class SemaphoreCore(ContextManager):
             self.grant_all()
         return 0
 
-    cdef bint is_counted_by_python(self) except -1:
-        return has_attributes(self) and "_value" in vars(self)
+    cdef bint is_served(self) noexcept:
+        """Whether C still serves a semaphore whose waiter C has made."""
+        return serves(self, semaphore_class, INTERNALS | LOCKED)
 
     cdef bint grant_first(self) except -1:
         """Give a permit to the first parked waiter, unless it is cancelled."""
@@ -255,7 +260,7 @@ cdef object init_bounded_with_value(object semaphore, object value):
         self.value = self.bound = value
 
 
-cdef type semaphore_class = new_class(
+semaphore_class = new_class(
     SemaphoreCore, pure.Semaphore, (_internals.locks.Semaphore,)
 )
 Semaphore = semaphore_class

@@ -345,10 +345,7 @@ class Lock(ContextManager, ParkingLot, asyncio.Lock):
                     leave_woken(self, waiters, future)
                 except BaseException as exception:
                     leave(self, waiters, future, exception)
-                    # First, since is_closed() can run other code, which may lock the lock.
-                    closed = self._loop is not None and self._loop.is_closed()
-                    if not closed and not self._locked:
-                        self._wake_up_first()
+                    hand_off(self)
                     raise
         self._locked = True
         return True
@@ -377,3 +374,11 @@ class Lock(ContextManager, ParkingLot, asyncio.Lock):
 
     def __getstate__(self) -> dict[str, Any]:
         return _shared.getstate(self, "_locked")
+
+
+def hand_off(lock: Lock) -> None:
+    """A waiter ended without its turn: give the turn to the next one."""
+    # First, since is_closed() can run other code, which may lock the lock.
+    closed = lock._loop is not None and lock._loop.is_closed()
+    if not closed and not lock._locked:
+        lock._wake_up_first()
