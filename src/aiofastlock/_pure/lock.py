@@ -148,7 +148,7 @@ def leave(primitive: ParkingLot, waiters: Any, future: Future[Any]) -> bool:
     """Remove a future from the queue that it is in; return whether it was woken."""
     current = primitive._waiters
     if type(waiters) is Queue:
-        woken = waiters.is_woken(future)
+        woken = waiters.is_woken(future) or _shared.was_woken(future)
         if waiters._discard(future) and waiters is current:
             return woken
         # The loop was closed, or the queue was replaced, or a signal has interrupted this.

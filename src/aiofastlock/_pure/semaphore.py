@@ -114,11 +114,16 @@ class Semaphore(ContextManager, ParkingLot, asyncio.Semaphore):
         return _shared.getstate(self, "_value")
 
 
-
 def grant_first(semaphore: Semaphore, waiters: Queue) -> bool:
     """Give a permit to the first parked waiter, unless it is cancelled."""
     for first in waiters.parked:  # as in wake_first()
         break
+    done = first.done()
+    if first not in waiters.parked:  # done() may have run other code
+        return False
+    if done:  # so the value does not change
+        waiters.settle_done(first)
+        return False
     semaphore._value -= 1
     try:
         given = waiters.wake_first()
