@@ -6,6 +6,9 @@ tasks carry out other operations. All of them record what happens to them and wh
 loop's time does not pass by itself, so a trace repeats exactly. At the end of every program, all
 queues are empty and everything works as if new.
 
+In a third of the programs, the primitives are instances of subclasses that override what
+asyncio's methods look up. Some of their methods are patched meanwhile, and restored.
+
 The command runs many programs, on a given number of cores:
 
     python tests/schedules.py --programs 2000000 --jobs 2
@@ -26,12 +29,14 @@ import selectors
 import sys
 import time
 import weakref
+from collections import deque
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import zip_longest
 from pathlib import Path
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import NamedTuple
+from unittest import mock
 
 import oracle
 from conftest import OURS
@@ -147,6 +152,226 @@ def describe(error):
     return type(error).__name__, str(error), error.args, number, value
 
 
+# ---- Subclasses ----
+
+# A hook is what a subclass overrides. Most of them only record the call, and do what the class
+# does. Those of Barrier are public: what its own methods call differs on purpose. Nothing is
+# recorded if an attribute is only read, or if acquire() asks locked() once more when it has made a
+# future, as only aiofastlock's does.
+
+
+def calls_original(trace, number, name, original):
+    def override(self, *arguments):
+        numbers = [argument for argument in arguments if isinstance(argument, int)]
+        trace.append(("called", number, name, numbers))
+        result = original(self, *arguments)
+        if isinstance(result, bool):
+            trace.append(("returned", number, name, result))
+        return result
+
+    return override
+
+
+def awaits_original(trace, number, name, original):
+    async def override(self, *arguments):
+        trace.append(("awaited", number, name))
+        return await original(self, *arguments)
+
+    return override
+
+
+def asks_original(trace, number, name, original):
+    between = ("called", number, "_get_loop", [])
+
+    def override(self):
+        answer = "asked", number, name, original(self)
+        if answer != next((event for event in reversed(trace) if event != between), None):
+            trace.append(answer)
+        return answer[-1]
+
+    return override
+
+
+def lets_overtake(trace, number, name, original):
+    return asks_original(trace, number, name, lambda self: self._value <= 0)
+
+
+def parked_in(primitive):
+    return oracle.asleep_in(primitive._waiters)
+
+
+def wakes_last(trace, number, name, original):
+    """Wake the waiter that came last, which no method of the class does."""
+
+    def wake_up_first(self):
+        woken = [it for it in self._waiters or () if it.done() and not it.cancelled()]
+        if parked_in(self) and not woken:
+            parked_in(self)[-1].set_result(True)
+
+    def wake_up_next(self):
+        last = parked_in(self)[-1:]
+        for waiter in last:
+            self._value -= 1
+            waiter.set_result(True)
+        return bool(last)
+
+    def notify(self, n):
+        for waiter in parked_in(self)[::-1][: max(n, 0)]:
+            waiter.set_result(False)
+
+    found = {"_wake_up_first": wake_up_first, "_wake_up_next": wake_up_next, "_notify": notify}
+    return calls_original(trace, number, name, found[name])
+
+
+def keeps(trace, number, name, original):
+    """A property with a value of its own."""
+    own = f"own{name}"
+
+    def get(self):
+        return vars(self)[own]
+
+    def set_(self, value):
+        if vars(self).get(own) != value:
+            trace.append(("stored", number, name, value))
+        vars(self)[own] = value
+
+    return property(get, set_)
+
+
+def sets(trace, number, name, original):
+    seen = {}
+
+    def override(self, attribute, value):
+        if attribute in ("_locked", "_value"):
+            if seen.setdefault(attribute, value) != value:
+                trace.append(("stored", number, name, attribute, value))
+            seen[attribute] = value
+        original(self, attribute, value)
+
+    return override
+
+
+class PriorityQueue:
+    """Has only what asyncio's methods use of a deque. Every second waiter overtakes the others."""
+
+    def __init__(self, trace, number):
+        self.trace, self.number = trace, number
+        self.waiters = []
+        self.appended = 0
+
+    def append(self, waiter):
+        self.appended += 1
+        self.waiters.append((self.appended % 2, self.appended, waiter))
+        self.waiters.sort()
+        self.trace.append(("appended", self.number))
+
+    def remove(self, waiter):
+        self.trace.append(("removed", self.number))
+        del self.waiters[list(self).index(waiter)]
+
+    def __iter__(self):
+        return iter([waiter for *_, waiter in self.waiters])
+
+    def __len__(self):
+        return len(self.waiters)
+
+
+AWAITED = ("acquire", "wait", "wait_for", "reset", "abort", "__aenter__", "__aexit__")
+OVERRIDES = {  # and others, which have the name of their method
+    "an acquire that is no coroutine function": ("acquire", calls_original),
+    "locked": ("locked", asks_original),
+    "is_set": ("is_set", asks_original),
+    "a locked that lets others overtake": ("locked", lets_overtake),
+    "a _wake_up_first for the last": ("_wake_up_first", wakes_last),
+    "a _wake_up_next for the last": ("_wake_up_next", wakes_last),
+    "a _notify for the last": ("_notify", wakes_last),
+    "_locked": ("_locked", keeps),
+    "_value": ("_value", keeps),
+    "__setattr__": ("__setattr__", sets),
+}
+QUEUES = {  # that a subclass creates
+    "a deque": lambda trace, number: deque(),
+    "a priority queue": PriorityQueue,
+}
+ENTER = ("acquire", "an acquire that is no coroutine function", "__aenter__", "__aexit__")
+OF_LOCKS = (*ENTER, "release", "locked", "_get_loop")
+OF_SEMAPHORES = (
+    *OF_LOCKS,
+    *("_wake_up_next", "a _wake_up_next for the last", "a locked that lets others overtake"),
+)
+METHODS = {  # that are overridden or patched
+    "Lock": (*OF_LOCKS, "_wake_up_first", "a _wake_up_first for the last"),
+    "Event": ("wait", "set", "clear", "is_set", "_get_loop"),
+    "Semaphore": OF_SEMAPHORES,
+    "BoundedSemaphore": OF_SEMAPHORES,
+    "Condition": (
+        *OF_LOCKS,
+        *("wait", "wait_for", "notify", "notify_all", "_notify", "a _notify for the last"),
+    ),
+    "Barrier": ("wait", "reset", "abort"),
+}
+METHODS["asyncio's Lock"] = METHODS["Lock"]
+ATTRIBUTES = {  # that are overridden
+    "Lock": ("_locked", "__setattr__", *QUEUES),
+    "Event": ("_value", "__setattr__", *QUEUES),
+    "Semaphore": ("_value", "__setattr__", *QUEUES),
+    "BoundedSemaphore": ("_value", "__setattr__", *QUEUES),
+    "Condition": (*QUEUES,),
+    "Barrier": (),
+}
+ATTRIBUTES["asyncio's Lock"] = ATTRIBUTES["Lock"]
+OF_ITS_LOCK = ("acquire", "an acquire that is no coroutine function", "release", "locked")
+
+
+def is_private(hook):
+    name, _ = OVERRIDES.get(hook, (hook, None))
+    return name.startswith("_") and name not in ENTER
+
+
+def override(trace, number, hook, original):
+    """Return the name of what a hook overrides, and what it is overridden with."""
+    default = hook, awaits_original if hook in AWAITED else calls_original
+    name, make = OVERRIDES.get(hook, default)
+    return name, make(trace, number, name, original(name))
+
+
+def override_in_class(trace, number, hook, cls):
+    return override(trace, number, hook, lambda name: getattr(cls, name, None))
+
+
+def override_in_instance(trace, number, hook, instance):
+    def original(name):
+        method = getattr(instance, name)
+        return lambda _, *arguments: method(*arguments)
+
+    name, function = override(trace, number, hook, original)
+    return name, MethodType(function, instance)
+
+
+def subclass(trace, number, kind, hooks, cls):
+    """Return a subclass of a subclass, which overrides what the hooks say."""
+    queues = [QUEUES[hook] for hook in hooks if hook in QUEUES]
+    # An instance of Condition has its lock's methods as attributes, which hide those of its class.
+    inside = [hook for hook in hooks if kind == "Condition" and hook in OF_ITS_LOCK]
+    between = type("Between", (cls,), {})
+
+    def init(self, *arguments):
+        between.__init__(self, *arguments)
+        for make in queues:
+            self._waiters = make(trace, number)
+        for hook in inside:
+            setattr(self, *override_in_instance(trace, number, hook, self))
+
+    others = [hook for hook in hooks if hook not in QUEUES and hook not in inside]
+    overrides = dict(override_in_class(trace, number, hook, between) for hook in others)
+    if queues or inside:
+        overrides["__init__"] = init
+    return type("Own", (between,), overrides)
+
+
+# ---- Carrying it out ----
+
+
 class Hand:
     """An awaitable that is driven by hand."""
 
@@ -174,6 +399,9 @@ class Driver:
         self.stage = 0
         self.is_tidy = False
         self.things = []
+        self.own = []  # the kinds and numbers of those that are of subclasses
+        self.in_python = set()  # the numbers of those of which every method is in Python
+        self.patches = []
         self.having = {}
         for kind, *arguments in setup:
             self.things.append(self.make(kind, *arguments))
@@ -194,13 +422,19 @@ class Driver:
         self.watched = list({id(thing): thing for thing in (*queues, *locks)}.values())
 
     def make(self, kind, *arguments):
-        if kind == "asyncio's Lock":
-            return oracle.Lock()
+        """Make a thing. If the last argument is a list, it has the hooks of a subclass."""
+        cls = oracle.Lock if kind == "asyncio's Lock" else getattr(self.implementation, kind)
+        if arguments and isinstance(arguments[-1], list):
+            *arguments, hooks = arguments
+            self.own.append((kind, len(self.things)))
+            if any(hook in QUEUES or is_private(hook) for hook in hooks):
+                self.in_python.add(len(self.things))
+            cls = subclass(self.trace, len(self.things), kind, hooks, cls)
         if kind == "Condition" and arguments:
             others = [thing for thing in self.things if hasattr(thing, "acquire")]
             other = others[arguments[0] % len(others)] if others else None
             arguments = (getattr(other, "_lock", other),)
-        return getattr(self.implementation, kind)(*arguments)
+        return cls(*arguments)
 
     def note(self, *event):
         self.trace.append(event)
@@ -291,6 +525,52 @@ class Driver:
     def write(self, name, which, value):
         if self.semaphores:
             self.semaphores[which % len(self.semaphores)]._value = value
+
+    def resize(self, name, which, change):
+        """As subclasses do: add permits, or take some away, and wake waiters for the new ones."""
+        if self.semaphores:
+            index = which % len(self.semaphores)
+            semaphore = self.semaphores[index]
+            self.permits[index] += change
+            if hasattr(semaphore, "_bound_value"):
+                semaphore._bound_value += change
+            semaphore._value += change
+            self.note("woke", [semaphore._wake_up_next() for _ in range(change)])
+
+    def patch(self, name, which, where, hook):
+        """Patch an instance or its class. The classes are the thing's own.
+
+        A class that has been changed a thousand times is not cached any more: then, later programs
+        would not test what they should.
+        """
+        own = [(kind, number) for kind, number in self.own if hook in METHODS[kind]]
+        if own:
+            kind, number = own[which % len(own)]
+            if self.leaves_out(kind, number, where, hook):
+                return
+            patched = self.things[number]
+            make = override_in_instance if where == "instance" else override_in_class
+            if where != "instance":
+                patched = type(patched) if where == "class" else type(patched).__base__
+            method, function = make(self.trace, number, hook, patched)
+            create = not hasattr(patched, method)
+            self.patches.append(mock.patch.object(patched, method, function, create=create))
+            self.patches[-1].__enter__()
+
+    def leaves_out(self, kind, number, where, hook):
+        """Whether the compiled implementation differs from asyncio there.
+
+        What it has begun, it ends as it began, if nothing is overridden that asyncio's methods look
+        up. And its Condition has the lock's methods in the class, where asyncio's are hidden.
+        """
+        is_hidden = kind == "Condition" and hook in OF_ITS_LOCK and where != "instance"
+        others = [task for task in asyncio.all_tasks() if task.get_name() != "driver"]
+        has_begun = bool(others) or not all(hand.ended for hand in self.hands)
+        return is_hidden or (has_begun and number not in self.in_python)
+
+    def restore(self, name):
+        if self.patches:
+            self.patches.pop().__exit__(None, None, None)
 
     async def tick(self, name, count):
         for _ in range(count):
@@ -512,6 +792,7 @@ class Driver:
 
     async def run(self, program):
         loop = asyncio.get_running_loop()
+        asyncio.current_task().set_name("driver")
         loop.set_exception_handler(self.note_trouble)
         for operation in program:
             await self.carry_out("driver", [operation])
@@ -641,6 +922,10 @@ class Machine:
             if not isinstance(error, Stuck):
                 raise
             driver.note("stuck")
+            seen = [*driver.trace]
+            # Drop its tasks here. What they do then, in any order, is not of the trace.
+            driver.__init__(implementation, [])
+            return seen
         finally:
             if driver.orphans or self.runner is None:
                 gc.collect()
@@ -693,8 +978,14 @@ class Composer:
             self.calls = [it for it in self.calls if it[0] != "release"]
             self.operations, self.operations_inside = [*TIDY], [*TIDY_INSIDE]
             self.hows = ("plain", "stubborn")  # a wait() may release only its own task's lock
-        if not is_tidy and names & {"Semaphore", "BoundedSemaphore"}:
-            self.operations.append("write")
+        if names & {"Semaphore", "BoundedSemaphore"}:
+            self.operations.append("resize" if is_tidy else "write")
+            self.operations_inside.append("resize")
+        own = [kind for kind, *arguments in setup if arguments and isinstance(arguments[-1], list)]
+        self.hooks = [hook for kind in own for hook in METHODS[kind]]
+        if own:
+            self.operations += ["patch", "patch", "restore"]
+            self.operations_inside += ["patch", "restore"]
         if "Condition" in names:
             self.operations += ["set_stage", "call_inside", "call_inside"]
             self.operations_inside += ["set_stage", *["wait_inside"] * 3]
@@ -736,6 +1027,10 @@ class Composer:
                 return name, pick(*range(5))
             case "write":
                 return name, pick(*WHICH), pick(*range(-1, 4))
+            case "resize":
+                return name, pick(*WHICH), pick(1, 2, -1)
+            case "patch":
+                return name, pick(*WHICH), pick("instance", "class", "base"), pick(*self.hooks)
             case "enter":
                 return name, pick(*WHICH), pick(*TIMEOUTS), body(pick(1, 2, 2, 3))
             case "hold":
@@ -801,12 +1096,20 @@ WORLD = [
 TURNS = [name for scene in SCENES if scene != "world" for name in (scene, "world")]
 
 
+def with_hooks(chosen, kind, *arguments):
+    """Make it a subclass that overrides up to three things."""
+    hooks = (*METHODS[kind], *METHODS[kind], *ATTRIBUTES[kind])
+    return kind, *arguments, chosen.choices(hooks, k=chosen.randrange(4))
+
+
 def program_of(seed, index, scene=None, is_deadly=True):
     """Setup and program number `index` of a seed."""
     chosen = random.Random(f"{seed} {index}")
     scene = scene or TURNS[index % len(TURNS)]
     size = 2 + chosen.randrange(3) if scene == "world" else 0
     setup = [chosen.choice(WORLD) for _ in range(size)] or list(chosen.choice(SCENES[scene]))
+    if chosen.random() < 1 / 3:
+        setup = [with_hooks(chosen, *thing) for thing in setup]
     is_tidy = chosen.random() < 0.3
     composer = Composer(setup, is_tidy, is_deadly)
     program = [composer.compose(iter(chosen.randbytes(60))) for _ in range(chosen.randint(*SIZES))]

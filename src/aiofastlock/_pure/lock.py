@@ -215,7 +215,10 @@ def leave(
     """Remove a future from the queue that it is in; return whether it was woken."""
     current = primitive._waiters
     if type(waiters) is Queue:
-        woken = waiters.settled.get(future, False)
+        # A subclass may have woken it.
+        woken = waiters.settled.get(future, False) or (
+            isinstance(after, CancelledError) and _shared.was_woken(future)
+        )
         # A signal may have interrupted leave_woken().
         surely_there = after is None or isinstance(after, (CancelledError, GeneratorExit))
         if waiters.leave(future, surely_there) and waiters is current:

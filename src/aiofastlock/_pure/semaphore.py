@@ -117,6 +117,12 @@ class Semaphore(ContextManager, ParkingLot, asyncio.Semaphore):
 def grant_first(semaphore: Semaphore, waiters: Queue) -> bool:
     """Give a permit to the first parked waiter, unless it is cancelled."""
     first = waiters.parked[0]
+    done = first.done()
+    if not waiters.parked or waiters.parked[0] is not first:  # done() has run other code
+        return False
+    if done:
+        waiters.settle_done(first)
+        return False
     semaphore._value -= 1
     try:
         given = waiters.wake_first()
