@@ -1,0 +1,520 @@
+"""Subclass hooks, patches, replaced queues and unusual numbers, as with asyncio's own classes."""
+
+import asyncio
+import collections
+import copy
+import functools
+import gc
+import subprocess
+import sys
+
+import pytest
+from conftest import FREE_THREADED, IMPLEMENTATIONS, needs_compiled
+from helpers import steps
+
+
+@pytest.fixture
+def logic_of_3_13(implementation):
+    if implementation == "asyncio" and sys.version_info < (3, 13):
+        pytest.skip("asyncio's own logic is another one before Python 3.13")
+
+
+async def park_tasks(function, count):
+    """Return tasks that wait, and the list to which each adds its number when it goes on."""
+    arrived = []
+
+    async def wait(number):
+        await function()
+        arrived.append(number)
+
+    tasks = [asyncio.ensure_future(wait(number)) for number in range(count)]
+    await steps(3)
+    return tasks, arrived
+
+
+async def cancel(tasks):
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def logging(log, cls, name, monkeypatch):
+    """Patch a method of a class with one that logs its calls."""
+    original = getattr(cls, name)
+
+    @functools.wraps(original)
+    def logged(self, *args):
+        log.append(name)
+        return original(self, *args)
+
+    monkeypatch.setattr(cls, name, logged)
+
+
+def hooked(cls, name):
+    """A subclass that overrides a method and calls it, which rules out the methods in C."""
+
+    def hook(self, *args):
+        return getattr(super(subclass, self), name)(*args)
+
+    subclass = type("Hooked", (cls,), {name: hook})
+    return subclass
+
+
+# ---- Queues that are replaced ----
+
+
+class Newest:
+    """A queue that serves the last waiter first, with what asyncio uses of a deque."""
+
+    def __init__(self, futures=()):
+        self.futures = list(futures)
+
+    def append(self, future):
+        self.futures.insert(0, future)
+
+    def remove(self, future):
+        self.futures.remove(future)
+
+    def __iter__(self):
+        return iter(self.futures)
+
+    def __len__(self):
+        return len(self.futures)
+
+
+QUEUES = pytest.mark.parametrize("new_queue", [collections.deque, Newest])
+
+
+@QUEUES
+async def test_a_locks_queue_is_replaced_while_tasks_wait(Lock, new_queue):
+    lock = Lock()
+    await lock.acquire()
+    tasks, arrived = await park_tasks(lock.acquire, 3)
+    lock._waiters = new_queue(reversed(list(lock._waiters)))
+    for _ in range(3):
+        lock.release()
+        await steps()
+    left = len(lock._waiters)
+    await cancel(tasks)
+    assert (arrived, left) == ([2, 1, 0], 0)
+
+
+@QUEUES
+async def test_a_waiter_that_is_cancelled_leaves_the_new_queue(Lock, new_queue):
+    lock = Lock()
+    await lock.acquire()
+    tasks, _ = await park_tasks(lock.acquire, 2)
+    lock._waiters = new_queue(lock._waiters)
+    await cancel(tasks)
+    assert not lock._waiters
+
+
+async def test_an_events_queue_is_replaced_while_tasks_wait(Event):
+    event = Event()
+    tasks, arrived = await park_tasks(event.wait, 2)
+    event._waiters = collections.deque(event._waiters)
+    event.set()
+    await asyncio.gather(*tasks)
+    assert (arrived, len(event._waiters)) == ([0, 1], 0)
+
+
+@pytest.mark.usefixtures("logic_of_3_13")
+async def test_a_permit_is_not_lost_with_a_replaced_queue(Semaphore):
+    semaphore = Semaphore(1)
+    await semaphore.acquire()
+    tasks, arrived = await park_tasks(semaphore.acquire, 2)
+    semaphore._waiters = collections.deque(semaphore._waiters)
+    semaphore.release()
+    tasks[0].cancel()  # after it was woken
+    await steps()
+    await cancel(tasks)
+    assert arrived == [1]
+
+
+async def test_a_lock_of_a_condition_gets_a_queue_of_its_own(Condition, Lock):
+    lock = Lock()
+    condition = Condition(lock)
+    lock._waiters = collections.deque()
+    await condition.acquire()
+    tasks, arrived = await park_tasks(lock.acquire, 1)
+    condition.release()
+    await steps()
+    await cancel(tasks)
+    assert arrived == [0]
+
+
+async def test_a_locks_queue_is_replaced_while_a_task_waits_for_the_condition(Condition, Lock):
+    lock = Lock()
+    condition = Condition(lock)
+
+    async def wait():
+        async with condition:
+            await condition.wait()
+
+    (task,), arrived = await park_tasks(wait, 1)
+    lock._waiters = collections.deque()
+    await lock.acquire()
+    condition.notify()
+    await steps()
+    tasks, others = await park_tasks(lock.acquire, 1)
+    lock.release()
+    await steps()
+    lock._locked = False  # or a task that still waits for it could not even be cancelled
+    await cancel([task, *tasks])
+    assert (arrived, others) == ([0], [0])
+
+
+def test_a_permit_that_a_hook_gave_on_a_closed_loop_is_taken_back(OurSemaphore):
+    semaphore = hooked(OurSemaphore, "_wake_up_next")(1)
+
+    async def park():
+        await semaphore.acquire()
+        waiting = semaphore.acquire()
+        waiting.send(None)
+        return waiting
+
+    waiting = asyncio.run(park())
+    semaphore.release()  # wakes the waiter, which never runs
+    assert semaphore.locked()
+    assert asyncio.run(asyncio.wait_for(semaphore.acquire(), 5))
+    waiting.close()
+
+
+def test_no_future_of_a_closed_loop_is_kept(OurLock):
+    lock = hooked(OurLock, "_wake_up_first")()
+
+    async def park():
+        waiting = lock.acquire()
+        waiting.send(None)
+        return waiting
+
+    asyncio.run(lock.acquire())
+    waiting = [asyncio.run(park()) for _ in range(3)]
+    assert len(vars(lock).get("_appended", ())) <= 1
+    for coroutine in waiting:
+        coroutine.close()
+
+
+async def test_a_future_is_appended_twice(Lock):
+    lock = Lock()
+    await lock.acquire()
+    tasks, _ = await park_tasks(lock.acquire, 1)
+    future = asyncio.get_running_loop().create_future()
+    lock._waiters.append(future)
+    lock._waiters.append(future)
+    assert len(lock._waiters) == 3
+    lock._waiters.remove(future)
+    assert list(lock._waiters)[1:] == [future]
+    lock._waiters.remove(future)
+    await cancel(tasks)
+
+
+# ---- What changes while tasks wait ----
+
+
+@pytest.mark.usefixtures("logic_of_3_13")
+@pytest.mark.parametrize("change", ["by hand", "class", "instance", "float"])
+async def test_a_permit_that_python_gave_is_not_lost(Semaphore, change, monkeypatch):
+    semaphore = Semaphore(1)
+    await semaphore.acquire()
+    (task,), _ = await park_tasks(semaphore.acquire, 1)
+    if change == "by hand":
+        semaphore._waiters[0].set_result(True)
+    else:
+        if change == "class":
+            logging([], Semaphore, "_wake_up_next", monkeypatch)
+        elif change == "instance":
+            wake_up_next = semaphore._wake_up_next
+            semaphore._wake_up_next = functools.partial(wake_up_next)
+        else:
+            semaphore._value = 0.0
+        semaphore.release()
+    await cancel([task])  # after it was woken
+    assert (semaphore._value, semaphore.locked()) == (1, False)
+
+
+async def test_a_cancelled_waiter_calls_the_hook_that_the_lock_has_now(Lock, monkeypatch):
+    lock = Lock()
+    await lock.acquire()
+    (first, second), _ = await park_tasks(lock.acquire, 2)
+    first.cancel()
+    lock.release()
+    log = []
+    logging(log, Lock, "_wake_up_first", monkeypatch)
+    await steps()
+    await cancel([second])
+    assert log[:1] == ["_wake_up_first"]
+
+
+@pytest.mark.usefixtures("logic_of_3_13")
+@pytest.mark.parametrize("on", ["class", "instance", "__class__"])
+async def test_a_cancelled_wait_notifies_by_the_hook_that_the_condition_has_now(
+    Condition, on, monkeypatch
+):
+    condition = Condition()
+
+    async def wait():
+        async with condition:
+            await condition.wait()
+
+    tasks, _ = await park_tasks(wait, 1)
+    log = []
+    if on == "class":
+        logging(log, Condition, "_notify", monkeypatch)
+    elif on == "instance":
+        monkeypatch.setattr(condition, "_notify", lambda n: log.append("_notify"), raising=True)
+    else:
+        condition.__class__ = hooked(Condition, "_notify")
+        logging(log, type(condition), "_notify", monkeypatch)
+    await cancel(tasks)
+    assert log == ["_notify"]
+
+
+async def test_a_notified_task_calls_the_acquire_that_the_condition_has_now(Condition):
+    condition = Condition()
+
+    async def wait():
+        async with condition:
+            await condition.wait()
+
+    tasks, _ = await park_tasks(wait, 1)
+    acquire, log = condition.acquire, []
+
+    async def logged():
+        log.append("acquire")
+        return await acquire()
+
+    async with condition:
+        condition.notify()
+        condition.acquire = logged
+    await asyncio.gather(*tasks)
+    assert log == ["acquire"]
+
+
+async def test_a_lock_is_unlocked_by_hand_while_tasks_wait(Lock):
+    lock = Lock()
+    await lock.acquire()
+    tasks, arrived = await park_tasks(lock.acquire, 1)
+    lock._locked = False
+    newcomers, newly = await park_tasks(lock.acquire, 1)
+    state = arrived + newly, lock.locked()
+    await cancel([*tasks, *newcomers])
+    assert state == ([], False)
+
+
+# ---- What classes and patches override ----
+
+
+@pytest.mark.parametrize("arguments", [(), (2,)])
+async def test_a_class_between_bounded_semaphore_and_semaphore(
+    BoundedSemaphore, Semaphore, arguments
+):
+    log = []
+
+    class Between(Semaphore):
+        def __init__(self, value=1):
+            log.append("init")
+            super().__init__(value)
+
+        def release(self):
+            log.append("release")
+            super().release()
+
+    class Diamond(BoundedSemaphore, Between):
+        pass
+
+    semaphore = Diamond(*arguments)
+    await semaphore.acquire()
+    semaphore.release()
+    async with semaphore:
+        pass
+    assert log == ["init", "release", "release"]
+
+
+async def test_a_patch_of_semaphore_is_one_of_bounded_semaphore(
+    BoundedSemaphore, Semaphore, monkeypatch
+):
+    log = []
+    logging(log, Semaphore, "release", monkeypatch)
+    logging(log, Semaphore, "__init__", monkeypatch)
+    semaphore = BoundedSemaphore()
+    await semaphore.acquire()
+    semaphore.release()
+    async with semaphore:
+        pass
+    assert log == ["__init__", "release", "release"]
+
+
+async def test_a_new_condition_calls_the_patched_methods_of_its_lock(Condition, Lock, monkeypatch):
+    log = []
+    logging(log, Lock, "release", monkeypatch)
+    condition = Condition()
+    await condition.acquire()
+    condition.release()
+    async with condition:
+        pass
+    assert log == ["release", "release"]
+
+
+async def test_the_lock_of_a_condition_gets_another_class(Condition, Lock, monkeypatch):
+    lock, log = Lock(), []
+    condition = Condition(lock)
+    lock.__class__ = hooked(Lock, "_wake_up_first")
+    logging(log, type(lock), "_wake_up_first", monkeypatch)
+    await condition.acquire()
+    condition.release()
+    assert log == ["_wake_up_first"]
+
+
+@pytest.mark.parametrize("primitive", ["Lock", "Event", "Semaphore", "BoundedSemaphore"])
+def test_creation_calls_a_patched_setattr(implementation, primitive, monkeypatch):
+    cls, names = getattr(IMPLEMENTATIONS[implementation], primitive), set()
+
+    def setattr_(self, name, value):
+        names.add(name)
+        object.__setattr__(self, name, value)
+
+    monkeypatch.setattr(cls, "__setattr__", setattr_)
+    cls()
+    assert {"_waiters", "_locked" if primitive == "Lock" else "_value"} <= names
+
+
+@pytest.mark.parametrize("primitive", ["Lock", "Event", "Condition", "Semaphore"])
+def test_a_del_that_is_patched_in_is_called(implementation, primitive, monkeypatch):
+    cls, log = getattr(IMPLEMENTATIONS[implementation], primitive), []
+    gc.collect()  # what earlier tests have left
+    monkeypatch.setattr(cls, "__del__", lambda self: log.append("del"), raising=False)
+    cls()
+    gc.collect()
+    assert log == ["del"]
+
+
+def test_a_descriptor_that_looks_like_the_method_on_the_class(Lock):
+    log, original = [], Lock._wake_up_first
+
+    class Descriptor:
+        def __get__(self, lock, cls):
+            return original if lock is None else functools.partial(log.append, "hook")
+
+    lock = type("Sub", (Lock,), {"_wake_up_first": Descriptor()})()
+    lock._locked = True
+    lock.release()
+    assert log == ["hook"]
+
+
+@pytest.mark.usefixtures("logic_of_3_13")
+async def test_acquire_asks_a_subclass_once_whether_it_is_locked(Semaphore):
+    calls = []
+
+    class Counting(Semaphore):
+        def locked(self):
+            calls.append(self)
+            return super().locked()
+
+    semaphore = Counting(0)
+    tasks, _ = await park_tasks(semaphore.acquire, 1)
+    assert len(calls) == 1
+    await cancel(tasks)
+
+
+# ---- Attributes and numbers ----
+
+
+@pytest.mark.parametrize("locked", [1, "yes"])
+async def test_a_condition_sees_that_its_lock_is_locked_by_another_value(Condition, Lock, locked):
+    lock = Lock()
+    condition = Condition(lock)
+    lock._locked = locked
+    assert condition.locked() == locked
+    condition.notify()
+    condition.release()
+    assert lock.locked() is False
+
+
+async def test_a_waiter_locks_a_lock_that_was_unlocked_by_another_value(Lock):
+    lock = Lock()
+    await lock.acquire()
+    tasks, _ = await park_tasks(lock.acquire, 1)
+    lock._locked = 0
+    lock._wake_up_first()
+    await asyncio.gather(*tasks)
+    assert lock.locked() is True
+
+
+@pytest.mark.parametrize("way", ["release", "__aexit__"])
+async def test_a_permit_beyond_the_largest_number_of_c(Semaphore, way):
+    semaphore = Semaphore(sys.maxsize)
+    if way == "release":
+        semaphore.release()
+    else:
+        await semaphore.__aexit__(None, None, None)
+    assert semaphore._value == sys.maxsize + 1
+
+
+async def test_the_loop_is_deleted(Lock):
+    lock = Lock()
+    await lock.acquire()
+    tasks, _ = await park_tasks(lock.acquire, 1)
+    del lock._loop
+    assert lock._loop is None
+    await cancel(tasks)
+
+
+COPIED = {
+    "Lock": (),
+    "Event": (),
+    "Condition": (),
+    "Semaphore": (5,),
+    "BoundedSemaphore": (5,),
+    "Barrier": (3,),
+}
+
+
+@pytest.mark.parametrize("primitive", COPIED)
+def test_a_subclass_copies_its_dict_as_state(implementation, primitive):
+    cls = getattr(IMPLEMENTATIONS[implementation], primitive)
+    subclass = type("Sub", (cls,), {"__getstate__": lambda self: self.__dict__.copy()})
+    original = subclass(*COPIED[primitive])
+    if primitive == "Lock":
+        original._locked = True
+    elif primitive == "Event":
+        original.set()
+    copied = copy.copy(original)
+    assert repr(copied).partition("[")[2] == repr(original).partition("[")[2]
+
+
+# ---- Memory ----
+
+AWAITED = """
+import aiofastlock
+wait = aiofastlock.Condition().wait()
+print(getattr(wait, "_awaited", None))
+wait.close()
+print(getattr(type(wait)(), "_awaited", None))
+"""
+
+
+@needs_compiled
+def test_a_wait_that_is_not_started_waits_for_nothing():
+    """A crash, so in another process."""
+    command = [sys.executable, "-c", AWAITED]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr, run.stdout.split()) == (0, "", ["None", "None"])
+
+
+@pytest.mark.skipif(FREE_THREADED, reason="the collector has another order there")
+def test_a_class_is_collected_with_a_waiter_of_its_instance(Semaphore, monkeypatch):
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append(args.exc_value))
+
+    async def leave_one_behind(cls):
+        semaphore = cls.keep = cls(1)
+        await semaphore.acquire()
+        tasks, _ = await park_tasks(semaphore.acquire, 1)
+        semaphore._waiters = collections.deque(semaphore._waiters)
+        semaphore.release()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(leave_one_behind(hooked(Semaphore, "_wake_up_next")))
+    gc.collect()
+    assert unraisable == []
