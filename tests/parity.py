@@ -243,7 +243,7 @@ WAITING = ("acquire", "wait", "wait_for", "__aenter__")
 def cases(implementation, name):
     """Yield the cases of a primitive, with their subjects and the kinds of facts to ask."""
     yield Case(implementation, name, "cls"), "cls", ["class"]
-    yield Case(implementation, name, "self"), "self", ["instance"]
+    yield Case(implementation, name, "self"), "self", ["instance", "no subclass"]
     yield Case(implementation, name, "sub"), "sub", ["instance"]
     for owner in ("cls", "self"):
         for attribute in attributes_of(name, owner):
@@ -1015,7 +1015,7 @@ def wrapped(case):
 # ---- Mocks ----
 
 
-@of("class", "instance")
+@of("class", "no subclass")
 def mocks(case):
     """What kind of mock each attribute of a mock gets."""
     makers = {

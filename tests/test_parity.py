@@ -32,11 +32,11 @@ class Difference:
         if self.when and primitive in self.primitives:
             for subject in self.subjects:
                 for fact in self.facts:
-                    yield functools.partial(matches, subject, fact)
+                    yield subject, fact
 
 
-def matches(subject, fact, key):
-    return fnmatchcase(key.subject, subject) and fnmatchcase(key.fact, fact)
+def matching(pattern, names):
+    return [name for name in names if fnmatchcase(name, pattern)]
 
 
 QUEUES = "Lock Event Condition Semaphore BoundedSemaphore"
@@ -345,14 +345,22 @@ EXPECTED_DIFFERENCES = {"pure": BOTH + PURE, "compiled": BOTH + COMPILED}
 def judged(implementation, primitive):
     """Return the differences that are not listed, and what is listed but does not differ."""
     found = parity.differences(implementation, primitive)
+    by_subject = {}
+    for key in found:
+        by_subject.setdefault(key.subject, {})[key.fact] = key
     unlisted, stale = dict(found), []
     for difference in EXPECTED_DIFFERENCES[implementation]:
-        for match in difference.combinations(primitive):
-            matched = [key for key in found if match(key)]
+        for subject, fact in difference.combinations(primitive):
+            subjects = matching(subject, by_subject)
+            matched = [
+                by_subject[each][name]
+                for each in subjects
+                for name in matching(fact, by_subject[each])
+            ]
             for key in matched:
                 unlisted.pop(key, None)
             if not matched:
-                stale.append((*match.args, difference.reason))
+                stale.append((subject, fact, difference.reason))
     return unlisted, stale
 
 
