@@ -21,9 +21,8 @@ __all__ = [
 __version__: Final[str]
 IMPLEMENTATION: Final[Literal["compiled", "pure"]]
 
-# To type checkers, these are subclasses of asyncio's classes, so that they are accepted where code
-# is annotated with asyncio's. At run time they are not: isinstance(lock, asyncio.Lock) is False,
-# and type checkers take it to be True. Only what differs from typeshed's classes is declared.
+# These are subclasses of asyncio's classes, at run time too. Only what differs from typeshed's
+# classes is declared.
 
 @disjoint_base
 class Lock(asyncio.Lock): ...

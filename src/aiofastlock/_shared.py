@@ -266,8 +266,7 @@ def exception_to_throw(typ: Any, val: Any, tb: Any) -> BaseException:
         exception = typ
     elif not (isinstance(typ, type) and issubclass(typ, BaseException)):
         return TypeError(
-            "exceptions must be classes or instances deriving from BaseException, "
-            f"not {type(typ).__name__}"
+            "exceptions must be classes deriving BaseException or instances of such a class"
         )
     elif isinstance(val, typ):
         exception = val
