@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from types import CellType, CoroutineType, FunctionType, TracebackType
 from weakref import WeakKeyDictionary
 
@@ -158,13 +158,16 @@ def copy_for(cls: type, attribute: Any) -> Any:
     return copy
 
 
-class CoroutineWrapper(Generator["Any", "Any", "Any"]):
+class CoroutineWrapper:
     """What `__await__()` of a compiled awaitable returns to code that calls it."""
 
     __slots__ = ("_coroutine",)
 
     def __init__(self, coroutine: Any) -> None:
         self._coroutine = coroutine
+
+    def __iter__(self) -> CoroutineWrapper:
+        return self
 
     def __next__(self) -> Any:
         return self._coroutine.send(None)
@@ -179,7 +182,9 @@ class CoroutineWrapper(Generator["Any", "Any", "Any"]):
         self._coroutine.close()
 
 
-CoroutineWrapper.__name__ = CoroutineWrapper.__qualname__ = "coroutine_wrapper"  # in messages
+# In messages and reprs:
+CoroutineWrapper.__name__ = CoroutineWrapper.__qualname__ = "coroutine_wrapper"
+CoroutineWrapper.__module__ = "builtins"
 
 
 # ---- What a coroutine tells about itself, for a compiled awaitable of the same function ----
@@ -213,12 +218,15 @@ def _name(attribute: str, default: Callable[[Any], str]) -> property:
     def get(coroutine: Any) -> str:
         return names.get(coroutine) or default(coroutine)
 
-    def set_(coroutine: Any, name: str) -> None:
+    def set_(coroutine: Any, name: Any) -> None:
         if not isinstance(name, str):
             raise TypeError(f"{attribute} must be set to a string object")
         names[coroutine] = name
 
-    return property(get, set_)
+    def delete(coroutine: Any) -> None:
+        set_(coroutine, None)
+
+    return property(get, set_, delete)
 
 
 COROUTINE_ATTRIBUTES = {
@@ -235,6 +243,10 @@ COROUTINE_ATTRIBUTES = {
     "cr_running": property(lambda coroutine: coroutine._stage == "running"),
     "cr_suspended": property(lambda coroutine: coroutine._stage == "suspended"),
 }
+if hasattr(CoroutineType, "cr_state"):  # from Python 3.15 on, and inspect asks it
+    COROUTINE_ATTRIBUTES["cr_state"] = property(
+        lambda coroutine: f"CORO_{coroutine._stage.upper()}"
+    )
 
 
 def as_raised(exception: BaseException) -> BaseException:
