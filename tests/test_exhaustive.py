@@ -601,7 +601,7 @@ class Overtaking(_pure.Lock):
 class LastFirst(_pure.Lock):
     def _wake_up_first(self):
         if self._waiters is not None and self._waiters.parked:
-            self._waiters.parked.move_to_end(next(reversed(self._waiters.parked)), last=False)
+            self._waiters.parked.rotate(1)
         super()._wake_up_first()
 
 

@@ -57,7 +57,7 @@ class LockIsUnfair(_pure.Lock):
 
     def _wake_up_first(self):
         if self._waiters is not None and self._waiters.parked:
-            self._waiters.parked.move_to_end(next(reversed(self._waiters.parked)), last=False)
+            self._waiters.parked.rotate(1)
         super()._wake_up_first()
 
 
@@ -112,7 +112,7 @@ class EventOverlooksOne(_pure.Event):
 
     def set(self):
         parked = self._waiters.parked
-        last = parked.popitem()[0] if len(parked) > 3 else None
+        last = parked.pop() if len(parked) > 3 else None
         super().set()
         if last is not None:
             self._waiters.append(last)

@@ -19,7 +19,8 @@ __all__ = [
 __version__: Final[str]
 IMPLEMENTATION: Final[Literal["compiled", "pure"]]
 
-# Only what differs from typeshed's classes is declared.
+# These are subclasses of asyncio's classes, at run time too. Only what differs from typeshed's
+# classes is declared.
 
 class _Number(Protocol):
     def __lt__(self, other: int, /) -> Any: ...

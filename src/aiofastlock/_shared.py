@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
         @property
         def _waiting(self) -> int: ...
-        def _futures(self) -> list[Future[Any]]: ...
+        def _futures(self, most: int = ...) -> list[Future[Any]]: ...
         def _enqueue(self, future: Future[Any], first: bool) -> object: ...
         def _dequeue(self, future: Future[Any], waiter: object) -> bool: ...
 
@@ -80,6 +80,14 @@ class View(Waiters):
     def _futures(self) -> list[Future[Any]]:
         return self._primitive._futures()
 
+    def __iter__(self) -> Iterator[Future[Any]]:
+        """Not all at once: those who wake somebody look at the first."""
+        seen, most = 0, 1
+        while len(futures := self._primitive._futures(most)) == most:
+            yield from futures[seen:]
+            seen, most = most, most * 8
+        yield from futures[seen:]
+
     # Other waiters are kept alive by their tasks. One that is appended here, which no compiled
     # acquire() or wait() waits on, is kept alive by the primitive.
 
@@ -127,6 +135,19 @@ def getstate(primitive: Any, *own: str) -> dict[str, Any]:
         **(slots or {}),
         **{name: getattr(primitive, name) for name in own},
     }
+
+
+FIELDS = ("_bound_value", "_lock", "_locked", "_parties", "_state", "_value")
+
+
+def with_fields(primitive: Any, reduced: Any) -> Any:
+    """Add the fields of C to a state that a subclass has made of the __dict__."""
+    function, arguments, state, *rest = reduced
+    if isinstance(state, dict):
+        has = type(primitive)
+        fields = {name: getattr(primitive, name) for name in FIELDS if hasattr(has, name)}
+        state = {**fields, **state}
+    return (function, arguments, state, *rest)
 
 
 def setstate(primitive: Any, state: dict[str, Any]) -> None:
@@ -190,11 +211,12 @@ CoroutineWrapper.__module__ = "builtins"
 # ---- What a coroutine tells about itself, for a compiled awaitable of the same function ----
 
 
-def _function(coroutine: Any) -> Any:
-    from aiofastlock import _pure  # noqa: PLC0415 - which imports this module
+# The pure-Python functions, by their qualified names: nothing can be imported when Python ends.
+FUNCTIONS: dict[str, FunctionType] = {}
 
-    cls, _, name = coroutine._qualname.partition(".")
-    return getattr(getattr(_pure, "Lock" if cls == "ContextManager" else cls), name)
+
+def _function(coroutine: Any) -> Any:
+    return FUNCTIONS[coroutine._qualname]
 
 
 def _frame(coroutine: Any) -> Any:

@@ -246,6 +246,11 @@ cdef class BarrierCore(ParkingLot):
         with cython.critical_section(self):
             self.state = <State> state
 
+    @_state.deleter
+    def _state(self):
+        with cython.critical_section(self):
+            self.state = FILLING
+
     def __setstate__(self, state):
         _shared.setstate(self, state)
 

@@ -10,10 +10,17 @@
    can specialise the look-up of their methods. It is created when an attribute is set, and dropped
    here when the instance is deallocated, since Cython would clear it by recursion. */
 #define drop_attributes(primitive) Py_CLEAR((primitive)->__dict__)
+#define attributes_of(primitive) Py_NewRef((primitive)->__dict__)
 #define has_attributes(primitive) (pointer_in(&(primitive)->__dict__) != NULL)
 
 /* What a subclass, an instance or a patch may override of what a method looks up. _method.h has the names. */
-enum { ACQUIRE = 1, RELEASE = 2, LOCKED = 4, WAIT = 8, INTERNALS = 16, ANYTHING = 31 };
+enum { ACQUIRE = 1, RELEASE = 2, LOCKED = 4, WAIT = 8, INTERNALS = 16, ANYTHING = 31, CONSTRUCTION = 32 };
+
+#ifdef Py_GIL_DISABLED
+#define tag_of(type) _Py_atomic_load_uint_relaxed(&(type)->tp_version_tag)
+#else
+#define tag_of(type) ((type)->tp_version_tag)
+#endif
 
 /* ---- C() with no arguments ----
 
@@ -37,6 +44,9 @@ static struct {
 static void keep_or_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    if (type == quick.type && type->tp_finalize != NULL && PyObject_CallFinalizerFromDealloc(self) < 0) {
+        return; /* a patch has added __del__(), which has kept the object */
+    }
     if (type != quick.type || quick.count == MOST_SPARES
         || *field(self, quick.objects[0]) == NULL) { /* its allocation failed half-way */
         quick.dealloc(self);
@@ -85,8 +95,13 @@ static int number_of_unpatched = 0;
 
 static inline int is_unpatched(PyTypeObject *type)
 {
-    int i = type != unpatched[0].type;
-    return type->tp_init == unpatched[i].init && type->tp_new == unpatched[i].new;
+    for (int i = type != unpatched[0].type; i >= 0; i--) { /* the second is a subclass of the first */
+        if (unpatched[i].type->tp_init != unpatched[i].init
+            || unpatched[i].type->tp_new != unpatched[i].new) {
+            return 0;
+        }
+    }
+    return 1;
 }
 
 static inline PyObject *reuse(PyObject *spare)

@@ -9,6 +9,7 @@ from asyncio.exceptions import CancelledError
 from aiofastlock import _internals, _shared
 from aiofastlock._compiled._lock import Lock
 from aiofastlock._pure import condition as pure
+from aiofastlock._pure import lock as pure_lock
 
 from aiofastlock._compiled._lock cimport (
     ACQUIRE,
@@ -39,10 +40,12 @@ from aiofastlock._compiled._lock cimport (
     future_of_waiter,
     future_to_yield,
     get_loop,
+    has_attributes,
     in_section,
     in_section_of_primitive,
     is_closed,
     is_plain_lock,
+    is_served_lock,
     keep_spares,
     leave,
     loop_field,
@@ -68,14 +71,17 @@ cdef extern from *:
     """
     #define lock_field(condition) (&(condition)->lock)
     #define lock_of(condition) read_field(condition, lock)
+    #define tag_of_class(object) tag_of(Py_TYPE(object))
     """
     PyObject** lock_field(ConditionCore)
     object lock_of(ConditionCore)
+    unsigned int tag_of "tag_of_class"(LockCore)
     PyObject* Py_True
     PyObject* Py_NewRef(PyObject*)
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*) except -1
 
 cdef type condition_class
+cdef unsigned int tag_of_served_locks = 0  # of the class, when C was last found to serve its locks
 
 make_spare_stop()
 
@@ -99,17 +105,35 @@ cdef class ConditionCore(ParkingLot):
     cdef int hand_off(self, State state) except -1:
         return 0
 
-    cdef LockCore plain_lock(self):
+    cdef LockCore own_lock(self):
         lock = lock_of(self)
         if lock is None:
             self.make_lock()
             lock = lock_of(self)
         return <LockCore> lock
 
+    cdef LockCore plain_lock(self):
+        """The lock if C serves it, or None."""
+        cdef LockCore lock = self.own_lock()
+        if has_attributes(lock) or tag_of(lock) != tag_of_served_locks:
+            return self.lock_after_look(lock)
+        return lock
+
+    cdef LockCore lock_after_look(self, LockCore lock):
+        global tag_of_served_locks
+        cdef unsigned int tag = tag_of(lock)
+        if not is_served_lock(lock):
+            return None
+        if tag != 0 and not has_attributes(lock):
+            tag_of_served_locks = tag
+        return lock
+
     @cython.critical_section
     cdef int make_lock(self) except -1:
         if self.lock is None:
             self.lock = Lock()
+            if not is_plain_lock(self.lock):  # the class is patched
+                self._lock = self.lock
         return 0
 
     cdef int wake_up_to(self, Py_ssize_t n) except -1:
@@ -122,11 +146,11 @@ cdef class ConditionCore(ParkingLot):
     @property
     def _lock(self):
         lock = own_or(self, "_lock", self)
-        return self.plain_lock() if lock is self else lock
+        return self.own_lock() if lock is self else lock
 
     @_lock.setter
     def _lock(self, lock):
-        cdef LockCore replaced = self.plain_lock()
+        cdef LockCore replaced = self.own_lock()
         attributes = vars(self)
         for name in ("locked", "acquire", "release"):  # these stay the methods of the first lock
             attributes.setdefault(name, getattr(replaced, name))
@@ -137,40 +161,61 @@ cdef class ConditionCore(ParkingLot):
         delete_own(self, "_lock")
 
     def __setstate__(self, state):
-        init_with_lock(self, state.pop("_lock"))
-        _shared.setstate(self, state)
+        init_with_lock(self, state["_lock"])
+        _shared.setstate(self, {name: value for name, value in state.items() if name != "_lock"})
 
 
 cdef inline int is_held(ParkingLot lock) except -1:
     return (<LockCore> lock).held
 
 
-cdef object locked(object self):
-    return bool(in_section(is_held, (<ConditionCore> self).plain_lock()))
+cdef object call_lock(ConditionCore self, str name):
+    """Where C does not serve the lock any more: call the method that it had at the beginning."""
+    own = own_or(self, name, None)
+    return getattr(pure_lock.Lock, name)(self.lock) if own is None else own()
 
 
-cdef object acquire(object self):
-    return new_waiter((<ConditionCore> self).plain_lock(), LOCK_ACQUIRE)
+cdef object locked(object condition):
+    cdef ConditionCore self = condition
+    cdef LockCore lock = self.plain_lock()
+    return call_lock(self, "locked") if lock is None else bool(in_section(is_held, lock))
+
+
+cdef object acquire(object condition):
+    cdef ConditionCore self = condition
+    cdef LockCore lock = self.plain_lock()
+    return call_lock(self, "acquire") if lock is None else new_waiter(lock, LOCK_ACQUIRE)
 
 
 cdef object release(object self):
-    in_section(release_primitive, (<ConditionCore> self).plain_lock())
+    cdef LockCore lock = (<ConditionCore> self).plain_lock()
+    if lock is None:
+        return call_lock(self, "release")
+    in_section(release_primitive, lock)
     return None
 
 
 cdef object enter(object self):
-    return new_waiter((<ConditionCore> self).plain_lock(), ENTER)
+    cdef LockCore lock = (<ConditionCore> self).plain_lock()
+    return pure.Condition.__aenter__(self) if lock is None else new_waiter(lock, ENTER)
 
 
 cdef object exit(object self):
-    return new_waiter((<ConditionCore> self).plain_lock(), EXIT)
+    cdef LockCore lock = (<ConditionCore> self).plain_lock()
+    if lock is None:
+        return pure.Condition.__aexit__(self, None, None, None)
+    return new_waiter(lock, EXIT)
 
 
 cdef object wait(object condition):
     cdef ConditionCore self = condition
-    cdef Wait wait = Wait.__new__(Wait)
+    cdef LockCore lock = self.plain_lock()
+    cdef Wait wait
+    if lock is None:
+        return pure.Condition.wait(self)
+    wait = Wait.__new__(Wait)
     wait.condition = self
-    wait.lock = self.plain_lock()
+    wait.lock = lock
     wait.phase = UNSTARTED
     return wait
 
@@ -181,9 +226,10 @@ cdef object notify(object self):
 
 cdef object notify_up_to(object condition, object n):
     cdef ConditionCore self = condition
-    if type(n) is not int or not 0 <= n < PY_SSIZE_T_MAX:
+    cdef LockCore lock = self.plain_lock()
+    if lock is None or type(n) is not int or not 0 <= n < PY_SSIZE_T_MAX:
         return pure.Condition.notify(self, n)
-    if not in_section(is_held, self.plain_lock()):
+    if not in_section(is_held, lock):
         raise RuntimeError("cannot notify on un-acquired lock")
     with cython.critical_section(self):
         self.wake_up_to(n)
@@ -298,7 +344,7 @@ cdef class Wait:
 
     @property
     def _awaited(self):
-        return future_of_waiter(self.waiter)
+        return None if self.waiter is None else future_of_waiter(self.waiter)
 
     def __repr__(self):
         return f"<coroutine object {self.__qualname__} at {<Py_ssize_t> <PyObject*> self:#x}>"
@@ -425,7 +471,8 @@ cdef int notify_another(Wait self) except -1:
 cdef int go_on_otherwise(Wait self) except -1:
     """Resumed, but not by a wake-up: others have set or cancelled the future, or it is pending."""
     try:
-        step(self.waiter)
+        if step(self.waiter) == NEXT:
+            return NEXT
     except BaseException as exception:
         return throw_into(self, exception)
     return acquire_lock(self) if self.phase == WAITING else finish(self)

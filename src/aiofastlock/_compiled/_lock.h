@@ -26,8 +26,7 @@
 
 static PyObject *spare_waiter = NULL;
 
-#define has_weak_references(waiter) \
-    (*(PyObject **)((char *)(waiter) + Py_TYPE(waiter)->tp_weaklistoffset) != NULL)
+#define has_weak_references(waiter) ((waiter)->__weakref__ != NULL)
 
 static inline PyObject *take_spare_waiter(void)
 {
@@ -35,10 +34,7 @@ static inline PyObject *take_spare_waiter(void)
     PyObject *waiter = spare_waiter;
     if (waiter != NULL && Py_REFCNT(waiter) == 1) {
         spare_waiter = NULL;
-        if (!has_weak_references(waiter)) {
-            return waiter;
-        }
-        Py_DECREF(waiter); /* they were made after it was kept */
+        return waiter;
     }
 #endif
     return NULL;
@@ -47,7 +43,7 @@ static inline PyObject *take_spare_waiter(void)
 static inline void keep_spare_waiter(PyObject *waiter)
 {
 #ifndef Py_GIL_DISABLED
-    if (spare_waiter == NULL && !has_weak_references(waiter)) {
+    if (spare_waiter == NULL) {
         spare_waiter = Py_NewRef(waiter);
     }
 #endif

@@ -4,6 +4,7 @@ from cpython.object cimport PyObject, PyTypeObject
 cdef extern from "_class.h":
     void drop_attributes(ParkingLot)
     bint has_attributes(ParkingLot)
+    dict attributes_of(ParkingLot)
     enum:
         ACQUIRE
         RELEASE
@@ -128,6 +129,7 @@ cdef object enter(object self)
 cdef object exit(object self)
 cdef object get_loop(object self)
 cdef bint is_plain_lock(object lock) noexcept
+cdef bint is_served_lock(object lock) noexcept
 cdef bint serves(object self, type cls, unsigned int mask) noexcept
 cdef bint is_closed(object loop) except -1
 cdef int call_soon_with(ParkingLot primitive, object callback) except -1

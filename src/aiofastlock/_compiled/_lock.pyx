@@ -36,9 +36,11 @@ waiter (every wait pays for what only a cancelled one needs).
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
+from cpython.pyport cimport PY_SSIZE_T_MAX
 
-from asyncio.exceptions import InvalidStateError
+from asyncio.exceptions import CancelledError, InvalidStateError
 from collections import deque
+import contextlib
 
 from aiofastlock import _internals, _shared
 from aiofastlock._pure import lock as pure
@@ -55,6 +57,7 @@ cdef extern from "_lock.h":
     void set_primitive(Waiter, ParkingLot) noexcept
     void drop_primitive(Waiter) noexcept
     void keep_spare_waiter(object)
+    bint has_weak_references(Waiter)
     void track_anew(Waiter) noexcept
     void set_stop_iteration_true() noexcept
     void set_stop_iteration_index(Py_ssize_t) noexcept
@@ -120,6 +123,9 @@ cdef tuple QUALNAMES = (
 cdef inline object inline_new_waiter(ParkingLot primitive, Call call):
     cdef PyObject* waiter = take_spare_waiter()
     if waiter is NULL:
+        return allocate_waiter(primitive, call)
+    if has_weak_references(<Waiter> waiter):  # they were made after it was kept
+        Py_DECREF(waiter)
         return allocate_waiter(primitive, call)
     set_primitive(<Waiter> waiter, primitive)
     (<Waiter> waiter).state = CREATED
@@ -233,16 +239,23 @@ cdef class ParkingLot:
         _replaced = self.loop  # freed after the change, since its destructor may run code
         self.loop = loop
 
+    @_loop.deleter
+    @cython.critical_section
+    def _loop(self):
+        _replaced = self.loop
+        self.loop = None
+
     @property
     @cython.critical_section
     def _waiting(self):
         return self.count
 
     @cython.critical_section
-    def _futures(self):
+    def _futures(self, Py_ssize_t most=PY_SSIZE_T_MAX):
+        """The futures of the waiters, or of the first of them."""
         cdef list futures = []
         cdef PyObject* waiter = self.head
-        while len(futures) < self.count:
+        while len(futures) < self.count and len(futures) < most:
             futures.append((<Waiter> waiter).future)
             waiter = (<Waiter> waiter).next
         return futures
@@ -271,7 +284,7 @@ cdef class ParkingLot:
         return True
 
     def __reduce_ex__(self, protocol):
-        return object.__reduce_ex__(self, max(protocol, 2))
+        return _shared.with_fields(self, object.__reduce_ex__(self, max(protocol, 2)))
 
     def __setstate__(self, state):
         _shared.setstate(self, state)
@@ -287,7 +300,7 @@ cdef object DELETED = object()
 cdef object own_or(ParkingLot primitive, str name, object value):
     """The attribute that hides a field, or the value of that."""
     if has_attributes(primitive):
-        value = vars(primitive).get(name, value)
+        value = attributes_of(primitive).get(name, value)
         if value is DELETED:
             raise AttributeError(
                 f"{type(primitive).__name__!r} object has no attribute {name!r}",
@@ -308,7 +321,7 @@ cdef int set_own(ParkingLot primitive, str name, object value) except -1:
 
 cdef int unset_own(ParkingLot primitive, str name) except -1:
     if has_attributes(primitive):
-        vars(primitive).pop(name, None)
+        attributes_of(primitive).pop(name, None)
     return 0
 
 
@@ -338,11 +351,13 @@ cdef int method_with_argument(
 ) except -1:
     """Add a method that takes one argument, which may have a default."""
     function = _shared.copy_for(cls, getattr(pure_class, name))
+    _shared.FUNCTIONS[function.__qualname__] = function
     return add_method(<PyTypeObject*> cls, function, fast, 1, mask, with_argument)
 
 
 cdef int exit_method(type cls, type pure_class, fast_method fast, unsigned int mask) except -1:
     """Add __aexit__(), which ignores its three arguments."""
+    _shared.FUNCTIONS[pure_class.__aexit__.__qualname__] = pure_class.__aexit__
     return add_method(<PyTypeObject*> cls, pure_class.__aexit__, fast, 4, mask, NULL)
 
 
@@ -498,7 +513,8 @@ cdef int bind(ParkingLot primitive, object loop) except -1:
     if bound is not None and bound is not loop:
         discard_waiters(primitive)
         if has_attributes(primitive):
-            _shared.empty(vars(primitive).get("_waiters") or ())
+            attributes_of(primitive).pop("_appended", None)
+            _shared.empty(attributes_of(primitive).get("_waiters") or ())
     return 0
 
 
@@ -517,6 +533,10 @@ cdef int discard_waiters(ParkingLot primitive) except -1:
         head = primitive.head
         futures.append((<Waiter> head).future)
         states.append((<Waiter> head).state)
+        if states[-1] == PARKED and _shared.was_woken(futures[-1]):  # by a subclass or a patch
+            states[-1] = WOKEN
+        if primitive.head is not head:  # that has run other code
+            continue
         waiter = alive(head)
         if waiter is not None:
             leave(waiter)
@@ -569,6 +589,8 @@ cdef class Waiter:
         """Raise an exception where this waits, as a coroutine's throw() does."""
         if not isinstance(typ, BaseException) or val is not None or tb is not None:
             typ = _shared.exception_to_throw(typ, val, tb)
+        if isinstance(typ, CancelledError):
+            in_section_of_primitive(settle_if_woken_by_others, self)
         in_section_of_primitive(abandon_unless_finished, self)
         raise _shared.as_raised(typ)
 
@@ -614,7 +636,8 @@ cdef inline int inline_step(Waiter self) except -1:
     elif not self.primitive.acquire_now(self):
         return park(self)
     drop_primitive(self)
-    keep_spare_waiter(self)
+    if not has_weak_references(self):
+        keep_spare_waiter(self)
     return RETURN
 
 
@@ -675,8 +698,11 @@ cdef int resume(Waiter self) except -1:
     if self.state == FINISHED:
         raise RuntimeError("cannot reuse already awaited coroutine")
     leave(self)
+    if has_attributes(primitive):
+        leave_replacing(primitive, future)
     primitive.acquire_woken(self)
-    keep_spare_waiter(self)
+    if not has_weak_references(self):
+        keep_spare_waiter(self)
     return RETURN
 
 
@@ -694,6 +720,15 @@ cdef bint is_done(Waiter self, object future) except -1:
     return True
 
 
+cdef int settle_if_woken_by_others(Waiter self) except -1:
+    """A subclass or a patch can set the future itself; then a semaphore's permit is taken back."""
+    if self.state == PARKED and (self.call <= SEMAPHORE_ACQUIRE or self.call == ENTER):
+        future = self.future
+        if future.done() and has_result(future) and self.future is future:
+            settle(self.primitive, <PyObject*> self, WOKEN)
+    return 0
+
+
 cdef int abandon_unless_finished(Waiter self) except -1:
     if self.state == FINISHED:
         raise RuntimeError("cannot reuse already awaited coroutine")
@@ -708,13 +743,24 @@ cdef int abandon(Waiter self) except -1:
 cdef int abandon_in_section(Waiter self) except -1:
     cdef ParkingLot primitive = self.primitive
     cdef State state = self.state
-    _future = self.future  # as in resume()
+    future = self.future  # as in resume()
     if state == CREATED:
         self.state = FINISHED
         drop_primitive(self)
     elif state != FINISHED:
         leave(self)
+        if has_attributes(primitive):
+            leave_replacing(primitive, future)
         primitive.hand_off(state)
+    return 0
+
+
+cdef int leave_replacing(ParkingLot primitive, object future) except -1:
+    """Leave a queue that a program has set in place of this one."""
+    replacing = attributes_of(primitive).get("_waiters")
+    if replacing:
+        with contextlib.suppress(ValueError):
+            replacing.remove(future)
     return 0
 
 
@@ -818,6 +864,7 @@ cdef class LockCore(ContextManager):
         return 0 if self.head is NULL else wake_head(self)
 
     cdef int acquire_woken(self, Waiter waiter) except -1:
+        unset_own(self, "_locked")
         self.held = True
         return 0
 
@@ -894,6 +941,11 @@ cdef int wake_head(LockCore self) except -1:
 
 cdef bint is_plain_lock(object lock) noexcept:
     return is_plain(lock, <PyTypeObject*> lock_class)
+
+
+cdef bint is_served_lock(object lock) noexcept:
+    """Whether C serves a lock that was plain when a condition got it."""
+    return is_served(lock, <PyTypeObject*> lock_class, INTERNALS)
 
 
 set_traverse(<PyTypeObject*> ContextManager, traverse_primitive)

@@ -37,6 +37,7 @@ static struct {
     {"__getattr__", INTERNALS, NULL},
     {"__getattribute__", INTERNALS, NULL},
     {"__setattr__", INTERNALS, NULL},
+    {"__init__", CONSTRUCTION, NULL}, /* counts only in the class that super() leads to */
 };
 
 #define OVERRIDABLE ((int)(sizeof(overridable) / sizeof(overridable[0])))
@@ -55,13 +56,11 @@ static int number_of_classes = 0;
 static uint64_t verdicts[VERDICTS];
 
 #ifdef Py_GIL_DISABLED
-#define tag_of(type) _Py_atomic_load_uint_relaxed(&(type)->tp_version_tag)
 #define load_verdict(tag) _Py_atomic_load_uint64_relaxed(&verdicts[(tag) % VERDICTS])
 #define load_tag(method) _Py_atomic_load_uint_relaxed(&(method)->tag)
 #define store_tag(method, value) _Py_atomic_store_uint_relaxed(&(method)->tag, value)
 #define store_verdict(tag, verdict) _Py_atomic_store_uint64_relaxed(&verdicts[(tag) % VERDICTS], verdict)
 #else
-#define tag_of(type) ((type)->tp_version_tag)
 #define load_verdict(tag) verdicts[(tag) % VERDICTS]
 #define load_tag(method) ((method)->tag)
 #define store_tag(method, value) ((method)->tag = (value))
@@ -161,7 +160,7 @@ static unsigned int overridden_by(PyObject *attributes)
     return flags;
 }
 
-#define attributes_of(self, type) pointer_in((PyObject **)((char *)(self) + (type)->tp_dictoffset))
+#define dict_of(self, type) pointer_in((PyObject **)((char *)(self) + (type)->tp_dictoffset))
 
 /* Whether C serves this object, which should be of that class, where nothing of `mask` is overridden. */
 static inline int is_served(PyObject *self, PyTypeObject *type, unsigned int mask)
@@ -170,7 +169,7 @@ static inline int is_served(PyObject *self, PyTypeObject *type, unsigned int mas
         return 0;
     }
     unsigned int flags = overridden_by_type(Py_TYPE(self));
-    PyObject *attributes = attributes_of(self, type);
+    PyObject *attributes = dict_of(self, type);
     if (attributes != NULL) {
         flags |= overridden_by(attributes);
     }
@@ -227,7 +226,7 @@ static PyObject *method_call_after_look(Method *method, PyObject *const *args, s
         && (size_t)PyVectorcall_NARGS(nargsf) == method->arguments) {
         unsigned int tag = tag_of(Py_TYPE(args[0])); /* read first */
         if (is_served(args[0], method->type, method->mask)) {
-            if (tag != 0 && attributes_of(args[0], method->type) == NULL) {
+            if (tag != 0 && dict_of(args[0], method->type) == NULL) {
                 store_tag(method, tag);
             }
             return method->fast(args[0]);

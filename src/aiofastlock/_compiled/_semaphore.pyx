@@ -41,6 +41,7 @@ from aiofastlock._compiled._lock cimport (
 
 
 cdef type semaphore_class
+cdef type bounded_class
 
 
 @cython.no_gc_clear
@@ -73,8 +74,11 @@ cdef class SemaphoreCore(ContextManager):
         return True
 
     cdef int release_now(self, Waiter waiter) except -1:
-        self.value += 1
-        self.wake_up_next()
+        if self.value == PY_SSIZE_T_MAX:
+            pure.Semaphore.release(self)  # counts further
+        else:
+            self.value += 1
+            self.wake_up_next()
         return 0
 
     cdef int acquire_woken(self, Waiter waiter) except -1:
@@ -167,16 +171,7 @@ cdef object release(object self):
 
 
 cdef inline int release_unbounded(ParkingLot semaphore) except -1:
-    cdef SemaphoreCore self = <SemaphoreCore> semaphore
-    if self.value == PY_SSIZE_T_MAX:
-        return release_by_python(self)
-    return SemaphoreCore.release_now(self, None)
-
-
-cdef int release_by_python(SemaphoreCore self) except -1:
-    """Count further than C does."""
-    pure.Semaphore.release(self)
-    return 0
+    return SemaphoreCore.release_now(<SemaphoreCore> semaphore, None)
 
 
 cdef object wake_up_next(object self):
@@ -212,7 +207,8 @@ cdef class BoundedSemaphoreCore(SemaphoreCore):
         self.bound = 1
 
     def __init__(self, *args, **kwargs):
-        if len(args) == 1 and not kwargs and is_number_of_permits(args[0]):
+        plain = len(args) == 1 and not kwargs and is_number_of_permits(args[0])
+        if plain and serves(self, bounded_class, INTERNALS):
             self.value = self.bound = args[0]
         else:
             python_init(self, *args, **kwargs)
@@ -277,7 +273,7 @@ method_with_argument(
 finish_class(semaphore_class)
 construct_without_init(<PyTypeObject*> semaphore_class)
 
-cdef type bounded_class = new_class(
+bounded_class = new_class(
     BoundedSemaphoreCore, pure.BoundedSemaphore, (Semaphore, _internals.locks.BoundedSemaphore)
 )
 BoundedSemaphore = bounded_class

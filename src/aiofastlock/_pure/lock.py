@@ -224,12 +224,12 @@ def leave(
         if waiters.leave(future, surely_there) and waiters is current:
             return woken
         # The loop was closed, or the queue was replaced, or it has left already.
-        woken = waiters is current and _shared.was_woken(future)
-    else:
-        woken = _shared.was_woken(future)
+        if waiters is current:
+            return _shared.was_woken(future)
     with contextlib.suppress(ValueError):
         current.remove(future)
-    return woken
+        return _shared.was_woken(future)
+    return False
 
 
 @_shared.unannotated

@@ -56,8 +56,7 @@ class Semaphore(ContextManager, ParkingLot, asyncio.Semaphore):
         It is True as well while there are permits but a task that was woken earlier has yet to
         acquire its own.
         """
-        # any_live() can run other code, which may take the last permit.
-        return self._value == 0 or any_live(self._waiters) or self._value == 0
+        return is_locked(self)
 
     async def acquire(self) -> Literal[True]:
         """Wait until there is a permit, take it, and return True.
@@ -68,8 +67,9 @@ class Semaphore(ContextManager, ParkingLot, asyncio.Semaphore):
         loop that is not closed.
         """
         if self.locked():
+            by_a_subclass = not is_locked(self)
             waiters, future = prepare(self)
-            if self.locked():  # check again, as in Lock.acquire()
+            if by_a_subclass or is_locked(self):  # check again, as in Lock.acquire()
                 waiters.append(future)
                 try:
                     await future
@@ -112,6 +112,11 @@ class Semaphore(ContextManager, ParkingLot, asyncio.Semaphore):
 
     def __getstate__(self) -> dict[str, Any]:
         return _shared.getstate(self, "_value")
+
+
+def is_locked(semaphore: Semaphore) -> bool:
+    # any_live() can run other code, which may take the last permit.
+    return semaphore._value == 0 or any_live(semaphore._waiters) or semaphore._value == 0
 
 
 def grant_first(semaphore: Semaphore, waiters: Queue) -> bool:
