@@ -314,12 +314,6 @@ COMPILED = [
         "while_it_runs.state, while_it_runs.throw, while_it_runs.cr_frame",
         "self.*()",
     ),
-    Difference(
-        "a step before the future is done ends it; tasks and libraries make none",
-        "future.send before it is done",
-        "self.wait()",
-        "Condition",
-    ),
     # The handle
     Difference(
         "it is written in C",
