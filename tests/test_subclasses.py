@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import FREE_THREADED, IMPLEMENTATIONS, needs_compiled
+from conftest import IMPLEMENTATIONS, needs_compiled
 from helpers import steps
 
 
@@ -24,7 +24,6 @@ DIFFERENCES_OF_C = {
     "test_a_locks_queue_is_replaced_while_a_task_waits_for_the_condition": IN_C,
     "test_a_notified_task_calls_the_acquire_that_the_condition_has_now": IN_C,
     "test_a_lock_is_unlocked_by_hand_while_tasks_wait": "a newcomer wakes the first waiter",
-    "test_a_class_is_collected_with_a_waiter_of_its_instance": "the class has no attributes then",
 }
 
 
@@ -476,21 +475,3 @@ def test_a_wait_that_is_not_started_waits_for_nothing():
     command = [sys.executable, "-c", AWAITED]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr, run.stdout.split()) == (0, "", ["None", "None"])
-
-
-@pytest.mark.skipif(FREE_THREADED, reason="the collector has another order there")
-def test_a_class_is_collected_with_a_waiter_of_its_instance(Semaphore, monkeypatch):
-    unraisable = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append(args.exc_value))
-
-    async def leave_one_behind(cls):
-        semaphore = cls.keep = cls(1)
-        await semaphore.acquire()
-        tasks, _ = await park_tasks(semaphore.acquire, 1)
-        semaphore._waiters = collections.deque(semaphore._waiters)
-        semaphore.release()
-        await asyncio.gather(*tasks)
-
-    asyncio.run(leave_one_behind(hooked(Semaphore, "_wake_up_next")))
-    gc.collect()
-    assert unraisable == []

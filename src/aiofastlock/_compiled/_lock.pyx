@@ -38,7 +38,7 @@ cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.pyport cimport PY_SSIZE_T_MAX
 
-from asyncio.exceptions import CancelledError, InvalidStateError
+from asyncio.exceptions import InvalidStateError
 from collections import deque
 import contextlib
 
@@ -589,8 +589,7 @@ cdef class Waiter:
         """Raise an exception where this waits, as a coroutine's throw() does."""
         if not isinstance(typ, BaseException) or val is not None or tb is not None:
             typ = _shared.exception_to_throw(typ, val, tb)
-        if isinstance(typ, CancelledError):
-            in_section_of_primitive(settle_if_woken_by_others, self)
+        in_section_of_primitive(settle_if_woken_by_others, self)
         in_section_of_primitive(abandon_unless_finished, self)
         raise _shared.as_raised(typ)
 

@@ -216,9 +216,7 @@ def leave(
     current = primitive._waiters
     if type(waiters) is Queue:
         # A subclass may have woken it.
-        woken = waiters.settled.get(future, False) or (
-            isinstance(after, CancelledError) and _shared.was_woken(future)
-        )
+        woken = waiters.settled.get(future, False) or _shared.was_woken(future)
         # A signal may have interrupted leave_woken().
         surely_there = after is None or isinstance(after, (CancelledError, GeneratorExit))
         if waiters.leave(future, surely_there) and waiters is current:
