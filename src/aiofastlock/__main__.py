@@ -77,6 +77,8 @@ def compare() -> None:
         _benchmark.print_environment()
         _benchmark.print_table()
     except KeyboardInterrupt:
+        # What was interrupted half-way, such as the creation of a loop, may complain when freed.
+        sys.unraisablehook = lambda unraisable: None
         print("Interrupted", file=sys.stderr)
         sys.exit(130)  # as a shell reports SIGINT
 
