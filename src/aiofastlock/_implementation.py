@@ -10,7 +10,10 @@ IMPLEMENTATION = "pure"
 def require_main_interpreter() -> None:
     """The compiled modules keep objects of the interpreter that imports them first."""
     known = sys.version_info >= (3, 13)
-    interpreters = import_module("_interpreters" if known else "_xxsubinterpreters")
+    try:
+        interpreters = import_module("_interpreters" if known else "_xxsubinterpreters")
+    except ImportError:
+        return  # this Python has no others
     if interpreters.get_current() != interpreters.get_main():
         raise ImportError("it is for the main interpreter only")
 
