@@ -517,6 +517,10 @@ async def test_a_process_seen_from_another(implementation, command):
         asyncio.create_task(outer(door_of(IMPLEMENTATIONS[implementation], name)), name=name)
         for name in PRIMITIVES
     ]
+    condition = IMPLEMENTATIONS[implementation].Condition()
+    await condition.acquire()
+    event = IMPLEMENTATIONS[implementation].Event()
+    tasks += [asyncio.create_task(event.wait()), asyncio.create_task(condition.wait())]
     await asyncio.sleep(0)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "asyncio", command, str(os.getpid()),

@@ -17,6 +17,7 @@ from aiofastlock._compiled._lock cimport (
     ENTER,
     EXIT,
     FINISHED,
+    FRAME_CLEARED,
     INTERNALS,
     LOCK_ACQUIRE,
     LOCKED,
@@ -216,6 +217,7 @@ cdef object wait(object condition):
     wait = Wait.__new__(Wait)
     wait.condition = self
     wait.lock = lock
+    wait.shown[3] = FRAME_CLEARED
     wait.phase = UNSTARTED
     return wait
 
@@ -296,6 +298,7 @@ cdef class Wait:
     cdef Waiter waiter
     cdef object thrown  # the first exception, the context of later ones
     cdef object raised  # the last one, to raise when the lock is acquired
+    cdef unsigned char shown[4]  # as Waiter's
     cdef Phase phase
     cdef int running    # a step runs: no other code or thread may begin one
 

@@ -32,6 +32,12 @@ ctypedef object (*fast_method)(object self)
 ctypedef object (*fast_method_with_argument)(object self, object argument)
 
 
+# What a coroutine has at the place of `shown[3]` if it has no frame (CPython 3.14 and 3.15): from
+# outside of the process, nobody can see that a task's coroutine is none of Python's.
+cdef enum:
+    FRAME_CLEARED = 4
+
+
 # How a step of an await ends, as am_send returns it.
 cdef enum:
     RETURN = 0
@@ -88,6 +94,7 @@ cdef class Waiter:
     cdef PyObject* prev            # in the primitive's queue. Borrowed
     cdef PyObject* next
     cdef Py_ssize_t index          # that a barrier's wait() returns
+    cdef unsigned char shown[4]    # to `python -m asyncio ps`, which takes this for a coroutine
     cdef State state
     cdef Call call
 

@@ -142,6 +142,7 @@ cdef object allocate_waiter(ParkingLot primitive, Call call):
             primitive.release_now(None)
         raise
     set_primitive(waiter, primitive)
+    waiter.shown[3] = FRAME_CLEARED
     waiter.state = CREATED
     waiter.call = call
     return waiter
