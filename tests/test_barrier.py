@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import gc
+import math
 import weakref
+from fractions import Fraction
 from unittest import mock
 
 import pytest
@@ -937,3 +939,25 @@ def test_dropped_with_everybody(OurBarrier):
     gc.collect()
     assert reference() is None
     loop.close()
+
+
+@pytest.mark.parametrize("parties", [2.0, True + True, Fraction(2)])
+async def test_parties_of_any_number(Barrier, parties):
+    barrier = Barrier(parties)
+    assert repr(barrier).endswith(f" [filling, waiters:0/{parties}]>")
+    for _ in range(2):
+        indices = await asyncio.gather(barrier.wait(), barrier.wait())
+        assert sorted(indices) == [0, 1]
+        assert {type(index) for index in indices} == {int}
+    assert barrier.parties == parties
+
+
+@pytest.mark.parametrize("parties", [1.5, 2**70, math.inf])
+async def test_parties_that_no_number_of_tasks_reaches(Barrier, parties):
+    barrier = Barrier(parties)
+    tasks = [asyncio.create_task(barrier.wait()) for _ in range(4)]
+    await asyncio.sleep(0)
+    assert barrier.n_waiting == 4
+    await barrier.abort()
+    await asyncio.wait(tasks)
+    assert {type(task.exception()) for task in tasks} == {asyncio.BrokenBarrierError}

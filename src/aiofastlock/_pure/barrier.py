@@ -85,16 +85,17 @@ class Barrier(ParkingLot, asyncio.Barrier):
                     raise BrokenBarrierError("Abort or reset of barrier")
                 return index
         self._state = DRAINING
-        self._wake(self._parties - 1)
+        last = int(self._parties) - 1
+        self._wake(last)
         self._leave(self._waiters)
-        return self._parties - 1
+        return last
 
     def _is_last(self) -> bool:
         """Whether a newcomer is the last party."""
         if self._state == BROKEN:
             raise BrokenBarrierError("Barrier aborted")
         filling = self._state == FILLING and not self._refilling
-        last = filling and self._count + 1 >= self._parties
+        last = filling and self._count + 1 >= self._parties == int(self._parties)
         if last and self._unbind_if_closed():
             last = self._parties == 1
         return last
@@ -136,7 +137,7 @@ class Barrier(ParkingLot, asyncio.Barrier):
                 waiters.settle_done(future)
         if parties == self._parties and self._state == FILLING:
             self._state = DRAINING
-            self._wake(self._parties)
+            self._wake(parties)
 
     async def reset(self) -> None:
         """Return the barrier to its initial, empty state.
