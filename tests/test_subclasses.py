@@ -47,6 +47,14 @@ async def park_tasks(function, count):
     return tasks, arrived
 
 
+def waiting_on(condition):
+    async def wait():
+        async with condition:
+            await condition.wait()
+
+    return wait
+
+
 async def cancel(tasks):
     for task in tasks:
         task.cancel()
@@ -162,11 +170,7 @@ async def test_a_locks_queue_is_replaced_while_a_task_waits_for_the_condition(Co
     lock = Lock()
     condition = Condition(lock)
 
-    async def wait():
-        async with condition:
-            await condition.wait()
-
-    (task,), arrived = await park_tasks(wait, 1)
+    (task,), arrived = await park_tasks(waiting_on(condition), 1)
     lock._waiters = collections.deque()
     await lock.acquire()
     condition.notify()
@@ -254,11 +258,7 @@ async def test_a_cancelled_wait_notifies_by_the_hook_that_the_condition_has_now(
 ):
     condition = Condition()
 
-    async def wait():
-        async with condition:
-            await condition.wait()
-
-    tasks, _ = await park_tasks(wait, 1)
+    tasks, _ = await park_tasks(waiting_on(condition), 1)
     log = []
     if on == "class":
         logging(log, Condition, "_notify", monkeypatch)
@@ -274,11 +274,7 @@ async def test_a_cancelled_wait_notifies_by_the_hook_that_the_condition_has_now(
 async def test_a_notified_task_calls_the_acquire_that_the_condition_has_now(Condition):
     condition = Condition()
 
-    async def wait():
-        async with condition:
-            await condition.wait()
-
-    tasks, _ = await park_tasks(wait, 1)
+    tasks, _ = await park_tasks(waiting_on(condition), 1)
     acquire, log = condition.acquire, []
 
     async def logged():

@@ -8,10 +8,10 @@ IMPLEMENTATION = "pure"
 
 
 def require_main_interpreter() -> None:
-    """The compiled modules keep objects of the interpreter that imports them first."""
-    known = sys.version_info >= (3, 13)
+    """Raise ImportError in another one: the compiled modules keep objects of the first."""
+    name = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
     try:
-        interpreters = import_module("_interpreters" if known else "_xxsubinterpreters")
+        interpreters = import_module(name)
     except ImportError:
         return  # this Python has no others
     if interpreters.get_current() != interpreters.get_main():

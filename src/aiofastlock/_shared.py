@@ -91,13 +91,12 @@ class View(Waiters):
     # Other waiters are kept alive by their tasks. One that is appended here, which no compiled
     # acquire() or wait() waits on, is kept alive by the primitive.
 
-    def append(self, future: Future[Any]) -> None:
+    def append(self, future: Future[Any], first: bool = False) -> None:
         appended = vars(self._primitive).setdefault("_appended", {})
-        appended[future] = self._primitive._enqueue(future, False)
+        appended[future] = self._primitive._enqueue(future, first)
 
     def appendleft(self, future: Future[Any]) -> None:
-        appended = vars(self._primitive).setdefault("_appended", {})
-        appended[future] = self._primitive._enqueue(future, True)
+        self.append(future, first=True)
 
     def _discard(self, future: Future[Any]) -> bool:
         appended = vars(self._primitive).get("_appended", {})
@@ -209,7 +208,6 @@ CoroutineWrapper.__module__ = "builtins"
 
 
 # ---- What a coroutine tells about itself, for a compiled awaitable of the same function ----
-
 
 # The pure-Python functions, by their qualified names: nothing can be imported when Python ends.
 FUNCTIONS: dict[str, FunctionType] = {}

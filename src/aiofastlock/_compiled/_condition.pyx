@@ -113,7 +113,7 @@ cdef class ConditionCore(ParkingLot):
             lock = lock_of(self)
         return <LockCore> lock
 
-    cdef LockCore plain_lock(self):
+    cdef LockCore served_lock(self):
         """The lock if C serves it, or None."""
         cdef LockCore lock = self.own_lock()
         if has_attributes(lock) or tag_of(lock) != tag_of_served_locks:
@@ -178,18 +178,18 @@ cdef object call_lock(ConditionCore self, str name):
 
 cdef object locked(object condition):
     cdef ConditionCore self = condition
-    cdef LockCore lock = self.plain_lock()
+    cdef LockCore lock = self.served_lock()
     return call_lock(self, "locked") if lock is None else bool(in_section(is_held, lock))
 
 
 cdef object acquire(object condition):
     cdef ConditionCore self = condition
-    cdef LockCore lock = self.plain_lock()
+    cdef LockCore lock = self.served_lock()
     return call_lock(self, "acquire") if lock is None else new_waiter(lock, LOCK_ACQUIRE)
 
 
 cdef object release(object self):
-    cdef LockCore lock = (<ConditionCore> self).plain_lock()
+    cdef LockCore lock = (<ConditionCore> self).served_lock()
     if lock is None:
         return call_lock(self, "release")
     in_section(release_primitive, lock)
@@ -197,12 +197,12 @@ cdef object release(object self):
 
 
 cdef object enter(object self):
-    cdef LockCore lock = (<ConditionCore> self).plain_lock()
+    cdef LockCore lock = (<ConditionCore> self).served_lock()
     return pure.Condition.__aenter__(self) if lock is None else new_waiter(lock, ENTER)
 
 
 cdef object exit(object self):
-    cdef LockCore lock = (<ConditionCore> self).plain_lock()
+    cdef LockCore lock = (<ConditionCore> self).served_lock()
     if lock is None:
         return pure.Condition.__aexit__(self, None, None, None)
     return new_waiter(lock, EXIT)
@@ -210,7 +210,7 @@ cdef object exit(object self):
 
 cdef object wait(object condition):
     cdef ConditionCore self = condition
-    cdef LockCore lock = self.plain_lock()
+    cdef LockCore lock = self.served_lock()
     cdef Wait wait
     if lock is None:
         return pure.Condition.wait(self)
@@ -228,7 +228,7 @@ cdef object notify(object self):
 
 cdef object notify_up_to(object condition, object n):
     cdef ConditionCore self = condition
-    cdef LockCore lock = self.plain_lock()
+    cdef LockCore lock = self.served_lock()
     if lock is None or type(n) is not int or not 0 <= n < PY_SSIZE_T_MAX:
         return pure.Condition.notify(self, n)
     if not in_section(is_held, lock):
@@ -332,7 +332,7 @@ cdef class Wait:
             return
         raise RuntimeError("coroutine ignored GeneratorExit")
 
-    # For _shared.CoroutineAttributes:
+    # For _shared.COROUTINE_ATTRIBUTES:
 
     @property
     def _qualname(self):

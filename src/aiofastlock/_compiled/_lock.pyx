@@ -330,13 +330,12 @@ cdef int unset_own(ParkingLot primitive, str name) except -1:
 
 cdef type new_class(type core, type pure_class, tuple bases):
     """The public class: its methods are added next, and finish_class() comes last."""
-    cls = type(pure_class.__name__, (core, *bases), {
+    return type(pure_class.__name__, (core, *bases), {
         "__slots__": (),
         "__module__": "aiofastlock",
         "__doc__": pure_class.__doc__,
         "__getstate__": pure_class.__getstate__,
     })
-    return cls
 
 
 cdef int method(
@@ -598,7 +597,7 @@ cdef class Waiter:
         """Stop waiting, as a coroutine's close() does."""
         abandon(self)
 
-    # For _shared.CoroutineAttributes:
+    # For _shared.COROUTINE_ATTRIBUTES:
 
     @property
     def _qualname(self):
@@ -723,9 +722,7 @@ cdef bint is_done(Waiter self, object future) except -1:
 cdef int settle_if_woken_by_others(Waiter self) except -1:
     """A subclass or a patch can set the future itself; then a semaphore's permit is taken back."""
     if self.state == PARKED and (self.call <= SEMAPHORE_ACQUIRE or self.call == ENTER):
-        future = self.future
-        if future.done() and has_result(future) and self.future is future:
-            settle(self.primitive, <PyObject*> self, WOKEN)
+        self.primitive.settle_if_done(<PyObject*> self)
     return 0
 
 

@@ -197,8 +197,8 @@ static PyObject *refuse_await(PyObject *self)
    asyncio's methods are functions of Python, and programs see it: they ask inspect whether a method is a
    coroutine function, take weak references to bound methods, pickle and patch them. So a method is an
    object that says it is a function and has the attributes of one: of the pure-Python implementation's.
-   A call costs 50 instructions more than that of a method descriptor, for which the interpreter has an
-   instruction of its own. */
+   A call costs more than that of a method descriptor, for which the interpreter has an instruction of
+   its own. */
 
 typedef PyObject *(*fast_method)(PyObject *self);
 typedef PyObject *(*fast_method_with_argument)(PyObject *self, PyObject *argument);
@@ -434,8 +434,8 @@ static int finish_public_class(PyTypeObject *type)
     PyType_Modified(type->tp_base);
     classes[number_of_classes].type = type;
     for (int i = 0; i < OVERRIDABLE; i++) {
-        overridable[i].name = PyUnicode_InternFromString(overridable[i].text);
-        if (overridable[i].name == NULL) {
+        if (overridable[i].name == NULL
+            && (overridable[i].name = PyUnicode_InternFromString(overridable[i].text)) == NULL) {
             return -1; /* pragma: no cover - no memory at import */
         }
         classes[number_of_classes].originals[i] = attribute_or_null(type, overridable[i].name);

@@ -52,8 +52,8 @@ cdef class SemaphoreCore(ContextManager):
         self.value = 1
 
     def __init__(self, *args, **kwargs):
-        if len(args) == 1 and not kwargs and is_number_of_permits(args[0]):
-            self.value = args[0]
+        if len(args) == 1 and not kwargs:
+            init_with_value(self, args[0])
         else:
             pure.Semaphore.__init__(self, *args, **kwargs)
 
@@ -207,9 +207,8 @@ cdef class BoundedSemaphoreCore(SemaphoreCore):
         self.bound = 1
 
     def __init__(self, *args, **kwargs):
-        plain = len(args) == 1 and not kwargs and is_number_of_permits(args[0])
-        if plain and serves(self, bounded_class, INTERNALS):
-            self.value = self.bound = args[0]
+        if len(args) == 1 and not kwargs and serves(self, bounded_class, INTERNALS):
+            init_bounded_with_value(self, args[0])
         else:
             python_init(self, *args, **kwargs)
 
@@ -256,9 +255,7 @@ cdef object init_bounded_with_value(object semaphore, object value):
         self.value = self.bound = value
 
 
-semaphore_class = new_class(
-    SemaphoreCore, pure.Semaphore, (_internals.locks.Semaphore,)
-)
+semaphore_class = new_class(SemaphoreCore, pure.Semaphore, (_internals.locks.Semaphore,))
 Semaphore = semaphore_class
 method(semaphore_class, pure.Semaphore, "acquire", acquire, INTERNALS | LOCKED)
 method(semaphore_class, pure.Semaphore, "release", release, INTERNALS)

@@ -143,7 +143,7 @@ class Queue(_shared.Waiters):
     def wake_first(self, result: object = True) -> bool:
         """Wake the first parked waiter unless it is cancelled; return whether it was woken."""
         first = self.parked[0]
-        if self.settled is NONE_SETTLED:
+        if self.settled is NONE_SETTLED:  # as settle(), without a call: a signal can come at one
             self.settled = {}
         self.settled[first] = True
         if self.gone:
@@ -219,11 +219,10 @@ def leave(
         woken = waiters.settled.get(future, False) or _shared.was_woken(future)
         # A signal may have interrupted leave_woken().
         surely_there = after is None or isinstance(after, (CancelledError, GeneratorExit))
-        if waiters.leave(future, surely_there) and waiters is current:
-            return woken
-        # The loop was closed, or the queue was replaced, or it has left already.
+        waiters.leave(future, surely_there)
         if waiters is current:
-            return _shared.was_woken(future)
+            return woken
+        # The loop was closed, or the queue was replaced.
     with contextlib.suppress(ValueError):
         current.remove(future)
         return _shared.was_woken(future)
