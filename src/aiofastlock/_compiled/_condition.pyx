@@ -70,7 +70,7 @@ cdef extern from "_lock.h":
 
 cdef extern from *:
     """
-    #define lock_field(condition) (&(condition)->lock)
+    #define lock_field(condition) ((PyObject **)&(condition)->lock)
     #define lock_of(condition) read_field(condition, lock)
     #define tag_of_class(object) tag_of(Py_TYPE(object))
     """
