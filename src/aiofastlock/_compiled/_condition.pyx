@@ -67,7 +67,7 @@ from aiofastlock._compiled._lock cimport (
 
 cdef extern from *:
     """
-    #define lock_field(condition) (&(condition)->lock)
+    #define lock_field(condition) ((PyObject **)&(condition)->lock)
     #define lock_of(condition) Py_NewRef((PyObject *)pointer_in(&(condition)->lock))
     #define set_lock(condition, lock_) \\
         do { \\

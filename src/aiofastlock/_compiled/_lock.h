@@ -1,4 +1,4 @@
-/* What _lock.pyx needs of the C API and Cython cannot express. */
+/* What _lock.pyx needs of the C API and Cython cannot express. Included by it alone. */
 #ifndef AIOFASTLOCK_LOCK_H
 #define AIOFASTLOCK_LOCK_H
 
@@ -47,9 +47,12 @@ kept PyObject *spare_stop = NULL; /* see below */
 
 kept int has_keeper = 0;
 
+static void forget_loops(void); /* of _loop.h */
+
 static void drop_kept(PyObject *Py_UNUSED(keeper))
 {
     has_keeper = 0;
+    forget_loops();
     Py_CLEAR(spare_waiter);
     Py_CLEAR(spare_stop);
 }
