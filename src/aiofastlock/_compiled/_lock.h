@@ -195,7 +195,7 @@ static PyObject *new_stop(void)
 static inline void set_stop_iteration_true(void)
 {
     PyObject *stop = spare_stop;
-    int serves = stop != NULL && is_unmarked((PyStopIterationObject *)stop);
+    int serves = (!FREE_THREADED || stop != NULL) && is_unmarked((PyStopIterationObject *)stop);
     PyErr_SetRaisedException(serves ? Py_NewRef(stop) : new_stop());
 }
 
@@ -215,10 +215,13 @@ static inline void set_stop_iteration_index(Py_ssize_t index)
 }
 
 /* Created at import, so that no acquire() fails for lack of it. */
-static inline int make_reserve_stop(void)
+static inline int make_stops(void)
 {
     reserve_stop = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
-    return reserve_stop == NULL ? -1 : 0;
+#ifndef Py_GIL_DISABLED
+    spare_stop = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
+#endif
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 /* Cython's tp_traverse visits the fields that are Python objects; `more` visits more than those. */

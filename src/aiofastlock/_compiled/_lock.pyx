@@ -62,7 +62,7 @@ cdef extern from "_lock.h":
     void track_anew(Waiter) noexcept
     void stop_with_true "set_stop_iteration_true"() noexcept
     void set_stop_iteration_index(Py_ssize_t) noexcept
-    int make_reserve_stop() except -1
+    int make_stops() except -1
     int finish "finish_awaitable"(PyTypeObject*, sendfunc, object) except -1
     ctypedef int (*visitproc)(PyObject*, void*) noexcept
     ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
@@ -103,7 +103,7 @@ cdef extern from *:
 
 cdef type lock_class
 
-make_reserve_stop()
+make_stops()
 learn_asyncio(_internals, Future, deque, InvalidStateError)
 
 # The __qualname__ of an awaitable, by Call: it can outlive its primitive.

@@ -385,15 +385,21 @@ static PyObject *report_error(PyObject *handle)
 static PyObject *handle_run(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     PyObject *callback, *args, *context, *result = NULL;
+    int unchanged;
     BEGIN_SECTION(self);
-    callback = Py_XNewRef(slot(self, callback)); /* cancel() may drop them */
-    args = Py_XNewRef(slot(self, args));
-    context = Py_XNewRef(slot(self, context));
+    callback = slot(self, callback);
+    args = slot(self, args);
+    context = slot(self, context);
+    unchanged = tag_of(handle_type) == last.handle_tag && callback != NULL && args != NULL
+                && PyTuple_CheckExact(args) && context != NULL && PyContext_CheckExact(context);
+    if (unchanged) {
+        Py_INCREF(callback); /* cancel() may drop them */
+        Py_INCREF(args);
+        Py_INCREF(context);
+    }
     END_SECTION();
-    if (tag_of(handle_type) != last.handle_tag || callback == NULL || args == NULL
-        || !PyTuple_CheckExact(args) || context == NULL || !PyContext_CheckExact(context)) {
-        result = PyObject_CallMethodOneArg((PyObject *)handle_type, names.run, self);
-        goto done;
+    if (!unchanged) {
+        return PyObject_CallMethodOneArg((PyObject *)handle_type, names.run, self);
     }
     if (PyContext_Enter(context) == 0) {
         result = PyTuple_GET_SIZE(args) == 1
@@ -406,10 +412,9 @@ static PyObject *handle_run(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (result == NULL) {
         result = report_error(self);
     }
-done:
-    Py_XDECREF(callback);
-    Py_XDECREF(args);
-    Py_XDECREF(context);
+    Py_DECREF(callback);
+    Py_DECREF(args);
+    Py_DECREF(context);
     if (result == NULL) {
         return NULL;
     }
