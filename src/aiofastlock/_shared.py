@@ -117,13 +117,23 @@ def empty(waiters: Any) -> int:
 
 # Attributes that are not copied and pickled: the event loop, and those who wait for it.
 UNCOPIED = frozenset(
-    {"_appended", "_loop", "_refilling", "_waiters", "acquire", "locked", "release"}
+    {
+        "_appended",
+        "_getters",
+        "_loop",
+        "_putters",
+        "_refilling",
+        "_waiters",
+        "acquire",
+        "locked",
+        "release",
+    }
 )
 
 
 def getstate(primitive: Any, *own: str) -> dict[str, Any]:
     """An idle primitive's state to copy or pickle: `own`, and the attributes that users set."""
-    if primitive._waiters:
+    if any(getattr(primitive, name, None) for name in ("_waiters", "_getters", "_putters")):
         raise TypeError(
             f"cannot copy or pickle a {type(primitive).__name__!r} object that tasks wait for"
         )

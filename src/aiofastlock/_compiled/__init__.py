@@ -5,7 +5,28 @@ from aiofastlock._compiled._condition import Condition
 from aiofastlock._compiled._event import Event
 from aiofastlock._compiled._lock import Lock, hide_vtables
 from aiofastlock._compiled._semaphore import BoundedSemaphore, Semaphore
+from aiofastlock._pure.queues import (
+    LifoQueue,
+    PriorityQueue,
+    Queue,
+    QueueEmpty,
+    QueueFull,
+    QueueShutDown,
+)
 
 hide_vtables(Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore)
 
-__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore"]
+__all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "LifoQueue",
+    "Lock",
+    "PriorityQueue",
+    "Queue",
+    "QueueEmpty",
+    "QueueFull",
+    "QueueShutDown",
+    "Semaphore",
+]
