@@ -54,7 +54,7 @@ class Waiters(Sequence["Future[Any]"]):
     def popleft(self) -> Future[Any]:
         if not self:
             raise IndexError("pop from an empty queue")
-        first = self._futures()[0]
+        first = next(iter(self))
         self._discard(first)
         return first
 
@@ -146,7 +146,19 @@ def getstate(primitive: Any, *own: str) -> dict[str, Any]:
     }
 
 
-FIELDS = ("_bound_value", "_lock", "_locked", "_parties", "_state", "_value")
+FIELDS = (
+    "_bound_value",
+    "_finished",
+    "_is_shutdown",
+    "_lock",
+    "_locked",
+    "_maxsize",
+    "_parties",
+    "_queue",
+    "_state",
+    "_unfinished_tasks",
+    "_value",
+)
 
 
 def with_fields(primitive: Any, reduced: Any) -> Any:

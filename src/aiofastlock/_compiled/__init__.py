@@ -4,17 +4,21 @@ from aiofastlock._compiled._barrier import Barrier
 from aiofastlock._compiled._condition import Condition
 from aiofastlock._compiled._event import Event
 from aiofastlock._compiled._lock import Lock, hide_vtables
+from aiofastlock._compiled._queue import LifoQueue, PriorityQueue, Queue
 from aiofastlock._compiled._semaphore import BoundedSemaphore, Semaphore
-from aiofastlock._pure.queues import (
+from aiofastlock._pure.queues import QueueEmpty, QueueFull, QueueShutDown
+
+hide_vtables(
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
     LifoQueue,
+    Lock,
     PriorityQueue,
     Queue,
-    QueueEmpty,
-    QueueFull,
-    QueueShutDown,
+    Semaphore,
 )
-
-hide_vtables(Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore)
 
 __all__ = [
     "Barrier",

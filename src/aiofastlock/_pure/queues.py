@@ -217,7 +217,7 @@ class Queue(ParkingLot, AsyncioQueue):
                 await putter
             except BaseException:
                 woken = end_wait(putters, self._putters, putter)
-                if woken and not self.full():
+                if not self.full() and woken:
                     self._wakeup_next(self._putters)
                 raise
         return self.put_nowait(item)
@@ -258,7 +258,7 @@ class Queue(ParkingLot, AsyncioQueue):
                 await getter
             except BaseException:
                 woken = end_wait(getters, self._getters, getter)
-                if woken and not self.empty():
+                if not self.empty() and woken:
                     self._wakeup_next(self._getters)
                 raise
         return self.get_nowait()
