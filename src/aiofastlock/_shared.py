@@ -131,9 +131,9 @@ UNCOPIED = frozenset(
 )
 
 
-def getstate(primitive: Any, *own: str) -> dict[str, Any]:
+def getstate(primitive: Any, *own: str, queues: tuple[str, ...] = ("_waiters",)) -> dict[str, Any]:
     """An idle primitive's state to copy or pickle: `own`, and the attributes that users set."""
-    if any(getattr(primitive, name, None) for name in ("_waiters", "_getters", "_putters")):
+    if any(getattr(primitive, name) for name in queues):
         raise TypeError(
             f"cannot copy or pickle a {type(primitive).__name__!r} object that tasks wait for"
         )

@@ -480,6 +480,8 @@ cdef class Transfer:
         """Raise an exception where this waits, as a coroutine's throw() does."""
         if not isinstance(typ, BaseException) or val is not None or tb is not None:
             typ = _shared.exception_to_throw(typ, val, tb)
+        if self.running:
+            refuse_to_run()
         if self.phase == DONE:
             raise RuntimeError("cannot reuse already awaited coroutine")
         stop(self)
@@ -487,6 +489,8 @@ cdef class Transfer:
 
     def close(self):
         """Stop waiting, as a coroutine's close() does."""
+        if self.running:
+            refuse_to_run()
         stop(self)
 
     # For _shared.COROUTINE_ATTRIBUTES:
@@ -543,10 +547,14 @@ cdef inline PyObject* take_item(Transfer self) noexcept:
     return item
 
 
+cdef int refuse_to_run() except -1:
+    raise ValueError("coroutine already executing")
+
+
 cdef inline int run(Transfer self) except -1:
     """Run until there is a future to wait for, or the await is over."""
     if not begin_to_run(&self.running):
-        raise ValueError("coroutine already executing")
+        refuse_to_run()
     try:
         return go_on(self)
     finally:

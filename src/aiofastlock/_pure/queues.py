@@ -329,7 +329,9 @@ class Queue(ParkingLot, AsyncioQueue):
 
     def __getstate__(self) -> dict[str, Any]:
         return _shared.getstate(
-            self, "_finished", "_is_shutdown", "_maxsize", "_queue", "_unfinished_tasks"
+            self,
+            *("_finished", "_is_shutdown", "_maxsize", "_queue", "_unfinished_tasks"),
+            queues=("_getters", "_putters"),
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
