@@ -680,6 +680,13 @@ cdef bint is_done(Transfer self) except -1:
     return True
 
 
+cdef bint is_on_closed_loop(object future) except -1:
+    try:
+        return future.get_loop().is_closed()
+    except (AttributeError, RuntimeError):  # the garbage collector has cleared the loop or the future
+        return True
+
+
 cdef int stop(Transfer self) except -1:
     """Finish without a turn."""
     cdef QueueCore queue = self.queue
@@ -691,7 +698,7 @@ cdef int stop(Transfer self) except -1:
     self.future = None
     if phase != PARKING:
         return 0
-    closed = future.get_loop().is_closed()
+    cdef bint closed = is_on_closed_loop(future)
     if not closed:
         future.cancel()  # if close() or throw() ends the wait
     leave_if_parked(self.waiter)

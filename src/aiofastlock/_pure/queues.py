@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from asyncio.exceptions import InvalidStateError
 from collections import deque
 from heapq import heappop, heappush
 
@@ -60,21 +61,29 @@ class Parked(lock.Queue):
         """Wake the first waiter that is not cancelled, if there is one."""
         while self.parked:
             first = self.parked[0]
-            if first.done() and not _shared.was_woken(first):
-                self.settle_done(first)
+            if first.done():
+                self.pass_over(first)
                 continue
             try:
                 if self.gone:
                     self.unpark(first)
                 else:
                     self.parked.popleft()
-                if not first.done():
-                    first.set_result(None)
-                    break
+                first.set_result(None)
+                break
+            except InvalidStateError:
+                pass  # other code has run
             except BaseException:
                 if not first.done() and first not in self.waiting():
                     self.appendleft(first)  # where it was
                 raise
+
+    def pass_over(self, first: Future[Any]) -> None:
+        """Remove the first waiter, whose future others have set or cancelled."""
+        if _shared.was_woken(first):
+            self.unpark(first)
+        else:
+            self.settle_done(first)
 
 
 # A subclass can have queues of its own in `_getters` and `_putters`.
@@ -159,8 +168,10 @@ class Queue(ParkingLot, AsyncioQueue):
 
     def _wakeup_next(self, waiters: Any) -> None:
         """Wake the first of the waiters that is not cancelled, if there is one."""
-        if type(waiters) is not Parked or waiters.parked:
+        if type(waiters) is not Parked:
             wake_next(waiters)
+        elif waiters.parked:
+            waiters.wake_next()
 
     def _format(self) -> str:
         details = [f"maxsize={self._maxsize!r}"]
