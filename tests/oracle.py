@@ -135,7 +135,9 @@ class Condition(asyncio.Condition):
 class Shutdown:
     """What asyncio's queues have from Python 3.13 on."""
 
-    _is_shutdown = False
+    def __init__(self, maxsize=0):
+        super().__init__(maxsize)
+        self._is_shutdown = False
 
     def _format(self):
         return super()._format() + " shutdown" * self._is_shutdown

@@ -1,8 +1,8 @@
 """Random programs, whose traces on both implementations must equal the oracle's, step by step.
 
-A program has a setup, which is a few primitives or queues that may share a lock, and a list of operations. A
-driver carries them out one after the other, on tasks and on awaitables that it drives by hand; the
-tasks carry out other operations. All of them record what happens to them and what they see. The
+A program has a setup, which is a few primitives that may share a lock, and queues, and a list of
+operations. A driver carries them out one after the other, on tasks and on awaitables that it drives
+by hand; the tasks carry out other operations. All of them record what happens to them and what they see. The
 loop's time does not pass by itself, so a trace repeats exactly. At the end of every program, all
 queues are empty and everything works as if new.
 
