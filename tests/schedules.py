@@ -2,9 +2,9 @@
 
 A program has a setup, which is a few primitives that may share a lock, and queues, and a list of
 operations. A driver carries them out one after the other, on tasks and on awaitables that it drives
-by hand; the tasks carry out other operations. All of them record what happens to them and what they see. The
-loop's time does not pass by itself, so a trace repeats exactly. At the end of every program, all
-queues are empty and everything works as if new.
+by hand; the tasks carry out other operations. All of them record what happens to them and what they
+see. The loop's time does not pass by itself, so a trace repeats exactly. At the end of every
+program, all queues are empty and everything works as if new.
 
 In a third of the programs, the primitives are instances of subclasses that override what
 asyncio's methods look up. Some of their methods are patched meanwhile, and restored.

@@ -1195,7 +1195,7 @@ async def show_a_queue(new, shortage):
     with shortage:
         list(queue._getters)
     with shortage:
-        assert (queue.qsize(), queue.empty(), queue.full()) == (0, True, False)
+        assert (queue.qsize(), queue.maxsize, queue.empty(), queue.full()) == (0, 2, True, False)
     with shortage:
         queue._finished.is_set()
     with shortage:

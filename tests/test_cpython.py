@@ -1,6 +1,7 @@
 """CPython's own tests of asyncio's locks and queues, unmodified.
 
-They come from this interpreter's `test` package. They run in another process, with each implementation installed in place of asyncio's classes.
+They come from this interpreter's `test` package. They run in another process, with each
+implementation installed in place of asyncio's classes.
 """
 
 import importlib.util
