@@ -115,3 +115,14 @@ cdef class Event:
 
     def wait(self):
         return given
+
+
+@cython.final
+cdef class Queue:
+    """A queue that takes any item, and always gives the same."""
+
+    def put(self, item, /):
+        return done
+
+    def get(self):
+        return given

@@ -22,10 +22,11 @@ from aiofastlock._benchmark import (
     enter_and_leave,
     hand_off,
     own_copy,
+    put_and_get,
     wait_when_set,
 )
 
-UNCONTENDED = (enter_and_leave, acquire_and_release, wait_when_set)
+UNCONTENDED = (enter_and_leave, acquire_and_release, wait_when_set, put_and_get)
 
 
 class LacksError(LookupError):
@@ -116,7 +117,9 @@ def the_floor() -> Implementation:
     """Return the floors, which do nothing."""
     floor = floors.load_floor()
     every = ("Lock", "Condition", "Semaphore", "BoundedSemaphore")
-    primitives = SimpleNamespace(Event=floor.Event, **dict.fromkeys(every, floor.Lock))
+    primitives = SimpleNamespace(
+        Event=floor.Event, Queue=floor.Queue, **dict.fromkeys(every, floor.Lock)
+    )
     instead = {hand_off: floors.ping_pong, cancel: floors.cancel_bare}
     return Implementation(primitives, instead=instead, only=UNCONTENDED)
 

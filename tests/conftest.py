@@ -22,6 +22,8 @@ OURS = {name: found for name, found in IMPLEMENTATIONS.items() if name != "async
 # The value of AIOFASTLOCK_EXTENSIONS that selects each of them in another process.
 SWITCHES = {name: {"compiled": "1", "pure": "0"}[name] for name in OURS}
 PRIMITIVES = ("Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier")
+QUEUES = ("Queue", "LifoQueue", "PriorityQueue")
+CLASSES = (*PRIMITIVES, *QUEUES)
 
 
 def pytest_addoption(parser):
@@ -116,7 +118,7 @@ def of_ours(primitive):
 
 
 # A fixture for each class, such as Lock, and one without asyncio's, such as OurLock.
-for primitive in PRIMITIVES:
+for primitive in CLASSES:
     globals()[f"{primitive}_fixture"] = of_all_three(primitive)
     globals()[f"our_{primitive}_fixture"] = of_ours(primitive)
 
@@ -126,7 +128,7 @@ def importable(request, monkeypatch):
     """pickle looks for the classes of both implementations in aiofastlock, which has only one."""
     which = "our_name" if "our_name" in request.fixturenames else "implementation"
     found = OURS.get(request.getfixturevalue(which))
-    for primitive in PRIMITIVES if found else ():
+    for primitive in CLASSES if found else ():
         monkeypatch.setattr(aiofastlock, primitive, getattr(found, primitive))
 
 

@@ -6,7 +6,7 @@ import pickle
 from unittest import mock
 
 import pytest
-from conftest import PRIMITIVES, needs_refcounts
+from conftest import CLASSES, QUEUES, needs_refcounts
 
 # ---- By hand ----
 
@@ -122,9 +122,10 @@ class Parking:
     """A primitive that tasks must wait for, how to wait for it, and how to wake a waiter."""
 
     def __init__(self, cls, method=None):
-        self.name = next(base.__name__ for base in cls.__mro__ if base.__name__ in PRIMITIVES)
+        self.name = next(base.__name__ for base in cls.__mro__ if base.__name__ in CLASSES)
         self.primitive = cls(*ARGUMENTS.get(self.name, []))
-        self.method = method or ("wait" if hasattr(cls, "wait") else "acquire")
+        default = "get" if self.name in QUEUES else "wait" if hasattr(cls, "wait") else "acquire"
+        self.method = method or default
         self.is_given = self.method == "acquire"  # the woken task then holds it
         if self.is_given:
             finish(self.primitive.acquire())
@@ -160,12 +161,15 @@ class Parking:
         elif self.name == "Barrier":
             by_hand(self.primitive.wait())
         else:
-            self.primitive.release()
+            self.open()
 
     def open(self):
         """Let a task that comes now pass without waiting."""
         if self.name == "Event":
             self.primitive.set()
+        elif self.name in QUEUES:
+            self.primitive.put_nowait(True)
+            self.primitive.task_done()
         else:
             self.primitive.release()
 
@@ -176,6 +180,8 @@ class Parking:
 
     def queue(self):
         """Return the futures of the waiters."""
+        if self.name in QUEUES:
+            return list(self.primitive._getters)
         owner = getattr(self.primitive, "_cond", self.primitive)  # asyncio.Barrier has a condition
         return list(owner._waiters or ())
 

@@ -6,7 +6,10 @@ it runs, its lock or permit goes to the next waiter after any exception, not onl
 """
 
 import asyncio
+import sys
 from collections import deque
+
+from aiofastlock import QueueShutDown
 
 
 def anybody_in(waiters):
@@ -127,3 +130,74 @@ class Condition(asyncio.Condition):
     def _notify(self, n):
         for waiter in asleep_in(self._waiters)[: max(n, 0)]:
             waiter.set_result(False)
+
+
+class Shutdown:
+    """What asyncio's queues have from Python 3.13 on."""
+
+    def __init__(self, maxsize=0):
+        super().__init__(maxsize)
+        self._is_shutdown = False
+
+    def _format(self):
+        return super()._format() + " shutdown" * self._is_shutdown
+
+    async def put(self, item):
+        await self._turn("full", self._putters)
+        return self.put_nowait(item)
+
+    async def get(self):
+        await self._turn("empty", self._getters)
+        return self.get_nowait()
+
+    async def _turn(self, reason, waiters):
+        while getattr(self, reason)():
+            if self._is_shutdown:
+                raise QueueShutDown
+            waiter = new_waiter(self)
+            waiters.append(waiter)
+            try:
+                await waiter
+            except BaseException:
+                waiter.cancel()
+                if waiter in waiters:
+                    waiters.remove(waiter)
+                if not getattr(self, reason)() and not waiter.cancelled():
+                    self._wakeup_next(waiters)
+                raise
+
+    def put_nowait(self, item):
+        if self._is_shutdown:
+            raise QueueShutDown
+        super().put_nowait(item)
+
+    def get_nowait(self):
+        if self.empty() and self._is_shutdown:
+            raise QueueShutDown
+        return super().get_nowait()
+
+    def shutdown(self, immediate=False):
+        self._is_shutdown = True
+        while immediate and not self.empty():
+            self._get()
+            self._unfinished_tasks -= self._unfinished_tasks > 0
+        if immediate and self._unfinished_tasks == 0:
+            self._finished.set()
+        for waiters in (self._getters, self._putters):
+            for waiter in asleep_in(waiters):
+                waiter.set_result(None)
+            waiters.clear()
+
+
+if sys.version_info >= (3, 13):
+    Queue, LifoQueue, PriorityQueue = asyncio.Queue, asyncio.LifoQueue, asyncio.PriorityQueue
+else:
+
+    class Queue(Shutdown, asyncio.Queue):
+        pass
+
+    class LifoQueue(Shutdown, asyncio.LifoQueue):
+        pass
+
+    class PriorityQueue(Shutdown, asyncio.PriorityQueue):
+        pass

@@ -35,13 +35,20 @@ import weakref
 from typing import Generic, NamedTuple, TypeVar
 from unittest import mock
 
-from conftest import IMPLEMENTATIONS, PRIMITIVES
+from conftest import IMPLEMENTATIONS, PRIMITIVES, QUEUES
 
 import aiofastlock
 
 # Arguments of the constructors and of the methods that take any.
 CONSTRUCTED = {"Semaphore": [1], "BoundedSemaphore": [1], "Barrier": [2]}
-CALLED = {"__aexit__": (None, None, None), "wait_for": (lambda: True,)}
+CALLED = {
+    "__aexit__": (None, None, None),
+    "wait_for": (lambda: True,),
+    "put": (1,),
+    "put_nowait": (1,),
+}
+# asyncio's queues of Python 3.11 and 3.12 have no shutdown(). The tests compare what they do.
+NAMES = (*PRIMITIVES, *(QUEUES if sys.version_info >= (3, 13) else ()))
 T = TypeVar("T")
 
 
@@ -116,7 +123,7 @@ FREES_AT_ONCE = sys.implementation.name == "cpython"
 
 # ---- Answers as text ----
 
-OWN_MODULES = r"asyncio\.(?:locks|mixins)|aiofastlock(?:\._pure\.\w+|\._\w+)?"
+OWN_MODULES = r"asyncio\.(?:locks|mixins|queues)|aiofastlock(?:\._pure\.\w+|\._\w+)?"
 BASES = r"_?(?:ContextManager(?:Mixin)?|LoopBoundMixin|ParkingLot)"
 
 
@@ -237,7 +244,7 @@ def coroutine_methods(name):
     return public + ["acquire"] * (name == "Condition")  # an attribute of the instance
 
 
-WAITING = ("acquire", "wait", "wait_for", "__aenter__")
+WAITING = ("acquire", "wait", "wait_for", "__aenter__", "put", "get", "join")
 
 
 def cases(implementation, name):
@@ -272,7 +279,9 @@ def cases(implementation, name):
 def importable(implementation):
     """pickle looks for the classes of both implementations in aiofastlock, which has only one."""
     module = aiofastlock if implementation != "asyncio" else asyncio
-    found = {name: getattr(IMPLEMENTATIONS[implementation], name) for name in PRIMITIVES}
+    found = {
+        name: getattr(IMPLEMENTATIONS[implementation], name) for name in (*PRIMITIVES, *QUEUES)
+    }
     return mock.patch.multiple(module, **found)
 
 
@@ -516,7 +525,7 @@ def relations(case):
             "match": matched,
             "except for": [
                 name
-                for name in PRIMITIVES
+                for name in NAMES
                 if isinstance(self, getattr(asyncio, name)) and name != case.name
             ],
             "asyncio's is no instance": isinstance(case.new(case.theirs), case.cls),
@@ -1390,7 +1399,12 @@ def prepare(case, waits):
     if name == "Barrier":
         return (mine(case) if case.owner == "sub" else case.cls)(2 if waits else 1)
     self = case.new()
-    if name == "Event":
+    if name in QUEUES:
+        if method == "put" and waits:
+            self._maxsize = 1
+        if method == ("join" if waits else "get") or (method == "put" and waits):
+            self.put_nowait(1)
+    elif name == "Event":
         if not waits:
             self.set()
     elif waits or method not in ("acquire", "__aenter__"):
@@ -1883,11 +1897,14 @@ def waiters(case):
 
 async def woken(case, cls=None):
     """Return the handle of a task that was woken, and the task."""
-    case.attribute = "wait" if case.name in ("Event", "Condition", "Barrier") else "acquire"
+    waits = case.name in ("Event", "Condition", "Barrier")
+    case.attribute = "get" if case.name in QUEUES else "wait" if waits else "acquire"
     task = asyncio.create_task(call(case))
     await asyncio.sleep(0)
     if case.name == "Event":
         case.primitive.set()
+    elif case.name in QUEUES:
+        case.primitive.put_nowait(1)
     elif case.name == "Barrier":
         finish(case.primitive.wait())
     elif case.name == "Condition":
@@ -2054,7 +2071,7 @@ def main(arguments):
     from test_parity import judged
 
     for implementation in arguments or [name for name in IMPLEMENTATIONS if name != "asyncio"]:
-        for name in PRIMITIVES:
+        for name in NAMES:
             differs, stale = judged(implementation, name)
             for key, (theirs, found) in differs.items():
                 print(implementation, *key, sep=" | ")

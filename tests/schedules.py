@@ -1,10 +1,10 @@
 """Random programs, whose traces on both implementations must equal the oracle's, step by step.
 
-A program has a setup, which is a few primitives that may share a lock, and a list of operations. A
-driver carries them out one after the other, on tasks and on awaitables that it drives by hand; the
-tasks carry out other operations. All of them record what happens to them and what they see. The
-loop's time does not pass by itself, so a trace repeats exactly. At the end of every program, all
-queues are empty and everything works as if new.
+A program has a setup, which is a few primitives that may share a lock, and queues, and a list of
+operations. A driver carries them out one after the other, on tasks and on awaitables that it drives
+by hand; the tasks carry out other operations. All of them record what happens to them and what they
+see. The loop's time does not pass by itself, so a trace repeats exactly. At the end of every
+program, all queues are empty and everything works as if new.
 
 In a third of the programs, the primitives are instances of subclasses that override what
 asyncio's methods look up. Some of their methods are patched meanwhile, and restored.
@@ -125,7 +125,18 @@ CONDITION = Kind(
     (*WAIT * 3, *PREDICATES),
 )
 BARRIER = Kind((), (*WAIT * 4, *ACQUIRE[1:], ("reset",), ("abort",)), WAIT * 3 + (("reset",),))
+ITEMS = (("put_nowait", 1), ("put_nowait", 2), ("put_nowait", None), ("get_nowait",))
+PASS_ITEMS = (("put", 3), ("put", 4), ("put", None), ("get",), ("get",), ("get",))
+QUEUE = Kind(
+    (*ITEMS * 2, ("task_done",), ("shutdown",), ("shutdown", True)),
+    (*PASS_ITEMS, ("join",)),
+    (*PASS_ITEMS, ("join",)),
+)
+NUMBERS = Kind(*[tuple(call for call in calls if call[-1] is not None) for calls in QUEUE])
 KINDS = {
+    "Queue": QUEUE,
+    "LifoQueue": QUEUE,
+    "PriorityQueue": NUMBERS,
     "Lock": LOCK,
     "asyncio's Lock": LOCK,  # the oracle's, whatever the others are
     "Event": Kind((("set",), ("clear",)), WAIT, WAIT),
@@ -134,7 +145,17 @@ KINDS = {
     "Condition": CONDITION,  # with a new lock, or with that of the thing with this number
     "Barrier": BARRIER,
 }
-QUERIES = ("locked", "is_set", "parties", "n_waiting", "broken")
+QUERIES = (
+    "locked",
+    "is_set",
+    "parties",
+    "n_waiting",
+    "broken",
+    "qsize",
+    "empty",
+    "full",
+    "maxsize",
+)
 DEATHS = {
     death.__name__: death
     for death in (asyncio.CancelledError, KeyError, GeneratorExit, KeyboardInterrupt)
@@ -188,6 +209,28 @@ def asks_original(trace, number, name, original):
         if answer != next((event for event in reversed(trace) if event != between), None):
             trace.append(answer)
         return answer[-1]
+
+    return override
+
+
+def keeps_two(trace, number, name, original):
+    """Call it and, to put, put the item once more."""
+
+    def override(self, item):
+        trace.append(("called", number, name, [item]))
+        original(self, item)
+        if self.qsize() % 2:
+            original(self, item)
+
+    return override
+
+
+def wakes_last_of(trace, number, name, original):
+    def override(self, waiters):
+        trace.append(("called", number, name, []))
+        for waiter in oracle.asleep_in(waiters)[-1:]:
+            waiters.remove(waiter)
+            waiter.set_result(None)
 
     return override
 
@@ -276,11 +319,16 @@ class PriorityQueue:
         return len(self.waiters)
 
 
-AWAITED = ("acquire", "wait", "wait_for", "reset", "abort", "__aenter__", "__aexit__")
+OF_ITEMS = ("put", "get", "join")
+AWAITED = ("acquire", "wait", "wait_for", "reset", "abort", "__aenter__", "__aexit__", *OF_ITEMS)
 OVERRIDES = {  # and others, which have the name of their method
     "an acquire that is no coroutine function": ("acquire", calls_original),
     "locked": ("locked", asks_original),
     "is_set": ("is_set", asks_original),
+    "empty": ("empty", asks_original),
+    "full": ("full", asks_original),
+    "a _put of two": ("_put", keeps_two),
+    "a _wakeup_next for the last": ("_wakeup_next", wakes_last_of),
     "a locked that lets others overtake": ("locked", lets_overtake),
     "a _wake_up_first for the last": ("_wake_up_first", wakes_last),
     "a _wake_up_next for the last": ("_wake_up_next", wakes_last),
@@ -310,6 +358,11 @@ METHODS = {  # that are overridden or patched
     ),
     "Barrier": ("wait", "reset", "abort"),
 }
+OF_QUEUES = (
+    *("put", "get", "join", "put_nowait", "get_nowait", "task_done", "shutdown", "empty", "full"),
+    *("_put", "_get", "_wakeup_next", "_get_loop", "a _put of two", "a _wakeup_next for the last"),
+)
+METHODS |= dict.fromkeys(("Queue", "LifoQueue", "PriorityQueue"), OF_QUEUES)
 METHODS["asyncio's Lock"] = METHODS["Lock"]
 ATTRIBUTES = {  # that are overridden
     "Lock": ("_locked", "__setattr__", *QUEUES),
@@ -318,6 +371,9 @@ ATTRIBUTES = {  # that are overridden
     "BoundedSemaphore": ("_value", "__setattr__", *QUEUES),
     "Condition": (*QUEUES,),
     "Barrier": (),
+    "Queue": (),
+    "LifoQueue": (),
+    "PriorityQueue": (),
 }
 ATTRIBUTES["asyncio's Lock"] = ATTRIBUTES["Lock"]
 OF_ITS_LOCK = ("acquire", "an acquire that is no coroutine function", "release", "locked")
@@ -325,7 +381,7 @@ OF_ITS_LOCK = ("acquire", "an acquire that is no coroutine function", "release",
 
 def is_private(hook):
     name, _ = OVERRIDES.get(hook, (hook, None))
-    return name.startswith("_") and name not in ENTER
+    return name in ("empty", "full") or (name.startswith("_") and name not in ENTER)
 
 
 def override(trace, number, hook, original):
@@ -416,8 +472,10 @@ class Driver:
         self.barriers = [
             thing for thing, kind in zip(self.things, kinds, strict=True) if kind == "Barrier"
         ]
+        self.queues = self.having.get("put_nowait", [])
         locks = [thing._lock for thing in self.having.get("notify", ())]
-        queues = [thing for thing in self.things if thing not in self.barriers]
+        others = (*self.barriers, *self.queues)
+        queues = [thing for thing in self.things if thing not in others]
         # Once each, though two conditions have the same.
         self.watched = list({id(thing): thing for thing in (*queues, *locks)}.values())
 
@@ -459,7 +517,11 @@ class Driver:
             seen.append((repr(thing).rpartition(" [")[2], states or waiters is None))
         seen += [semaphore._value for semaphore in self.semaphores]
         seen += [(repr(it).rpartition(" [")[2], it._count) for it in self.barriers]
-        for thing in (*self.watched, *self.barriers):
+        for thing in self.queues:
+            seen.append((repr(thing).rpartition(" at 0x")[2].partition(" ")[2], str(thing)))
+            for waiters in (thing._getters, thing._putters):
+                seen.append([(waiter.done(), waiter.cancelled()) for waiter in waiters])
+        for thing in (*self.watched, *self.barriers, *self.queues):
             found = [getattr(thing, query) for query in QUERIES if hasattr(thing, query)]
             seen.append([value() if callable(value) else value for value in found])
         self.trace.append(seen)
@@ -646,6 +708,8 @@ class Driver:
             await self.implementation.Barrier(2).wait()
         elif kind == "Event":
             await self.implementation.Event().wait()
+        elif kind == "Queue":
+            await self.implementation.Queue().get()
         else:
             thing = getattr(self.implementation, kind)()
             async with thing:
@@ -713,9 +777,9 @@ class Driver:
             task.add_done_callback(lambda _: self.call_back(*call))
 
     def waiter(self, which, index):
-        waiters = (
-            list(self.watched[which % len(self.watched)]._waiters or ()) if self.watched else ()
-        )
+        all_waiters = [thing._waiters or () for thing in self.watched]
+        all_waiters += [it for queue in self.queues for it in (queue._getters, queue._putters)]
+        waiters = list(all_waiters[which % len(all_waiters)]) if all_waiters else ()
         return waiters[index % len(waiters)] if waiters else None
 
     def when_woken(self, name, which, index, *call):
@@ -835,6 +899,9 @@ class Driver:
         """Yield what is wrong when all tasks have ended: everything must work as if new."""
         others = (*self.semaphores, *self.having.get("set", ()))
         locks = [it for it in self.watched if getattr(it, "_lock", it) not in others]
+        for queue in self.queues:
+            if queue._getters or queue._putters:
+                yield f"{queue!r}: a waiter is left"
         for thing in self.watched:
             if thing._waiters:
                 yield f"{thing!r}: a waiter is left"
@@ -945,7 +1012,7 @@ INDICES = tuple(range(7))
 WHICH = (0, 1, 2)
 TIMEOUTS = (None, None, None, 0.0, 1.0, 2.0)  # a float can be left out, an int made smaller
 MESSAGES = ((None,), ("once",), ("first", "second"))
-PRIVATE = ("Event", "Lock", "Semaphore", "Condition", "Barrier")
+PRIVATE = ("Event", "Lock", "Semaphore", "Condition", "Barrier", "Queue")
 
 # Nothing is released more than once, or acquired by hand.
 TIDY_INSIDE = (
@@ -974,7 +1041,7 @@ class Composer:
         self.hows = ("plain", "plain", "wait_for", "task", "stubborn", "shield")
         self.operations, self.operations_inside = [*OPERATIONS], [*INSIDE]
         if is_tidy:
-            self.inside = [it for it in self.inside if it[0] in ("wait", "reset")]
+            self.inside = [it for it in self.inside if it[0] in ("wait", "reset", *OF_ITEMS)]
             self.calls = [it for it in self.calls if it[0] != "release"]
             self.operations, self.operations_inside = [*TIDY], [*TIDY_INSIDE]
             self.hows = ("plain", "stubborn")  # a wait() may release only its own task's lock
@@ -1074,6 +1141,9 @@ class Composer:
 SEMAPHORES = [
     [(kind, value)] for kind in ("Semaphore", "BoundedSemaphore") for value in (1, 0, 2, 3)
 ]
+QUEUES_ALONE = [
+    [(kind, size)] for kind in ("Queue", "LifoQueue", "PriorityQueue") for size in (1, 0, 2, 3)
+]
 SCENES = {
     "Lock": [[("Lock",)]],
     "Event": [[("Event",)]],
@@ -1085,12 +1155,16 @@ SCENES = {
         [("asyncio's Lock",), ("Condition", 0), ("Condition", 0)],
     ],
     "Barrier": [[("Barrier", parties)] for parties in (2, 3, 4, 1)],
+    "Queue": QUEUES_ALONE[:4],
+    "LifoQueue": QUEUES_ALONE[4:8],
+    "PriorityQueue": QUEUES_ALONE[8:],
     "world": None,  # two to four of all
 }
 WORLD = [
     *(("Lock",), ("Event",), ("Semaphore", 1), ("Semaphore", 2), ("Semaphore", 0)),
     *(("BoundedSemaphore", 1), ("BoundedSemaphore", 2), ("Barrier", 2), ("Barrier", 3)),
     *(("Condition",), ("Condition", 0), ("Condition", 0), ("Condition", 1)),
+    *(("Queue", 0), ("Queue", 1), ("Queue", 2), ("PriorityQueue", 1), ("LifoQueue", 1)),
 ]
 # The order of scenes: every second one has several things.
 TURNS = [name for scene in SCENES if scene != "world" for name in (scene, "world")]

@@ -38,6 +38,8 @@ import warnings
 import pytest
 from conftest import FREE_THREADED, IMPLEMENTATIONS, OURS
 
+from aiofastlock import QueueShutDown
+
 OPERATIONS = {}  # by the name of the primitive, and of the operation
 ENOUGH = 4  # successes in a row: each of its allocations has failed before
 
@@ -906,6 +908,303 @@ async def the_rest_of_a_barrier(new, shortage):
 # ---- The command ----
 
 
+# ---- Queues ----
+
+OF_ITEMS = ("Queue", "LifoQueue", "PriorityQueue")
+
+
+def pass_items(queue, waiting=()):
+    """End those that wait to put or to get, and return the items that came out."""
+    items = []
+    waiting = list(waiting)
+    for _ in range(3 * len(waiting) + 3):
+        for pair in list(waiting):
+            if pair[1].done():
+                waiting.remove(pair)
+                try:
+                    waiting.append((pair[0], pair[0].send(None)))  # it must wait once more
+                except StopIteration as stop:
+                    items.append(stop.value)
+                except asyncio.CancelledError:
+                    pass
+        if queue._putters and not queue.full():
+            queue._wakeup_next(
+                queue._putters
+            )  # a wake-up that failed: the next one makes up for it
+        if any(pair[1] in queue._putters for pair in waiting) and queue.full():
+            items.append(queue.get_nowait())
+        elif any(pair[1] in queue._getters for pair in waiting):
+            queue.put_nowait(99)
+    hang = len(waiting)
+    for awaitable, _ in waiting:
+        awaitable.close()
+    assert not hang, "some wait for ever"
+    while not queue.empty():
+        items.append(queue.get_nowait())
+    return sorted(item for item in items if item not in (None, 99))
+
+
+def queue_works(queue):
+    assert not queue._getters
+    assert not queue._putters
+    assert queue.empty()
+    getter, putter = queue.get(), queue.put(1)
+    future = getter.send(None)
+    assert ended(putter)
+    assert future.done()
+    assert pass_items(queue, [(getter, future)]) == [1]
+    for item in range(queue.maxsize):
+        queue.put_nowait(item)
+    assert queue.full()
+    assert pass_items(queue, [park(queue.put(5))])[-1] == 5
+
+
+def items_of(queue):
+    return sorted(queue._queue)
+
+
+@operation(*OF_ITEMS)
+async def make_a_queue(new, shortage):
+    queue = None
+    with shortage:
+        queue = new()
+    queue_works(queue or new())
+    queue_works(new())
+
+
+@operation(*OF_ITEMS)
+async def make_a_queue_with_a_size_by_name(new, shortage):
+    queue, cls = None, type(new())
+    with shortage:
+        queue = cls(maxsize=2)
+    queue_works(queue or new())
+
+
+@operation(*OF_ITEMS)
+async def put_without_a_wait(new, shortage):
+    queue = new()
+    with shortage:
+        queue.put_nowait(1)
+    assert items_of(queue) == ([] if shortage.failed else [1])
+    assert pass_items(queue) == ([] if shortage.failed else [1])
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
+async def get_without_a_wait(new, shortage):
+    queue, item = new(), None
+    queue.put_nowait(1)
+    with shortage:
+        item = queue.get_nowait()
+    assert [item] == [1] if not shortage.failed else pass_items(queue) == [1]
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
+async def refuse_without_a_wait(new, shortage):
+    queue = new()
+    with shortage:
+        try:
+            queue.get_nowait()
+        except asyncio.QueueEmpty:
+            pass
+    queue.put_nowait(1)
+    queue.put_nowait(2)
+    shortage.failed = False
+    with shortage:
+        try:
+            queue.put_nowait(3)
+        except asyncio.QueueFull:
+            pass
+    assert pass_items(queue) == [1, 2]
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
+async def await_put(new, shortage):
+    queue = new()
+    with shortage:
+        await queue.put(1)
+    assert pass_items(queue) == ([] if shortage.failed else [1])
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
+async def await_get(new, shortage):
+    queue, item = new(), None
+    queue.put_nowait(1)
+    with shortage:
+        item = await queue.get()
+    assert item == 1 if not shortage.failed else pass_items(queue) == [1]
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
+async def get_by_hand(new, shortage):
+    queue, items = new(), []
+    queue.put_nowait(1)
+    with shortage:
+        try:
+            next(queue.get().__await__())
+        except StopIteration as stop:
+            items.append(stop.value)
+    assert [*items, *pass_items(queue)] == [1]
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
+async def begin_to_get(new, shortage):
+    queue, waiting = new(), []
+    getter, notes = noted(queue.get())
+    with shortage:
+        getter.send(None)
+    assert bool(queue._getters) is not shortage.failed
+    queue.put_nowait(1)
+    if not shortage.failed:
+        getter.send(None)
+        assert notes.done
+    getter.close()
+    assert pass_items(queue, waiting) == ([1] if shortage.failed else [])
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
+async def begin_to_put(new, shortage):
+    queue = new()
+    queue.put_nowait(1)
+    queue.put_nowait(2)
+    putter, notes = noted(queue.put(3))
+    with shortage:
+        putter.send(None)
+    assert bool(queue._putters) is not shortage.failed
+    queue.get_nowait()
+    if not shortage.failed:
+        putter.send(None)
+        assert notes.done
+    putter.close()
+    assert len(pass_items(queue)) == 2 - shortage.failed
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
+async def wake_a_getter(new, shortage):
+    queue = new()
+    waiting = [park(queue.get()) for _ in range(3)]
+    for _, future in waiting:
+        future.add_done_callback(bool)
+    waiting[0][1].cancel()
+    with shortage:
+        queue.put_nowait(1)
+    there = items_of(queue) == [1]
+    assert there or shortage.failed
+    assert pass_items(queue, waiting) == [1] * there
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
+async def wake_a_putter(new, shortage):
+    queue, items = new(), []
+    queue.put_nowait(1)
+    queue.put_nowait(2)
+    waiting = [park(queue.put(3 + number)) for number in range(3)]
+    for _, future in waiting:
+        future.add_done_callback(bool)
+    waiting[0][1].cancel()
+    with shortage:
+        items.append(queue.get_nowait())
+    # As in asyncio, an item is lost with a wake-up that fails.
+    assert len(pass_items(queue, waiting)) + len(items) in ((4, 3) if shortage.failed else (4,))
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
+async def end_to_get(new, shortage):
+    queue = new()
+    getter, notes = noted(queue.get())
+    getter.send(None)
+    queue.put_nowait(1)
+    with shortage:
+        getter.send(None)
+    getter.close()
+    assert pass_items(queue) == ([] if notes.done else [1])
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
+async def cancel_a_getter_that_was_woken(new, shortage):
+    queue = new()
+    waiting = [park(queue.get()) for _ in range(2)]
+    queue.put_nowait(1)
+    with shortage:
+        try:
+            waiting[0][0].throw(asyncio.CancelledError)
+        except asyncio.CancelledError:
+            pass
+    del waiting[0]
+    assert pass_items(queue, waiting) == [1]
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
+async def drop_a_getter(new, shortage):
+    queue = new()
+    getter = queue.get()
+    getter.send(None)
+    with shortage:
+        del getter
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
+async def join_a_queue(new, shortage):
+    queue = new()
+    queue.put_nowait(1)
+    joiner, _ = noted(queue.join())
+    with shortage:
+        joiner.send(None)
+    with shortage:
+        queue.task_done()
+    queue._finished.set()
+    joiner.close()
+    queue.get_nowait()
+    assert queue._unfinished_tasks in (0, 1)
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
+async def shut_a_queue_down(new, shortage):
+    queue = new()
+    waiting = [park(queue.get()) for _ in range(2)]
+    for _, future in waiting:
+        future.add_done_callback(bool)
+    with shortage:
+        queue.shutdown()
+    queue.shutdown()
+    assert all(future.done() for _, future in waiting), "some wait for ever"
+    for getter, _ in waiting:
+        with pytest.raises(QueueShutDown):
+            getter.send(None)
+
+
+@operation(*OF_ITEMS)
+async def show_a_queue(new, shortage):
+    queue = new()
+    waiting = [park(queue.get())]
+    with shortage:
+        repr(queue)
+    with shortage:
+        list(queue._getters)
+    with shortage:
+        assert (queue.qsize(), queue.maxsize, queue.empty(), queue.full()) == (0, 2, True, False)
+    with shortage:
+        queue._finished.is_set()
+    with shortage:
+        queue.attribute = 1
+    queue.put_nowait(1)
+    assert pass_items(queue, waiting) == [1]
+    queue_works(queue)
+
+
 def makers(namespace):
     class Overridden(namespace.Lock):
         async def acquire(self):
@@ -922,6 +1221,9 @@ def makers(namespace):
         "Overridden": Overridden,
         "Event": namespace.Event,
         "Barrier": lambda: namespace.Barrier(3),
+        "Queue": lambda: namespace.Queue(2),
+        "LifoQueue": lambda: namespace.LifoQueue(2),
+        "PriorityQueue": lambda: namespace.PriorityQueue(2),
     }
 
 
@@ -983,6 +1285,8 @@ KNOWN = {
     # The permit is there, but a waiter gets it only after the next release(), as in asyncio.
     "Semaphore release_to_a_task",
     "BoundedSemaphore release_to_a_task",
+    # send() has the item, and no memory for the exception that passes it on, as in asyncio.
+    *(f"{kind} get_by_hand" for kind in OF_ITEMS),
 }
 
 

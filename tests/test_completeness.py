@@ -13,7 +13,7 @@ import pytest
 import schedules
 import test_allocations
 import test_lifetime
-from conftest import PRIMITIVES, needs_refcounts
+from conftest import CLASSES, needs_refcounts
 from helpers import Parking
 
 import aiofastlock
@@ -97,7 +97,7 @@ async def test_the_allocations(recorder, monkeypatch):
 
 @needs_refcounts
 async def test_the_lifetimes(recorder):
-    for primitive in PRIMITIVES:
+    for primitive in CLASSES:
         for work in test_lifetime.WORKS:
             with recorder:
                 await work(Parking(getattr(_pure, primitive)))

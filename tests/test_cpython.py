@@ -1,6 +1,7 @@
-"""CPython's own tests of asyncio's locks, unmodified, from this interpreter's `test` package.
+"""CPython's own tests of asyncio's locks and queues, unmodified.
 
-They run in another process, with each implementation installed in place of asyncio's classes.
+They come from this interpreter's `test` package. They run in another process, with each
+implementation installed in place of asyncio's classes.
 """
 
 import importlib.util
@@ -11,7 +12,8 @@ import sys
 import pytest
 from conftest import SWITCHES
 
-CLASSES = ["LockTests", "EventTests", "ConditionTests", "SemaphoreTests", "BarrierTests"]
+LOCKS = ["LockTests", "EventTests", "ConditionTests", "SemaphoreTests", "BarrierTests"]
+CLASSES = [("test_locks", tests) for tests in LOCKS] + [("test_queues", "")]  # "": all of them
 
 RUN = """
 import sys, unittest
@@ -19,8 +21,8 @@ import aiofastlock
 
 aiofastlock.install()
 assert aiofastlock.IMPLEMENTATION == sys.argv[1]
-from test.test_asyncio import test_locks
-suite = unittest.defaultTestLoader.loadTestsFromNames(sys.argv[2:], test_locks)
+name = ".".join(["test.test_asyncio", *filter(None, sys.argv[2:])])
+suite = unittest.defaultTestLoader.loadTestsFromName(name)
 result = unittest.TextTestRunner().run(suite)
 assert result.wasSuccessful()
 assert not result.skipped
@@ -33,11 +35,11 @@ assert result.testsRun >= 6, result
     or importlib.util.find_spec("test.test_asyncio") is None,
     reason="this interpreter comes without CPython's tests",
 )
-@pytest.mark.parametrize("tests", CLASSES)
+@pytest.mark.parametrize(("module", "tests"), CLASSES)
 @pytest.mark.parametrize("implementation", SWITCHES)
-def test_cpythons_own_tests(implementation, tests):
+def test_cpythons_own_tests(implementation, module, tests):
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", RUN, implementation, tests],
+        [sys.executable, "-W", "error", "-c", RUN, implementation, module, tests],
         env={**os.environ, "AIOFASTLOCK_EXTENSIONS": SWITCHES[implementation]},
         capture_output=True,
         text=True,

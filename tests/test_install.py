@@ -42,14 +42,17 @@ def run_quietly(run):
 BEGIN = """
 import asyncio, sys, types, unittest.mock
 import aiofastlock
-NAMES = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore"]
-PLACES = asyncio, asyncio.locks
+LOCKS = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore"]
+QUEUES = ["LifoQueue", "PriorityQueue", "Queue"]
+NAMES = LOCKS + QUEUES
+PLACES = [(asyncio.locks, name) for name in LOCKS] + [(asyncio.queues, name) for name in QUEUES]
+PLACES += [(asyncio, name) for name in NAMES]
 ASYNCIOS = [getattr(asyncio, name) for name in NAMES]
 OURS = [getattr(aiofastlock, name) for name in NAMES]
 def what_is_there():
-    [there, there_too] = [[getattr(place, name) for name in NAMES] for place in PLACES]
-    assert there == there_too
-    return there
+    found = [getattr(place, name) for place, name in PLACES]
+    assert found[: len(NAMES)] == found[len(NAMES) :]
+    return found[: len(NAMES)]
 assert what_is_there() == ASYNCIOS
 """
 
@@ -59,10 +62,10 @@ def test_install_and_uninstall(run_quietly):
 replaced = aiofastlock.install()
 assert what_is_there() == OURS
 assert replaced == {
-    f"{place.__name__}.{name}": cls for place in PLACES for name, cls in zip(NAMES, ASYNCIOS)
+    f"{place.__name__}.{name}": cls for (place, name), cls in zip(PLACES, ASYNCIOS * 2)
 }
 replaced.clear()
-assert len(aiofastlock.install()) == 12  # clear() did not change aiofastlock's own record
+assert len(aiofastlock.install()) == 18  # clear() did not change aiofastlock's own record
 assert aiofastlock.uninstall() is None
 assert what_is_there() == ASYNCIOS
 aiofastlock.uninstall()

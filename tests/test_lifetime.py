@@ -24,11 +24,24 @@ import warnings
 import weakref
 
 import pytest
-from conftest import FREE_THREADED, IMPLEMENTATIONS, OURS, PRIMITIVES, SWITCHES, needs_refcounts
+from conftest import (
+    CLASSES,
+    FREE_THREADED,
+    IMPLEMENTATIONS,
+    OURS,
+    QUEUES,
+    SWITCHES,
+    needs_refcounts,
+)
 from helpers import Parking, by_hand, finish
 from schedules import Clockwork
 
 # ---- Counts ----
+
+
+class Item:
+    def __lt__(self, other):
+        return False
 
 
 async def uncontended(parking):
@@ -52,6 +65,16 @@ async def uncontended(parking):
         async with primitive:
             primitive.notify_all()
             await primitive.wait_for(primitive.locked)
+    elif parking.name in QUEUES:
+        await primitive.put(Item())
+        primitive.put_nowait(Item())
+        assert not primitive.full()
+        assert primitive.maxsize == 0 < primitive.qsize()
+        for _ in range(2):
+            await primitive.get()
+            primitive.task_done()
+        await primitive.join()
+        assert primitive.empty()
     else:
         primitive.release()
         async with primitive:
@@ -81,6 +104,14 @@ async def refused(parking):
         with pytest.raises((RuntimeError, ValueError)):
             primitive.release()
         await primitive.acquire()
+    elif parking.name in QUEUES and hasattr(primitive, "shutdown"):
+        other = type(primitive)(1)
+        other.put_nowait(Item())
+        putter = other.put(Item())
+        putter.send(None)
+        other.shutdown(immediate=True)
+        with pytest.raises(Exception, match="^$"):
+            putter.send(None)
     waiter = parking.wait()
     waiter.send(None)
     parking.wake()
@@ -123,7 +154,9 @@ def take_back(parking):
 
     They do so where the waiter is not ended by a CancelledError.
     """
-    if parking.is_given and parking.primitive.locked():
+    if parking.name in QUEUES:
+        by_hand(parking.primitive.get())
+    elif parking.is_given and parking.primitive.locked():
         assert issubclass(type(parking.primitive), asyncio.Semaphore)
     elif parking.is_given:
         by_hand(parking.primitive.acquire())
@@ -207,7 +240,7 @@ async def leaks_always(parking, work, times):
 
 @needs_refcounts
 @pytest.mark.parametrize("work", WORKS)
-@pytest.mark.parametrize("name", PRIMITIVES)
+@pytest.mark.parametrize("name", CLASSES)
 async def test_counts_are_flat(implementation, name, work):
     parking = Parking(getattr(IMPLEMENTATIONS[implementation], name))
     assert not await leaks_always(parking, work, 100)
@@ -271,15 +304,17 @@ def noise_of(namespace, name, how, loop_closed):
 @needs_refcounts
 @pytest.mark.parametrize("loop_closed", [False, True])
 @pytest.mark.parametrize("how", ["raw", "task"])
-@pytest.mark.parametrize("name", PRIMITIVES)
+@pytest.mark.parametrize("name", CLASSES)
 def test_a_cycle_through_a_waiter_is_collected(our_name, name, how, loop_closed):
     expected = noise_of(asyncio, name, how, loop_closed)
+    if name in QUEUES:  # asyncio's getter cancels its future, also on a loop that is closed
+        expected[0][:] = [message for message in expected[0] if "RuntimeError" not in message]
     assert noise_of(OURS[our_name], name, how, loop_closed) == expected
     assert (expected == ([], [])) is (how == "raw" and loop_closed)
 
 
 @needs_refcounts
-@pytest.mark.parametrize("name", PRIMITIVES)
+@pytest.mark.parametrize("name", CLASSES)
 async def test_a_primitive_lives_as_long_as_it_has_waiters(our_name, name):
     parking = Parking(getattr(OURS[our_name], name))
     waiters = []
@@ -290,7 +325,9 @@ async def test_a_primitive_lives_as_long_as_it_has_waiters(our_name, name):
     del parking
     gc.collect()
     while waiters:
-        assert len(gone()._waiters) == len(waiters)
+        queue = gone()._getters if name in QUEUES else gone()._waiters
+        assert len(queue) == len(waiters)
+        del queue
         waiters.pop(len(waiters) // 2).close()
         if name == "Condition" and waiters:  # which has taken its lock back
             gone().release()
@@ -324,12 +361,16 @@ async def everything(namespace):
     trace = []
     lock, event, barrier = namespace.Lock(), namespace.Event(), namespace.Barrier(3)
     condition, semaphore = namespace.Condition(lock), namespace.BoundedSemaphore(2)
+    queues = namespace.Queue(1), namespace.PriorityQueue()
 
     async def work(number):
         await event.wait()
         async with semaphore:
             trace.append(("semaphore", number))
             await asyncio.sleep(0)
+        await queues[0].put(number)
+        await queues[1].put(await queues[0].get())
+        trace.append(("item", await queues[1].get()))
         async with condition:
             trace.append(("condition", number))
             condition.notify()
@@ -396,7 +437,7 @@ def test_whenever_the_collector_runs(our_name, collector):
 
 
 @pytest.mark.parametrize("how", ["raw", "task"])
-@pytest.mark.parametrize("name", PRIMITIVES)
+@pytest.mark.parametrize("name", CLASSES)
 def test_another_loop_after_the_first_was_closed_under_its_waiters(our_name, name, how):
     parking = Parking(getattr(OURS[our_name], name))
 
@@ -540,7 +581,7 @@ def test_a_loop_that_the_collector_has_cleared():
 async def measure(implementation, times):
     """Print what each operation leaves behind; return those that leak."""
     leaking = []
-    for name in PRIMITIVES:
+    for name in CLASSES:
         for work in WORKS:
             start = time.perf_counter()
             parking = Parking(getattr(IMPLEMENTATIONS[implementation], name))
@@ -562,7 +603,7 @@ def main():
     parser.add_argument("times", type=int)
     options = parser.parse_args()
     leaking = asyncio.run(measure(options.implementation, options.times))
-    print(f"{len(PRIMITIVES) * len(WORKS)} operations, {options.times:,} times each")
+    print(f"{len(CLASSES) * len(WORKS)} operations, {options.times:,} times each")
     print(f"these leak: {', '.join(leaking)}" if leaking else "nothing leaks")
     return bool(leaking)
 

@@ -30,7 +30,7 @@ class Difference:
         self.reason, self.when = reason, when
         self.facts = [fact.strip() for fact in facts.split(",")]
         self.subjects = [subject.strip() for subject in subjects.split(",")]
-        self.primitives = primitives.split() if primitives else PRIMITIVES
+        self.primitives = parity.NAMES if primitives is None else primitives.split()
 
     def combinations(self, primitive):
         if self.when and primitive in self.primitives:
@@ -44,11 +44,13 @@ def matching(pattern, names):
 
 
 QUEUES = "Lock Event Condition Semaphore BoundedSemaphore"
+OF_ITEMS = " ".join(name for name in parity.NAMES if name.endswith("Queue"))
 METHODS_THAT_WAIT = {
     "self.acquire()": "Lock Condition Semaphore BoundedSemaphore",
     "self.__aenter__()": "Lock Condition Semaphore BoundedSemaphore Barrier",
     "self.wait()": "Event Condition Barrier",
     "self.wait_for()": "Condition",
+    "self.put(), self.get(), self.join()": OF_ITEMS,
 }
 WITH_MIXIN = "Lock Condition Semaphore BoundedSemaphore"
 STATE = {
@@ -58,6 +60,11 @@ STATE = {
     "Semaphore": "self._value",
     "BoundedSemaphore": "self._bound_value, self._value",
     "Barrier": "self._count, self._parties, self._state",
+    **dict.fromkeys(
+        OF_ITEMS.split(),
+        "self._finished, self._getters, self._is_shutdown, self._maxsize, self._putters, "
+        "self._queue, self._unfinished_tasks",
+    ),
 }
 
 BOTH = [
@@ -69,6 +76,7 @@ BOTH = [
         QUEUES,
     ),
     Difference("the same", "kind, abcs, value", "self._waiters", "Event Condition"),
+    Difference("the same", "kind, abcs, value", "self._getters, self._putters", OF_ITEMS),
     Difference(
         "a copy would never be woken",
         "waiters.copy, waiters.deepcopy, waiters.pickle",
@@ -147,7 +155,7 @@ PURE = [
     ),
     Difference("the event loop is left out of copies", "names.more dunders", "cls"),
     Difference("attributes are made in another order", "subclasses.__getattr__", "cls"),
-    Difference("the same", "subclasses.list first", "cls", "Lock Event Condition"),
+    Difference("the same", "subclasses.list first", "cls", "Lock Event Condition " + OF_ITEMS),
     Difference("the queue knows it", "classified, static", "self._count", "Barrier"),
     Difference("the same", "instance_names.vars", "self, sub", "Barrier"),
     Difference("it waits in a queue of its own", "hooks._get_loop", "cls", "Barrier"),
@@ -216,6 +224,7 @@ COMPILED = [
         "self._waiters",
         "Event Condition",
     ),
+    Difference("the same", "data_assigned.patch", "self._getters, self._putters", OF_ITEMS),
     Difference(
         "the same: it is found in no __dict__", "data_assigned.patch", "self._lock", "Condition"
     ),
@@ -316,6 +325,7 @@ COMPILED = [
         "while_it_runs.await, while_it_runs.close, while_it_runs.cr_running, while_it_runs.send, "
         "while_it_runs.state, while_it_runs.throw, while_it_runs.cr_frame",
         "self.*()",
+        " ".join(PRIMITIVES),
     ),
     # The handle
     Difference(
@@ -330,7 +340,7 @@ COMPILED = [
         "as a class in C, to __reduce__() but not to __reduce_ex__()",
         "reductions.__reduce__",
         "self, sub",
-        "Lock Event Semaphore BoundedSemaphore Barrier",
+        "Lock Event Semaphore BoundedSemaphore Barrier " + OF_ITEMS,
     ),
 ]
 EXPECTED_DIFFERENCES = {"pure": BOTH + PURE, "compiled": BOTH + COMPILED}
@@ -359,13 +369,13 @@ def judged(implementation, primitive):
     return unlisted, stale
 
 
-@pytest.fixture(params=PRIMITIVES)
+@pytest.fixture(params=parity.NAMES)
 def name(request):
     return request.param
 
 
 # In this order, a worker walks over each of asyncio's classes once.
-@pytest.mark.parametrize(("name", "ours"), list(itertools.product(PRIMITIVES, OURS)))
+@pytest.mark.parametrize(("name", "ours"), list(itertools.product(parity.NAMES, OURS)))
 def test_what_differs_is_what_is_listed(name, ours):
     differs, stale = judged(ours, name)
     report = [
@@ -469,7 +479,7 @@ FOUND = {
 
 @pytest.mark.parametrize("cls", FOUND)
 def test_a_difference_is_found(cls):
-    theirs = {name: getattr(asyncio, name) for name in PRIMITIVES}
+    theirs = {name: getattr(asyncio, name) for name in parity.NAMES}
     mutant = types.SimpleNamespace(**{**theirs, "Lock": cls})
     with mock.patch.dict(IMPLEMENTATIONS, {cls.__name__: mutant}):
         found = parity.differences(cls.__name__, "Lock")

@@ -5,12 +5,25 @@ A line that they must reject has a comment that ignores the error. They report u
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from fractions import Fraction
 from typing import Any, Literal, assert_type
 
 import aiofastlock
-from aiofastlock import Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore
+from aiofastlock import (
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    LifoQueue,
+    Lock,
+    PriorityQueue,
+    Queue,
+    QueueEmpty,
+    QueueFull,
+    QueueShutDown,
+    Semaphore,
+)
 
 assert_type(aiofastlock.__version__, str)
 assert_type(aiofastlock.IMPLEMENTATION, Literal["compiled", "pure"])
@@ -117,3 +130,29 @@ Condition(Semaphore())  # type: ignore[arg-type]
 Semaphore("2")  # type: ignore[arg-type]
 Barrier()  # type: ignore[call-arg]
 Lock(loop=None)  # type: ignore[call-arg]
+
+
+async def takes_asyncios_queue(queue: asyncio.Queue[int]) -> int:
+    await queue.put(1)
+    return await queue.get()
+
+
+async def items() -> None:
+    queue = Queue[int](maxsize=2)
+    await takes_asyncios_queue(queue)
+    assert_type(queue.get_nowait(), int)
+    assert_type(await asyncio.wait_for(queue.get(), 1), int)
+    queue.put_nowait("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue.task_done()
+    await queue.join()
+    queue.shutdown(immediate=True)
+    numbers: asyncio.PriorityQueue[tuple[int, str]] = PriorityQueue[tuple[int, str]]()
+    assert_type(await numbers.get(), tuple[int, str])
+    texts: Queue[str] = LifoQueue()
+    with suppress(QueueEmpty, QueueFull, QueueShutDown):
+        assert_type(texts.get_nowait(), str)
+
+
+class UpperCase(Queue[str]):
+    def _put(self, item: str) -> None:
+        super()._put(item.upper())

@@ -1,9 +1,12 @@
-"""asyncio's locks, in C.
+"""asyncio's locks and queues, in C.
 
 Write `from aiofastlock import Lock` in place of `from asyncio import Lock`; nothing else in the
-program changes. The same is true of Event, Condition, Semaphore, BoundedSemaphore and Barrier.
-install() puts the six classes into asyncio, uninstall() restores what was there, and
-`with installed():` does both.
+program changes. The same is true of Event, Condition, Semaphore, BoundedSemaphore, Barrier, Queue,
+LifoQueue and PriorityQueue. install() puts the nine classes into asyncio, uninstall() restores what
+was there, and `with installed():` does both.
+
+QueueEmpty and QueueFull are asyncio's exceptions. So is QueueShutDown, which asyncio has from
+Python 3.13 on; before that, it is aiofastlock's own.
 
 IMPLEMENTATION is "compiled" or "pure", the implementation in use. The environment variable
 AIOFASTLOCK_EXTENSIONS chooses it when aiofastlock is imported: if unset, the compiled one, or the
@@ -17,7 +20,13 @@ from aiofastlock._implementation import (
     BoundedSemaphore,
     Condition,
     Event,
+    LifoQueue,
     Lock,
+    PriorityQueue,
+    Queue,
+    QueueEmpty,
+    QueueFull,
+    QueueShutDown,
     Semaphore,
 )
 from aiofastlock._install import install, installed, uninstall
@@ -29,7 +38,13 @@ __all__ = [
     "BoundedSemaphore",
     "Condition",
     "Event",
+    "LifoQueue",
     "Lock",
+    "PriorityQueue",
+    "Queue",
+    "QueueEmpty",
+    "QueueFull",
+    "QueueShutDown",
     "Semaphore",
     "install",
     "installed",

@@ -1,5 +1,9 @@
 import asyncio
-from typing import Any, Final, Literal, Protocol
+import sys
+from asyncio import QueueEmpty, QueueFull
+from typing import Any, Final, Literal, Protocol, TypeVar
+
+from _typeshed import SupportsRichComparisonT
 
 from aiofastlock._install import install, installed, uninstall
 
@@ -9,7 +13,13 @@ __all__ = [
     "BoundedSemaphore",
     "Condition",
     "Event",
+    "LifoQueue",
     "Lock",
+    "PriorityQueue",
+    "Queue",
+    "QueueEmpty",
+    "QueueFull",
+    "QueueShutDown",
     "Semaphore",
     "install",
     "installed",
@@ -27,6 +37,8 @@ class _Number(Protocol):
     def __add__(self, other: int, /) -> Any: ...
     def __sub__(self, other: int, /) -> Any: ...
 
+_T = TypeVar("_T")
+
 class Lock(asyncio.Lock): ...
 class Event(asyncio.Event): ...
 class Condition(asyncio.Condition): ...
@@ -39,3 +51,17 @@ class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore): ...
 class Barrier(asyncio.Barrier):
     # asyncio's returns the index; typeshed declares that it returns the barrier.
     async def __aenter__(self) -> int: ...  # type: ignore[override]
+
+class Queue(asyncio.Queue[_T]):
+    if sys.version_info < (3, 13):
+        def shutdown(self, immediate: bool = False) -> None: ...
+
+class LifoQueue(Queue[_T], asyncio.LifoQueue[_T]): ...
+class PriorityQueue(
+    Queue[SupportsRichComparisonT], asyncio.PriorityQueue[SupportsRichComparisonT]
+): ...
+
+if sys.version_info >= (3, 13):
+    from asyncio import QueueShutDown
+else:
+    class QueueShutDown(Exception): ...  # noqa: N818

@@ -324,6 +324,160 @@ async def meet(primitive: Any, passes: int, parties: int) -> int:
     return elapsed
 
 
+@row("queue: put_nowait(), get_nowait()", "Queue", passes=16_000)
+async def put_and_get_nowait(primitive: Any, passes: int) -> int:
+    queue = primitive()
+    start = perf_counter_ns()
+    for _ in range(passes // 4):
+        queue.put_nowait(1)
+        queue.get_nowait()
+        queue.put_nowait(1)
+        queue.get_nowait()
+        queue.put_nowait(1)
+        queue.get_nowait()
+        queue.put_nowait(1)
+        item = queue.get_nowait()
+    elapsed = perf_counter_ns() - start
+    require(item == 1 and queue.empty(), "an item was lost")
+    return elapsed
+
+
+@row("queue: await put(), await get()", "Queue", passes=16_000)
+async def put_and_get(primitive: Any, passes: int) -> int:
+    queue = primitive()
+    start = perf_counter_ns()
+    for _ in range(passes // 4):
+        await queue.put(1)
+        await queue.get()
+        await queue.put(1)
+        await queue.get()
+        await queue.put(1)
+        await queue.get()
+        await queue.put(1)
+        item = await queue.get()
+    elapsed = perf_counter_ns() - start
+    require(item == 1, "an item was lost")
+    return elapsed
+
+
+@row("queue: one item at a time between 2 tasks", "Queue", passes=3_000)
+async def pass_items(primitive: Any, passes: int) -> int:
+    """Each item is waited for, and so is each free slot."""
+    queue = primitive(1)
+
+    async def put_all() -> None:
+        for number in range(passes):
+            await queue.put(number)
+
+    putter = asyncio.create_task(put_all())
+    start = perf_counter_ns()
+    got = [await queue.get() for _ in range(passes)]
+    elapsed = perf_counter_ns() - start
+    await putter
+    require(got == list(range(passes)), "an item was lost, or out of order")
+    return elapsed
+
+
+@row("queue: a getter that always waits", "Queue", passes=3_000)
+async def answer(primitive: Any, passes: int) -> int:
+    """Two tasks send each other items through two queues."""
+    questions, answers = primitive(), primitive()
+
+    async def answer_all() -> None:
+        for _ in range(passes // 2):
+            answers.put_nowait(await questions.get())
+
+    answering = asyncio.create_task(answer_all())
+    await asyncio.sleep(0)
+    start = perf_counter_ns()
+    for number in range(passes // 2):
+        questions.put_nowait(number)
+        require(await answers.get() == number, "an item was lost, or out of order")
+    elapsed = perf_counter_ns() - start
+    await answering
+    return elapsed
+
+
+@row("queue: wake each of 1,000 getters", "Queue", seconds=1.5, passes=1_000)
+async def wake_getters(primitive: Any, passes: int) -> int:
+    queue = primitive()
+    getters = [asyncio.create_task(queue.get()) for _ in range(passes)]
+    await asyncio.sleep(0)
+    start = perf_counter_ns()
+    for number in range(passes):
+        queue.put_nowait(number)
+    await getters[-1]
+    elapsed = perf_counter_ns() - start
+    got = [getter.result() for getter in getters]
+    require(got == list(range(passes)), "an item was lost, or out of order")
+    return elapsed
+
+
+@row("queue: wake each of 1,000 putters", "Queue", seconds=1.5, passes=1_000)
+async def wake_putters(primitive: Any, passes: int) -> int:
+    queue = primitive(1)
+    putters = [asyncio.create_task(queue.put(number)) for number in range(passes)]
+    await asyncio.sleep(0)
+    start = perf_counter_ns()
+    got = [await queue.get() for _ in range(passes)]
+    elapsed = perf_counter_ns() - start
+    await asyncio.gather(*putters)
+    require(got == list(range(passes)), "an item was lost, or out of order")
+    return elapsed
+
+
+@row("queue: cancel one of 5,000 getters", "Queue", seconds=1.5, passes=5_000)
+async def cancel_getters(primitive: Any, passes: int, order: str = "random") -> int:
+    queue = primitive()
+    getters = [asyncio.create_task(queue.get()) for _ in range(passes)]
+    await asyncio.sleep(0)
+    elapsed = await cancel_all(getters, order)
+    require(all(getter.cancelled() for getter in getters), "a getter was not cancelled")
+    return elapsed
+
+
+@row("priority queue of 10,000: put_nowait(), get_nowait()", "PriorityQueue", passes=10_000)
+async def sort(primitive: Any, passes: int) -> int:
+    queue = primitive()
+    numbers = random.Random(passes).sample(range(passes), passes)
+    start = perf_counter_ns()
+    for number in numbers:
+        queue.put_nowait(number)
+    for _ in range(passes):
+        number = queue.get_nowait()
+    elapsed = perf_counter_ns() - start
+    require(number == passes - 1 and queue.empty(), "an item was lost, or out of order")
+    return elapsed
+
+
+@row("queue: a pipeline of 3 stages with 8 workers each", "Queue", seconds=1.5, passes=4_000)
+async def pipeline(primitive: Any, passes: int) -> int:
+    queues = [primitive(100) for _ in range(4)]
+
+    async def work(before: Any, after: Any) -> None:
+        while True:
+            item = await before.get()
+            await after.put(item + 1)
+            before.task_done()
+
+    async def get_all() -> list[int]:
+        return [await queues[3].get() for _ in range(passes)]
+
+    pairs = [(queues[stage], queues[stage + 1]) for stage in range(3)]
+    workers = [asyncio.create_task(work(*pair)) for pair in pairs for _ in range(8)]
+    getter = asyncio.create_task(get_all())
+    start = perf_counter_ns()
+    for number in range(passes):
+        await queues[0].put(number)
+    got = await getter
+    elapsed = perf_counter_ns() - start
+    for worker in workers:
+        worker.cancel()
+    require(sorted(got) == list(range(3, passes + 3)), "an item was lost")
+    return elapsed
+
+
+@row("Queue()", "Queue", seconds=0.4, passes=10_000)
 @row("Condition()", "Condition", seconds=0.4, passes=10_000)
 @row("Event()", "Event", seconds=0.4, passes=10_000)
 @row("Lock()", "Lock", seconds=0.4, passes=10_000)
@@ -473,6 +627,7 @@ def park(coroutines: Sequence[Coroutine[Any, Any, None]]) -> int:
     return allocated
 
 
+@row("a queue", "Queue", unit="bytes", seconds=0, passes=1_000)
 @row("a barrier", "Barrier", unit="bytes", seconds=0, passes=1_000, parties=10)
 @row("a condition", "Condition", unit="bytes", seconds=0, passes=1_000)
 @row("a semaphore", "Semaphore", unit="bytes", seconds=0, passes=1_000)

@@ -29,7 +29,13 @@ if _switch != "0":
             BoundedSemaphore,
             Condition,
             Event,
+            LifoQueue,
             Lock,
+            PriorityQueue,
+            Queue,
+            QueueEmpty,
+            QueueFull,
+            QueueShutDown,
             Semaphore,
         )
     except ImportError as error:
@@ -45,7 +51,20 @@ if _switch != "0":
     else:
         IMPLEMENTATION = "compiled"
 if IMPLEMENTATION == "pure":
-    from aiofastlock._pure import Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore
+    from aiofastlock._pure import (
+        Barrier,
+        BoundedSemaphore,
+        Condition,
+        Event,
+        LifoQueue,
+        Lock,
+        PriorityQueue,
+        Queue,
+        QueueEmpty,
+        QueueFull,
+        QueueShutDown,
+        Semaphore,
+    )
 
 __all__ = [
     "IMPLEMENTATION",
@@ -53,6 +72,12 @@ __all__ = [
     "BoundedSemaphore",
     "Condition",
     "Event",
+    "LifoQueue",
     "Lock",
+    "PriorityQueue",
+    "Queue",
+    "QueueEmpty",
+    "QueueFull",
+    "QueueShutDown",
     "Semaphore",
 ]

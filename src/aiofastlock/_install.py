@@ -16,7 +16,17 @@ TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
     from typing import Any
 
-NAMES = ("Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore")
+NAMES = (
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "LifoQueue",
+    "Lock",
+    "PriorityQueue",
+    "Queue",
+    "Semaphore",
+)
 Place = tuple[ModuleType, str]
 
 # Makes each change of asyncio one step for other threads, and guards the three below.
@@ -27,7 +37,7 @@ _warned_of: set[str] = set()
 
 
 def install() -> dict[str, Any]:
-    """Replace asyncio's six classes by aiofastlock's.
+    """Replace asyncio's nine classes by aiofastlock's.
 
     Code that looks them up in asyncio from now on finds aiofastlock's classes. Returns a dict that
     maps each replaced name, such as "asyncio.Lock" and "asyncio.locks.Lock", to its former value.
@@ -76,13 +86,13 @@ def installed() -> Iterator[None]:
 
 def _replace(stacklevel: int) -> None:
     ours = {name: getattr(_implementation, name) for name in NAMES}
-    public = (asyncio, asyncio.locks)
+    public = (asyncio, asyncio.locks, asyncio.queues)
     # The classes to replace: asyncio's other modules may hold them under other names.
     theirs = {
         was: cls
         for module in public
         for name, cls in ours.items()
-        if _is_class(was := vars(module)[name]) and was is not cls
+        if name in vars(module) and _is_class(was := vars(module)[name]) and was is not cls
     }
     changes: dict[Place, tuple[Any, type]] = {}
     holders = set()

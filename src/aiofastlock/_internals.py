@@ -23,11 +23,11 @@ base_events, events, format_helpers, futures = (
 )
 
 
-def asyncios(name: str) -> type:
-    """One of asyncio's own classes of locks, also if another class has replaced it."""
-    found = getattr(vars(sys.modules["asyncio.locks"])[name], "__mro__", ())
+def asyncios(name: str, module: str = "asyncio.locks") -> type:
+    """One of asyncio's own classes, also if another class has replaced it."""
+    found = getattr(vars(sys.modules[module])[name], "__mro__", ())
     for cls in found:
-        if (cls.__module__, cls.__qualname__) == ("asyncio.locks", name):
+        if (cls.__module__, cls.__qualname__) == (module, name):
             return cls  # type: ignore[no-any-return]
     return type(name, (), {})  # it is mocked
 
@@ -39,6 +39,20 @@ locks = SimpleNamespace(
         for name in ("Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore")
     },
     _BarrierState=asyncios("_BarrierState"),
+)
+queues = SimpleNamespace(
+    **{
+        name: asyncios(name, "asyncio.queues")
+        for name in (
+            "LifoQueue",
+            "PriorityQueue",
+            "Queue",
+            "QueueEmpty",
+            "QueueFull",
+            "QueueShutDown",
+        )
+        if name in vars(sys.modules["asyncio.queues"])  # the last one is new in Python 3.13
+    }
 )
 
 # The names that the code of each function uses, on Python 3.11 to 3.15.

@@ -54,7 +54,7 @@ class Waiters(Sequence["Future[Any]"]):
     def popleft(self) -> Future[Any]:
         if not self:
             raise IndexError("pop from an empty queue")
-        first = self._futures()[0]
+        first = next(iter(self))
         self._discard(first)
         return first
 
@@ -117,13 +117,23 @@ def empty(waiters: Any) -> int:
 
 # Attributes that are not copied and pickled: the event loop, and those who wait for it.
 UNCOPIED = frozenset(
-    {"_appended", "_loop", "_refilling", "_waiters", "acquire", "locked", "release"}
+    {
+        "_appended",
+        "_getters",
+        "_loop",
+        "_putters",
+        "_refilling",
+        "_waiters",
+        "acquire",
+        "locked",
+        "release",
+    }
 )
 
 
-def getstate(primitive: Any, *own: str) -> dict[str, Any]:
+def getstate(primitive: Any, *own: str, queues: tuple[str, ...] = ("_waiters",)) -> dict[str, Any]:
     """An idle primitive's state to copy or pickle: `own`, and the attributes that users set."""
-    if primitive._waiters:
+    if any(getattr(primitive, name) for name in queues):
         raise TypeError(
             f"cannot copy or pickle a {type(primitive).__name__!r} object that tasks wait for"
         )
@@ -136,7 +146,19 @@ def getstate(primitive: Any, *own: str) -> dict[str, Any]:
     }
 
 
-FIELDS = ("_bound_value", "_lock", "_locked", "_parties", "_state", "_value")
+FIELDS = (
+    "_bound_value",
+    "_finished",
+    "_is_shutdown",
+    "_lock",
+    "_locked",
+    "_maxsize",
+    "_parties",
+    "_queue",
+    "_state",
+    "_unfinished_tasks",
+    "_value",
+)
 
 
 def with_fields(primitive: Any, reduced: Any) -> Any:

@@ -4,8 +4,33 @@ from aiofastlock._compiled._barrier import Barrier
 from aiofastlock._compiled._condition import Condition
 from aiofastlock._compiled._event import Event
 from aiofastlock._compiled._lock import Lock, hide_vtables
+from aiofastlock._compiled._queue import LifoQueue, PriorityQueue, Queue
 from aiofastlock._compiled._semaphore import BoundedSemaphore, Semaphore
+from aiofastlock._pure.queues import QueueEmpty, QueueFull, QueueShutDown
 
-hide_vtables(Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore)
+hide_vtables(
+    Barrier,
+    BoundedSemaphore,
+    Condition,
+    Event,
+    LifoQueue,
+    Lock,
+    PriorityQueue,
+    Queue,
+    Semaphore,
+)
 
-__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore"]
+__all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "LifoQueue",
+    "Lock",
+    "PriorityQueue",
+    "Queue",
+    "QueueEmpty",
+    "QueueFull",
+    "QueueShutDown",
+    "Semaphore",
+]

@@ -14,7 +14,8 @@
 #define has_attributes(primitive) (pointer_in(&(primitive)->__dict__) != NULL)
 
 /* What a subclass, an instance or a patch may override of what a method looks up. _method.h has the names. */
-enum { ACQUIRE = 1, RELEASE = 2, LOCKED = 4, WAIT = 8, INTERNALS = 16, ANYTHING = 31, CONSTRUCTION = 32 };
+enum { ACQUIRE = 1, RELEASE = 2, LOCKED = 4, WAIT = 8, INTERNALS = 16, ANYTHING = 31, CONSTRUCTION = 32,
+       QUEUE = 64, QUEUE_NOWAIT = 128 };
 
 #ifdef Py_GIL_DISABLED
 #define tag_of(type) _Py_atomic_load_uint_relaxed(&(type)->tp_version_tag)
@@ -89,15 +90,16 @@ static struct {
     PyTypeObject *type;
     newfunc new;
     initproc init;
-} unpatched[2];
+} unpatched[3];
 
 static int number_of_unpatched = 0;
 
 static inline int is_unpatched(PyTypeObject *type)
 {
-    for (int i = type != unpatched[0].type; i >= 0; i--) { /* the second is a subclass of the first */
-        if (unpatched[i].type->tp_init != unpatched[i].init
-            || unpatched[i].type->tp_new != unpatched[i].new) {
+    for (int i = 0; i < number_of_unpatched; i++) {
+        if ((i == 0 || type == unpatched[i].type) /* the others are subclasses of the first */
+            && (unpatched[i].type->tp_init != unpatched[i].init
+                || unpatched[i].type->tp_new != unpatched[i].new)) {
             return 0;
         }
     }

@@ -11,6 +11,8 @@ cdef extern from "_class.h":
         LOCKED
         WAIT
         INTERNALS
+        QUEUE
+        QUEUE_NOWAIT
     void construct_without_init(PyTypeObject*)
     void keep_spares(PyTypeObject*, object one, PyObject** loop, PyObject** other)
     PyObject** loop_field(ParkingLot)

@@ -37,6 +37,23 @@ static struct {
     {"__getattr__", INTERNALS, NULL},
     {"__getattribute__", INTERNALS, NULL},
     {"__setattr__", INTERNALS, NULL},
+    {"_finished", QUEUE, NULL},
+    {"_get", QUEUE, NULL},
+    {"_getters", QUEUE, NULL},
+    {"_init", QUEUE, NULL},
+    {"_is_shutdown", QUEUE, NULL},
+    {"_maxsize", QUEUE, NULL},
+    {"_put", QUEUE, NULL},
+    {"_putters", QUEUE, NULL},
+    {"_queue", QUEUE, NULL},
+    {"_unfinished_tasks", QUEUE, NULL},
+    {"_wakeup_next", QUEUE, NULL},
+    {"empty", QUEUE, NULL},
+    {"full", QUEUE, NULL},
+    {"get_nowait", QUEUE_NOWAIT, NULL},
+    {"maxsize", QUEUE, NULL},
+    {"put_nowait", QUEUE_NOWAIT, NULL},
+    {"qsize", QUEUE, NULL},
     {"__init__", CONSTRUCTION, NULL}, /* counts only in the class that super() leads to */
 };
 
@@ -46,7 +63,7 @@ static struct {
 static struct {
     PyTypeObject *type;
     PyObject *originals[OVERRIDABLE];
-} classes[6];
+} classes[9];
 
 static int number_of_classes = 0;
 

@@ -4,6 +4,27 @@ from aiofastlock._pure.barrier import Barrier
 from aiofastlock._pure.condition import Condition
 from aiofastlock._pure.event import Event
 from aiofastlock._pure.lock import Lock
+from aiofastlock._pure.queues import (
+    LifoQueue,
+    PriorityQueue,
+    Queue,
+    QueueEmpty,
+    QueueFull,
+    QueueShutDown,
+)
 from aiofastlock._pure.semaphore import BoundedSemaphore, Semaphore
 
-__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore"]
+__all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "LifoQueue",
+    "Lock",
+    "PriorityQueue",
+    "Queue",
+    "QueueEmpty",
+    "QueueFull",
+    "QueueShutDown",
+    "Semaphore",
+]

@@ -44,7 +44,8 @@ class Event(ParkingLot, asyncio.Event):
             waiters = self._waiters
             try:
                 if type(waiters) is Queue:
-                    waiters.wake_all()
+                    if waiters.parked:
+                        waiters.wake_all()
                 else:
                     for future in waiters:
                         if not future.done():
