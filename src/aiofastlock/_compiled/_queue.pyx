@@ -35,6 +35,7 @@ from aiofastlock._compiled._lock cimport (
     delete_own,
     end_to_run,
     enqueue,
+    finish_awaitable,
     finish_class,
     future_to_yield,
     get_loop,
@@ -48,13 +49,13 @@ from aiofastlock._compiled._lock cimport (
     new_waiter,
     own_or,
     send_to,
+    sendfunc,
     serves,
     set_own,
     unset_own,
 )
 
 cdef extern from "_queue.h":
-    ctypedef int (*sendfunc)(object, object, PyObject**) except -1
     int learn_deque(object) except -1
     int deque_append(object, object) except -1
     object deque_popleft(object)
@@ -65,14 +66,12 @@ cdef extern from "_queue.h":
     PyObject* take_spare_transfer() noexcept
     void keep_spare_transfer(object)
 
-cdef extern from "_lock.h":
-    object owned(PyObject*)
-    int finish_awaitable(PyTypeObject*, sendfunc, object) except -1
-
 cdef extern from *:
     """
+    #define owned(pointer) (pointer)
     #define has_weak_references_(transfer) ((transfer)->__weakref__ != NULL)
     """
+    object owned(PyObject*)
     bint has_weak_references "has_weak_references_"(Transfer)
     PyObject* Py_None
     PyObject* Py_NewRef(PyObject*)
@@ -733,7 +732,7 @@ cdef int transfer_send(Transfer self, object value, PyObject** result) except -1
     return RETURN
 
 
-finish_awaitable(<PyTypeObject*> Transfer, <sendfunc> transfer_send, _shared.COROUTINE_ATTRIBUTES)
+finish_awaitable(Transfer, <sendfunc> transfer_send)
 
 
 cdef object put(object self, object item):
