@@ -91,7 +91,7 @@ cdef unsigned int tag_of_served_locks = 0  # of the class, when C was last found
 
 @cython.no_gc_clear
 cdef class ConditionCore(ParkingLot):
-    # None until it is needed, and then the same for ever: it is read outside of the critical section.
+    # None until it is needed, and then the same for ever: it is read outside of the section.
     # A lock that is not a plain Lock, or a second one, is an attribute, as are its methods.
     cdef LockCore lock
 

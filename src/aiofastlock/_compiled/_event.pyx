@@ -25,7 +25,7 @@ from aiofastlock._compiled._lock cimport (
     own_or,
     set_own,
     shared_int,
-        unset_own,
+    unset_own,
 )
 
 

@@ -160,31 +160,48 @@ static inline void keep_spare_waiter(PyObject *waiter)
         Py_DECREF(owner_); \
     } while (0)
 
-/* ---- StopIteration(True), the way an await gives True through tp_iternext ----
+/* ---- StopIteration(value), the way an await gives a result through tp_iternext ----
 
    The interpreter takes out the value and drops the exception, so one instance can be used again
    and again. Code that calls __next__() itself may keep or change it; then a new one replaces it.
    If no new one can be allocated, one is used nevertheless: the lock is acquired already, and must
    not be lost to a MemoryError. */
 
-static PyObject *reserve_stop = NULL; /* made at import */
+static PyObject *reserve_stop = NULL; /* made at import, with True */
 
 #if PY_VERSION_HEX >= 0x030C0000
 
 static inline int is_unmarked(PyStopIterationObject *stop)
 {
     return is_only_reference((PyObject *)stop) && !stop->traceback && !stop->context && !stop->cause
-           && !stop->suppress_context && !stop->dict && !stop->notes && stop->value == Py_True
-           && PyTuple_GET_SIZE(stop->args) == 1 && PyTuple_GET_ITEM(stop->args, 0) == Py_True;
+           && !stop->suppress_context && !stop->dict && !stop->notes;
 }
 
-static PyObject *new_stop(void)
+static inline int has_value(PyStopIterationObject *stop, PyObject *value)
 {
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
+    return stop->value == value && PyTuple_GET_SIZE(stop->args) == 1
+           && PyTuple_GET_ITEM(stop->args, 0) == value;
+}
+
+static int set_value(PyObject *stop, PyObject *value)
+{
+    PyObject *args = PyTuple_Pack(1, value);
+    if (args == NULL) {
+        PyErr_Clear();
+        return -1;
+    }
+    Py_XSETREF(((PyStopIterationObject *)stop)->args, args);
+    Py_XSETREF(((PyStopIterationObject *)stop)->value, Py_NewRef(value));
+    return 0;
+}
+
+static PyObject *new_stop(PyObject *value)
+{
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
     if (stop == NULL) {
         PyErr_Clear();
         stop = Py_NewRef(reserve_stop);
-        Py_XSETREF(((PyStopIterationObject *)stop)->value, Py_NewRef(Py_True));
+        Py_XSETREF(((PyStopIterationObject *)stop)->value, Py_NewRef(value));
     } else if (may_keep()) {
         /* Freeing the old one may free frames in its traceback, and run code that calls this again. */
         Py_XSETREF(spare_stop, Py_NewRef(stop));
@@ -192,24 +209,33 @@ static PyObject *new_stop(void)
     return stop;
 }
 
-static inline void set_stop_iteration_true(void)
+static inline void set_stop_iteration(PyObject *value)
 {
     PyObject *stop = spare_stop;
-    int serves = (!FREE_THREADED || stop != NULL) && is_unmarked((PyStopIterationObject *)stop);
-    PyErr_SetRaisedException(serves ? Py_NewRef(stop) : new_stop());
+    if ((!FREE_THREADED || stop != NULL) && is_unmarked((PyStopIterationObject *)stop)) {
+        Py_INCREF(stop); /* dropping what it had may run code that looks for the spare one */
+        if (has_value((PyStopIterationObject *)stop, value) || set_value(stop, value) == 0) {
+            PyErr_SetRaisedException(stop);
+            return;
+        }
+        Py_DECREF(stop);
+    }
+    PyErr_SetRaisedException(new_stop(value));
 }
 
 #else /* Python 3.11 creates the exception only when code looks at it */
 
-#define set_stop_iteration_true() PyErr_SetObject(PyExc_StopIteration, Py_True)
+#define set_stop_iteration(value) PyErr_SetObject(PyExc_StopIteration, value)
 
 #endif
+
+#define set_stop_iteration_true() set_stop_iteration(Py_True)
 
 static inline void set_stop_iteration_index(Py_ssize_t index)
 {
     PyObject *value = PyLong_FromSsize_t(index);
     if (value != NULL) {
-        PyErr_SetObject(PyExc_StopIteration, value);
+        set_stop_iteration(value);
         Py_DECREF(value);
     }
 }

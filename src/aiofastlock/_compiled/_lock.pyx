@@ -850,7 +850,9 @@ cdef class ContextManager(ParkingLot):
         waiters = own_or(self, "_waiters", self)
         if waiters is not self:
             return waiters
-        return _shared.View(self) if self.count or self.loop is not None else None
+        with cython.critical_section(self):
+            used = self.count > 0 or self.loop is not None
+        return _shared.View(self) if used else None
 
     @_waiters.setter
     def _waiters(self, waiters):
