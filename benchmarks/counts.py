@@ -32,11 +32,22 @@ import floors
 import results
 from implementations import IMPLEMENTATIONS, UNCONTENDED, LacksError
 
-from aiofastlock._benchmark import ROWS, Row, create, hand_off, meet, notify
+from aiofastlock._benchmark import (
+    ROWS,
+    Row,
+    answer,
+    create,
+    hand_off,
+    meet,
+    notify,
+    pass_items,
+    put_and_get_nowait,
+)
 
 BASELINE = Path(__file__).resolve().with_name("counts.json")
 TOLERANCE = 0.03
-WORKLOADS = (*UNCONTENDED, hand_off, notify, meet, create)
+OF_QUEUES = (put_and_get_nowait, pass_items, answer)
+WORKLOADS = (*UNCONTENDED, *OF_QUEUES, hand_off, notify, meet, create)
 COUNTED = [row for row in ROWS if row.workload in WORKLOADS]
 COMPARED = ("compiled", "asyncio", "floor")
 TIMES = (1, 1, 1, 2)  # the first two warm up; without them the counts do not repeat

@@ -1040,19 +1040,6 @@ async def await_get(new, shortage):
 
 
 @operation(*OF_ITEMS)
-async def get_by_hand(new, shortage):
-    queue, items = new(), []
-    queue.put_nowait(1)
-    with shortage:
-        try:
-            next(queue.get().__await__())
-        except StopIteration as stop:
-            items.append(stop.value)
-    assert [*items, *pass_items(queue)] == [1]
-    queue_works(queue)
-
-
-@operation(*OF_ITEMS)
 async def begin_to_get(new, shortage):
     queue, waiting = new(), []
     getter, notes = noted(queue.get())
@@ -1285,8 +1272,6 @@ KNOWN = {
     # The permit is there, but a waiter gets it only after the next release(), as in asyncio.
     "Semaphore release_to_a_task",
     "BoundedSemaphore release_to_a_task",
-    # send() has the item, and no memory for the exception that passes it on, as in asyncio.
-    *(f"{kind} get_by_hand" for kind in OF_ITEMS),
 }
 
 

@@ -108,7 +108,7 @@ static int allocate_result(void)
     return 0;
 }
 
-/* Comes before set_result_item(). */
+/* Comes before set_stop_iteration_item(). */
 static inline int reserve_result(void)
 {
     return spare_result == NULL ? allocate_result() : 0;

@@ -30,18 +30,18 @@ from aiofastlock._compiled._lock cimport (
     State,
     Waiter,
     alive,
+    attributes_of,
     begin_to_run,
     construct_without_init,
     delete_own,
+    discard_waiters,
     end_to_run,
     enqueue,
     finish_awaitable,
     finish_class,
     future_to_yield,
     get_loop,
-    discard_waiters,
     has_attributes,
-    attributes_of,
     leave,
     method,
     method_with_argument,
@@ -89,9 +89,9 @@ make_result_type()
 cdef class Waiting(ParkingLot):
     """The getters or the putters that wait.
 
-    Unlike a lock's waiter, one that is woken leaves the queue at once, so that all in it are parked.
-    It may find that another task has taken the item or the free slot; then it parks again, behind
-    all others.
+    Unlike a lock's waiter, one that is woken leaves the queue at once, so that all in it are
+    parked. It may find that another task has taken the item or the free slot; then it parks again,
+    behind all others.
     """
 
     cdef int hand_off(self, State state) except -1:
@@ -449,7 +449,7 @@ cdef class Transfer:
     cdef object __weakref__
     cdef QueueCore queue    # None once it is done
     cdef object item        # to put, or that was got and is returned next
-    cdef Waiter waiter      # FINISHED if it is not in the queue: its index then tells if it was woken
+    cdef Waiter waiter      # FINISHED if it is not in the queue: its index tells if it was woken
     cdef object future      # that the task waits on
     cdef unsigned char shown[4]  # as Waiter's
     cdef Phase phase
@@ -479,18 +479,13 @@ cdef class Transfer:
         """Raise an exception where this waits, as a coroutine's throw() does."""
         if not isinstance(typ, BaseException) or val is not None or tb is not None:
             typ = _shared.exception_to_throw(typ, val, tb)
-        if self.running:
-            refuse_to_run()
-        if self.phase == DONE:
+        if not stop_unless_running(self):
             raise RuntimeError("cannot reuse already awaited coroutine")
-        stop(self)
         raise _shared.as_raised(typ)
 
     def close(self):
         """Stop waiting, as a coroutine's close() does."""
-        if self.running:
-            refuse_to_run()
-        stop(self)
+        stop_unless_running(self)
 
     # For _shared.COROUTINE_ATTRIBUTES:
 
@@ -558,6 +553,18 @@ cdef inline int run(Transfer self) except -1:
         return go_on(self)
     finally:
         end_to_run(&self.running)
+
+
+cdef bint stop_unless_running(Transfer self) except -1:
+    """Finish without a turn; return whether it was not finished already."""
+    if not begin_to_run(&self.running):
+        refuse_to_run()
+    cdef bint stops = self.phase != DONE
+    try:
+        stop(self)
+    finally:
+        end_to_run(&self.running)
+    return stops
 
 
 cdef inline int go_on(Transfer self) except -1:
@@ -682,7 +689,7 @@ cdef bint is_done(Transfer self) except -1:
 cdef bint is_on_closed_loop(object future) except -1:
     try:
         return future.get_loop().is_closed()
-    except (AttributeError, RuntimeError):  # the garbage collector has cleared the loop or the future
+    except (AttributeError, RuntimeError):  # the garbage collector has cleared one of them
         return True
 
 
@@ -786,10 +793,13 @@ cdef class PriorityQueueCore(ListQueueCore):
 
 queue_class = new_class(QueueCore, pure.Queue, (_internals.queues.Queue,))
 Queue = queue_class
-for name in ("_init", "_get", "_format", "join"):
-    method(queue_class, pure.Queue, name, NULL, 0)
-for name in ("_put", "_wakeup_next", "shutdown"):
-    method_with_argument(queue_class, pure.Queue, name, NULL, NULL, 0)
+method(queue_class, pure.Queue, "_init", NULL, 0)
+method(queue_class, pure.Queue, "_get", NULL, 0)
+method(queue_class, pure.Queue, "_put", NULL, 0)
+method(queue_class, pure.Queue, "_format", NULL, 0)
+method(queue_class, pure.Queue, "_wakeup_next", NULL, 0)
+method(queue_class, pure.Queue, "join", NULL, 0)
+method(queue_class, pure.Queue, "shutdown", NULL, 0)
 method(queue_class, pure.Queue, "qsize", qsize, FIELDS)
 method(queue_class, pure.Queue, "empty", empty, FIELDS)
 method(queue_class, pure.Queue, "full", full, FIELDS)
@@ -807,8 +817,9 @@ construct_without_init(<PyTypeObject*> queue_class)
 cdef type list_queue_class(type core, type pure_class, type asyncios):
     """A class that differs from Queue in how it keeps its items."""
     cls = new_class(core, pure_class, (Queue, asyncios))
-    for name in ("_init", "_get", "_put"):
-        method(cls, pure_class, name, NULL, 0)
+    method(cls, pure_class, "_init", NULL, 0)
+    method(cls, pure_class, "_get", NULL, 0)
+    method(cls, pure_class, "_put", NULL, 0)
     finish_class(cls)
     construct_without_init(<PyTypeObject*> cls)
     return cls
