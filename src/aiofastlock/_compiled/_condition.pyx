@@ -70,7 +70,7 @@ cdef extern from "_lock.h":
 
 cdef extern from *:
     """
-    #define lock_field(condition) (&(condition)->lock)
+    #define lock_field(condition) ((PyObject **)&(condition)->lock)
     #define lock_of(condition) read_field(condition, lock)
     #define tag_of_class(object) tag_of(Py_TYPE(object))
     """
@@ -80,6 +80,7 @@ cdef extern from *:
     PyObject* Py_True
     PyObject* Py_NewRef(PyObject*)
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*) except -1
+    object PyUnicode_FromFormat(const char*, object, object)
 
 cdef type condition_class
 cdef unsigned int tag_of_served_locks = 0  # of the class, when C was last found to serve its locks
@@ -350,7 +351,7 @@ cdef class Wait:
         return None if self.waiter is None else future_of_waiter(self.waiter)
 
     def __repr__(self):
-        return f"<coroutine object {self.__qualname__} at {<Py_ssize_t> <PyObject*> self:#x}>"
+        return PyUnicode_FromFormat("<coroutine object %S at %p>", self.__qualname__, self)
 
     def __dealloc__(self):
         if self.phase == UNSTARTED:

@@ -98,6 +98,7 @@ cdef extern from *:
     void Py_DECREF(PyObject*) noexcept
     PyObject* PyLong_FromSsize_t(Py_ssize_t) except NULL
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*, PyObject*) except -1
+    object PyUnicode_FromFormat(const char*, object, object)
     void Py_FatalError(const char*) noexcept
 
 cdef type lock_class
@@ -613,7 +614,7 @@ cdef class Waiter:
         return future_of_waiter(self)
 
     def __repr__(self):
-        return f"<coroutine object {self.__qualname__} at {<Py_ssize_t> <PyObject*> self:#x}>"
+        return PyUnicode_FromFormat("<coroutine object %S at %p>", self.__qualname__, self)
 
     def __dealloc__(self):
         cdef State state = state_of(self)
