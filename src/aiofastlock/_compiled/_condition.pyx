@@ -22,7 +22,6 @@ from aiofastlock._compiled._lock cimport (
     LOCK_ACQUIRE,
     LOCKED,
     NEXT,
-    PARKED,
     RELEASE,
     RETURN,
     WOKEN,
@@ -37,13 +36,15 @@ from aiofastlock._compiled._lock cimport (
     end_to_run,
     enqueue,
     exit_method,
+    finish_awaitable,
     finish_class,
     future_of_waiter,
     future_to_yield,
     get_loop,
     has_attributes,
     in_section,
-    in_section_of_primitive,
+    in_section_of_claimed,
+    in_section_of_queue,
     is_closed,
     is_plain_lock,
     is_served_lock,
@@ -57,25 +58,27 @@ from aiofastlock._compiled._lock cimport (
     own_or,
     release_primitive,
     send_to,
+    sendfunc,
     serves,
+    set_stop_iteration_true,
     state_of,
     step,
 )
 
-cdef extern from "_lock.h":
-    ctypedef int (*sendfunc)(object, object, PyObject**) except -1
-    void set_stop_iteration_true() noexcept
-    int make_spare_stop() except -1
-    int finish_awaitable(PyTypeObject*, sendfunc, object) except -1
-
 cdef extern from *:
     """
     #define lock_field(condition) ((PyObject **)&(condition)->lock)
-    #define lock_of(condition) read_field(condition, lock)
+    #define lock_of(condition) Py_NewRef((PyObject *)pointer_in(&(condition)->lock))
+    #define set_lock(condition, lock_) \\
+        do { \\
+            store_pointer((PyObject **)&(condition)->lock, Py_NewRef(lock_)); \\
+            Py_DECREF(Py_None); \\
+        } while (0)
     #define tag_of_class(object) tag_of(Py_TYPE(object))
     """
     PyObject** lock_field(ConditionCore)
     object lock_of(ConditionCore)
+    void set_lock(ConditionCore, LockCore) noexcept
     unsigned int tag_of "tag_of_class"(LockCore)
     PyObject* Py_True
     PyObject* Py_NewRef(PyObject*)
@@ -85,12 +88,11 @@ cdef extern from *:
 cdef type condition_class
 cdef unsigned int tag_of_served_locks = 0  # of the class, when C was last found to serve its locks
 
-make_spare_stop()
-
 
 @cython.no_gc_clear
 cdef class ConditionCore(ParkingLot):
-    # None until it is needed. A lock that is not a plain Lock is an attribute, as are its methods.
+    # None until it is needed, and then the same for ever: it is read outside of the section.
+    # A lock that is not a plain Lock, or a second one, is an attribute, as are its methods.
     cdef LockCore lock
 
     def __init__(self, *args, **kwargs):
@@ -133,7 +135,7 @@ cdef class ConditionCore(ParkingLot):
     @cython.critical_section
     cdef int make_lock(self) except -1:
         if self.lock is None:
-            self.lock = Lock()
+            set_lock(self, Lock())
             if not is_plain_lock(self.lock):  # the class is patched
                 self._lock = self.lock
         return 0
@@ -264,8 +266,11 @@ cdef object init_with_lock(object condition, object lock):
     if not plain or not serves(self, condition_class, LOCKED | ACQUIRE | RELEASE):
         return pure.Condition.__init__(self, lock)
     with cython.critical_section(self):
-        _replaced = self.lock  # freed after the change, since its destructor may run code
-        self.lock = lock
+        if self.lock is None:
+            if lock is not None:
+                set_lock(self, lock)
+            return
+    pure.Condition.__init__(self, lock)  # called again
 
 
 # ---- wait(), with a plain Lock ----
@@ -393,7 +398,7 @@ cdef inline int go_on(Wait self) except -1:
     if state_of(self.waiter) != WOKEN:
         return go_on_otherwise(self)
     if self.phase == WAITING:
-        in_section_of_primitive(leave_queue, self.waiter)
+        in_section_of_queue(leave_queue, self.waiter)
         return acquire_lock(self)
     step(self.waiter)
     return finish(self)
@@ -409,7 +414,7 @@ cdef inline int begin(Wait self) except -1:
     self.waiter.future = future
     in_section(release_primitive, self.lock)
     self.phase = WAITING
-    return in_section_of_primitive(enter_queue, self.waiter)
+    return in_section_of_claimed(enter_queue, self.waiter)
 
 
 cdef int enter_queue(Waiter waiter) except -1:
@@ -417,8 +422,7 @@ cdef int enter_queue(Waiter waiter) except -1:
 
 
 cdef int leave_queue(Waiter waiter) except -1:
-    if waiter.state >= PARKED:
-        leave(waiter)
+    leave(waiter)
     return 0
 
 
@@ -442,7 +446,8 @@ cdef int acquire_lock(Wait self) except -1:
 cdef inline int acquire_if_idle(ParkingLot primitive) except -1:
     """Acquire a lock that is unlocked and has no waiters; return whether it was acquired."""
     cdef bint idle = not (<LockCore> primitive).held and primitive.head is NULL
-    (<LockCore> primitive).held |= idle
+    if idle:
+        (<LockCore> primitive).held = True
     return idle
 
 
@@ -519,7 +524,7 @@ cdef int wait_send(Wait self, object value, PyObject** result) except -1:
     return NEXT if future is not None else RETURN
 
 
-finish_awaitable(<PyTypeObject*> Wait, <sendfunc> wait_send, _shared.COROUTINE_ATTRIBUTES)
+finish_awaitable(Wait, <sendfunc> wait_send)
 
 
 condition_class = new_class(ConditionCore, pure.Condition, (_internals.locks.Condition,))
