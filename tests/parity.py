@@ -279,9 +279,7 @@ def cases(implementation, name):
 def importable(implementation):
     """pickle looks for the classes of both implementations in aiofastlock, which has only one."""
     module = aiofastlock if implementation != "asyncio" else asyncio
-    found = {
-        name: getattr(IMPLEMENTATIONS[implementation], name) for name in (*PRIMITIVES, *QUEUES)
-    }
+    found = {name: getattr(IMPLEMENTATIONS[implementation], name) for name in NAMES}
     return mock.patch.multiple(module, **found)
 
 

@@ -891,6 +891,9 @@ class Driver:
     def let_go(self):
         for event in self.having.get("set", ()):
             event.set()
+        for index, permits in enumerate(self.permits if self.is_tidy else ()):
+            if permits < 1:  # a wait() that takes its semaphore back would never end
+                self.resize("driver", index, 1 - permits)
         for thing in () if self.is_tidy else self.having.get("release", ()):
             with contextlib.suppress(ValueError, RuntimeError):
                 thing.release()

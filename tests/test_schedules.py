@@ -380,7 +380,7 @@ def planted(monkeypatch):
     return {"pure": _pure, "planted": planted}
 
 
-def find_planted(planted, scene="world", seed=1):
+def find_planted(planted, scene="world", seed=6):
     with Machine() as machine:
         for index in range(2000):
             program = schedules.program_of(seed, index, scene)

@@ -142,7 +142,7 @@ async def items() -> None:
     await takes_asyncios_queue(queue)
     assert_type(queue.get_nowait(), int)
     assert_type(await asyncio.wait_for(queue.get(), 1), int)
-    queue.put_nowait("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    queue.put_nowait("1")  # type: ignore[arg-type]
     queue.task_done()
     await queue.join()
     queue.shutdown(immediate=True)

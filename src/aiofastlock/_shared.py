@@ -133,10 +133,11 @@ UNCOPIED = frozenset(
 
 def getstate(primitive: Any, *own: str, queues: tuple[str, ...] = ("_waiters",)) -> dict[str, Any]:
     """An idle primitive's state to copy or pickle: `own`, and the attributes that users set."""
-    if any(getattr(primitive, name) for name in queues):
-        raise TypeError(
-            f"cannot copy or pickle a {type(primitive).__name__!r} object that tasks wait for"
-        )
+    for name in queues:  # a generator that cannot be allocated is a crash on Python 3.12 and 3.13
+        if getattr(primitive, name):
+            raise TypeError(
+                f"cannot copy or pickle a {type(primitive).__name__!r} object that tasks wait for"
+            )
     state: Any = object.__getstate__(primitive)  # type: ignore[attr-defined,unused-ignore]
     attributes, slots = state if isinstance(state, tuple) else (state, None)
     return {

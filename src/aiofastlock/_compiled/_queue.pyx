@@ -77,6 +77,7 @@ cdef extern from *:
     PyObject* Py_NewRef(PyObject*)
     void Py_DECREF(PyObject*) noexcept
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*, PyObject*) except -1
+    object PyUnicode_FromFormat(const char*, object, object)
 
 cdef type queue_class
 cdef unsigned int FIELDS = INTERNALS | QUEUE  # what the functions look up that C serves
@@ -504,7 +505,7 @@ cdef class Transfer:
         return self.future
 
     def __repr__(self):
-        return f"<coroutine object {self.__qualname__} at {<Py_ssize_t> <PyObject*> self:#x}>"
+        return PyUnicode_FromFormat("<coroutine object %S at %p>", self.__qualname__, self)
 
     def __dealloc__(self):
         if self.phase == UNSTARTED:
