@@ -184,6 +184,7 @@ static inline void enable_try_incref(PyObject *object)
                 &(waiter)->future)
 #define alive(waiter) (try_incref(waiter) ? (waiter) : Py_NewRef(Py_None))
 #define may_be_looked_for(waiter) enable_try_incref((PyObject *)(waiter))
+#define track_anew(awaitable) ((void)0)
 #define begin_to_run(running) (!_Py_atomic_exchange_int(running, 1))
 #define end_to_run(running) _Py_atomic_store_int(running, 0)
 
@@ -208,6 +209,12 @@ typedef Py_ssize_t shared_ssize;
 #define future_of_waiter(waiter) Py_NewRef((waiter)->future)
 #define alive(waiter) Py_NewRef(waiter)
 #define may_be_looked_for(waiter) ((void)0)
+/* For an awaitable that parks: gc.freeze() may have hidden it from the collector while it was a spare. */
+#define track_anew(awaitable) \
+    do { \
+        PyObject_GC_UnTrack(awaitable); \
+        PyObject_GC_Track(awaitable); \
+    } while (0)
 #define begin_to_run(running) (!*(running) && (*(running) = 1))
 #define end_to_run(running) (*(running) = 0)
 

@@ -83,20 +83,14 @@ static int may_keep(void)
    nothing else refers to it. This saves a deallocation, an allocation and the tracking. A spare waiter
    refers to no primitive. */
 
-/* A waiter that parks is tracked anew: gc.freeze() may have hidden the spare one from the collector. In
-   free-threaded builds it marks objects, and a spare one that is marked is dropped. */
+/* In free-threaded builds, gc.freeze() marks objects. A spare waiter that is marked is dropped; elsewhere
+   track_anew() makes up for it. */
 #ifndef Py_GIL_DISABLED
-#define track_anew(waiter) \
-    do { \
-        PyObject_GC_UnTrack(waiter); \
-        PyObject_GC_Track(waiter); \
-    } while (0)
 #define is_as_new(waiter) 1
 #define learn_marks(waiter) ((void)0)
 #define may_serve_again(waiter) 1
 #else
 static uint8_t marks_of_new = 0;
-#define track_anew(waiter) ((void)0)
 #define is_as_new(waiter) ((waiter)->ob_gc_bits == marks_of_new)
 #define learn_marks(waiter) (marks_of_new = ((PyObject *)(waiter))->ob_gc_bits)
 #define may_serve_again(waiter) (_Py_IsOwnedByCurrentThread(waiter) && may_keep())

@@ -59,7 +59,6 @@ cdef extern from "_lock.h":
     void learn_marks(Waiter) noexcept
     void keep_spare_waiter(object)
     bint has_weak_references(Waiter)
-    void track_anew(Waiter) noexcept
     void stop_with_true "set_stop_iteration_true"() noexcept
     void set_stop_iteration_index(Py_ssize_t) noexcept
     int make_stops() except -1
@@ -79,6 +78,7 @@ cdef extern from "_method.h":
 
 cdef extern from "_guard.h":
     void may_be_looked_for(Waiter) noexcept
+    void track_anew(Waiter) noexcept
 
 cdef extern from "_loop.h":
     int learn_asyncio(object internals, object future, object deque, object error) except -1

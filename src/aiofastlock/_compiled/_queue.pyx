@@ -9,7 +9,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from cpython.pyport cimport PY_SSIZE_T_MAX, PY_SSIZE_T_MIN
 
 from collections import deque
-from heapq import heappop, heappush
+import heapq
 
 from aiofastlock import _internals, _shared
 from aiofastlock._compiled._event import Event
@@ -66,6 +66,9 @@ cdef extern from "_queue.h":
     PyObject* take_spare_transfer() noexcept
     void keep_spare_transfer(object)
 
+cdef extern from "_guard.h":
+    void track_anew(Transfer) noexcept
+
 cdef extern from *:
     """
     #define owned(pointer) (pointer)
@@ -78,6 +81,9 @@ cdef extern from *:
     void Py_DECREF(PyObject*) noexcept
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*, PyObject*) except -1
     object PyUnicode_FromFormat(const char*, object, object)
+
+cdef object heappop = heapq.heappop
+cdef object heappush = heapq.heappush
 
 cdef type queue_class
 cdef unsigned int FIELDS = INTERNALS | QUEUE  # what the functions look up that C serves
@@ -577,6 +583,10 @@ cdef inline int go_on(Transfer self) except -1:
         if must_wait(queue, self.direction):
             return park(self, queue)
         finish(self, queue)
+    return keep_as_spare(self)
+
+
+cdef inline int keep_as_spare(Transfer self) noexcept:
     if not has_weak_references(self):
         keep_spare_transfer(self)
     return RETURN
@@ -619,6 +629,7 @@ cdef int park(Transfer self, QueueCore queue) except -1:
         self.queue = None
         self.item = None
         raise
+    track_anew(self)
     self.waiter.primitive = waiting
     self.waiter.index = False
     self.future = future
@@ -643,7 +654,7 @@ cdef int resume(Transfer self) except -1:
         if must_wait(queue, self.direction):
             return park(self, queue)
         finish(self, queue)
-    return RETURN
+    return keep_as_spare(self)
 
 
 cdef int go_on_in_python(Transfer self, QueueCore queue) except -1:
