@@ -35,6 +35,7 @@ BARS = {
     "lock: acquire(), release()": "lock.acquire(), release()",
     "semaphore: acquire(), release()": "semaphore.acquire(), release()",
     "event: wait() when set": "event.wait(), set",
+    "queue: await put(), await get()": "queue.put(), get()",
 }
 
 

@@ -26,6 +26,8 @@ SHORT = {
     "async with semaphore": "`async with semaphore`",
     "async with condition": "`async with condition`",
     "event: wait() when set": "`await event.wait()`, set",
+    "queue: put_nowait(), get_nowait()": "`queue.put_nowait(item)`, `queue.get_nowait()`",
+    "queue: await put(), await get()": "`await queue.put(item)`, `await queue.get()`",
     "lock: hand-off between 2 tasks": "a contended lock: hand-off to the next task",
     "condition: notify() between 2 tasks": "a condition: notify, and wake up",
     "barrier of 10: wait()": "a barrier of 10: `wait()`",

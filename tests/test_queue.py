@@ -742,6 +742,24 @@ def test_size():
 
 
 @needs_refcounts
+def test_a_getter_that_was_frozen_while_it_was_a_spare_is_collected(Own):
+    async def program():
+        queue = Own()
+        queue.put_nowait(1)
+        await queue.get()
+        gc.freeze()
+        waiting = asyncio.Task(Own().get())  # nothing else refers to it, or to its queue
+        await asyncio.sleep(0)
+        return weakref.ref(waiting)
+
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_exception_handler(lambda loop, context: None)
+        waiting = runner.run(program())
+        gc.collect()
+        assert waiting() is None
+
+
+@needs_refcounts
 def test_cycles_are_collected(Any):
     class Item:
         def __lt__(self, other):

@@ -519,7 +519,7 @@ cdef class Transfer:
             PyErr_WarnFormat(RuntimeWarning, 1, "coroutine '%U' was never awaited",
                              <PyObject*> qualname)
         elif self.phase == PARKING:
-            stop(self)
+            stop(self, is_deallocated=True)
 
 
 cdef inline object new_transfer(QueueCore queue, Direction direction, object item):
@@ -705,7 +705,7 @@ cdef bint is_on_closed_loop(object future) except -1:
         return True
 
 
-cdef int stop(Transfer self) except -1:
+cdef int stop(Transfer self, bint is_deallocated=False) except -1:
     """Finish without a turn."""
     cdef QueueCore queue = self.queue
     cdef Phase phase = self.phase
@@ -717,10 +717,12 @@ cdef int stop(Transfer self) except -1:
     if phase != PARKING:
         return 0
     cdef bint closed = is_on_closed_loop(future)
-    if not closed:
-        future.cancel()  # if close() or throw() ends the wait
+    # The end of the wait cancels its future. But if the future of a transfer that is deallocated
+    # would wake a task, the garbage collector has cleared that task, which must not run any more.
+    if not closed and not (is_deallocated and future._callbacks):
+        future.cancel()
     leave_if_parked(self.waiter)
-    cdef bint woken = not closed and not future.cancelled()  # and cannot take its turn
+    cdef bint woken = not closed and future.done() and not future.cancelled()
     if not serves(queue, queue_class, FIELDS):  # since it waited
         return wake_another_in_python(queue, self.direction, woken)
     if woken:
