@@ -109,13 +109,11 @@ static int allocate_result(void)
 }
 
 /* Comes before set_stop_iteration_item(). */
-static inline int reserve_result(void)
-{
-    return spare_result == NULL ? allocate_result() : 0;
-}
+#define reserve_result(transfer) (spare_result == NULL ? allocate_result() : 0)
 
 /* Steals the item. */
-static inline void set_stop_iteration_item(PyObject *item)
+#define set_stop_iteration_item(item, transfer) raise_item(item)
+static inline void raise_item(PyObject *item)
 {
     PyStopIterationObject *stop = spare_result;
     spare_result = NULL;
@@ -126,19 +124,32 @@ static inline void set_stop_iteration_item(PyObject *item)
     PyErr_SetRaisedException((PyObject *)stop);
 }
 
-#else /* `await` calls am_send on Python 3.11; free-threaded builds have no spare objects */
+#else /* `await` calls am_send on Python 3.11, and threads would share the instance in free-threaded builds */
 
 #define make_result_type() 0
-#define reserve_result() 0
 
-static inline void set_stop_iteration_item(PyObject *item)
+/* Each awaitable has its own, or None. */
+#define reserve_result(transfer) reserve(&(transfer)->reserved)
+static inline int reserve(PyObject **reserved)
 {
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, item);
-    if (stop != NULL) {
-        PyErr_SetObject(PyExc_StopIteration, stop);
-        Py_DECREF(stop);
+    if (*reserved == Py_None) {
+        PyObject *stop = PyObject_CallNoArgs(PyExc_StopIteration);
+        if (stop == NULL) {
+            return -1;
+        }
+        Py_SETREF(*reserved, stop);
     }
-    Py_DECREF(item);
+    return 0;
+}
+
+#define set_stop_iteration_item(item, transfer) raise_item(item, &(transfer)->reserved)
+static inline void raise_item(PyObject *item, PyObject **reserved)
+{
+    PyObject *stop = *reserved;
+    *reserved = Py_NewRef(Py_None);
+    Py_XSETREF(((PyStopIterationObject *)stop)->value, item);
+    PyErr_SetObject(PyExc_StopIteration, stop);
+    Py_DECREF(stop);
 }
 
 #endif

@@ -61,8 +61,8 @@ cdef extern from "_queue.h":
     object deque_popleft(object)
     Py_ssize_t deque_length(object) except -1
     int make_result_type() except -1
-    int reserve_result() except -1
-    void set_stop_iteration_item(PyObject*) noexcept
+    int reserve_result(Transfer) except -1
+    void set_stop_iteration_item(PyObject*, Transfer) noexcept
     PyObject* take_spare_transfer() noexcept
     void keep_spare_transfer(object)
 
@@ -458,6 +458,7 @@ cdef class Transfer:
     cdef object item        # to put, or that was got and is returned next
     cdef Waiter waiter      # FINISHED if it is not in the queue: its index tells if it was woken
     cdef object future      # that the task waits on
+    cdef object reserved    # a StopIteration for the item, where _queue.h has no spare one; or None
     cdef unsigned char shown[4]  # as Waiter's
     cdef Phase phase
     cdef Direction direction
@@ -471,11 +472,11 @@ cdef class Transfer:
     # As Waiter's: outside of any try statement, the raise returns NULL without an exception.
     def __next__(self):
         if self.direction == GET:
-            reserve_result()
+            reserve_result(self)
         if run(self) == NEXT:
             return self.future
         if self.item is not None:
-            set_stop_iteration_item(take_item(self))
+            set_stop_iteration_item(take_item(self), self)
         raise StopIteration
 
     def send(self, value):
