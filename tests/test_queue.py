@@ -742,21 +742,26 @@ def test_size():
 
 
 @needs_refcounts
-def test_a_getter_that_was_frozen_while_it_was_a_spare_is_collected(Own):
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_a_getter_that_nothing_refers_to_is_collected(Own, is_frozen):
+    """Also if gc.freeze() hid its awaitable from the collector while that was a spare."""
     async def program():
         queue = Own()
         queue.put_nowait(1)
         await queue.get()
-        gc.freeze()
+        if is_frozen:
+            gc.freeze()
         waiting = asyncio.Task(Own().get())  # nothing else refers to it, or to its queue
         await asyncio.sleep(0)
-        return weakref.ref(waiting)
+        waiting, seen = None, weakref.ref(waiting)
+        gc.collect()
+        await steps()  # the end of get() has woken the task once more
+        gc.collect()
+        return seen()
 
     with asyncio.Runner() as runner:
         runner.get_loop().set_exception_handler(lambda loop, context: None)
-        waiting = runner.run(program())
-        gc.collect()
-        assert waiting() is None
+        assert runner.run(program()) is None
 
 
 @needs_refcounts

@@ -30,11 +30,12 @@ enum { ACQUIRE = 1, RELEASE = 2, LOCKED = 4, WAIT = 8, INTERNALS = 16, ANYTHING 
    instance. Not instances of subclasses, and not in free-threaded builds. */
 
 #define MOST_SPARES 64
+#define MOST_OBJECTS 5
 
 static struct {
     PyTypeObject *type;         /* the class of this module that keeps spares, if any */
     destructor dealloc;         /* Cython's */
-    Py_ssize_t objects[2];      /* the offsets of the fields that are Python objects */
+    Py_ssize_t objects[MOST_OBJECTS]; /* the offsets of the fields that are Python objects */
     int number;                 /* of those fields */
     int count;                  /* of spares */
     PyObject *spares[MOST_SPARES];
@@ -56,7 +57,7 @@ static void keep_or_dealloc(PyObject *self)
     }
     Py_ssize_t begin = quick.type->tp_weaklistoffset;  /* the first field after the vtable */
     PyObject *attributes = *field(self, quick.type->tp_dictoffset);
-    PyObject *objects[2];
+    PyObject *objects[MOST_OBJECTS];
 
     PyObject_GC_UnTrack(self);
     if (*field(self, begin) != NULL) {
@@ -159,17 +160,17 @@ static inline void construct_without_init(PyTypeObject *type)
     unpatched[number_of_unpatched++].init = type->tp_init;
 }
 
-/* `loop` and, unless it is NULL, `other` are the fields of `one` that are Python objects. */
-static inline void keep_spares(PyTypeObject *type, PyObject *one, PyObject **loop, PyObject **other)
+/* The class of `one`, of whose fields these are Python objects. */
+static inline void keep_spares(PyObject *one, PyObject ***fields, int number)
 {
 #ifndef Py_GIL_DISABLED
-    quick.type = type;
-    quick.dealloc = type->tp_base->tp_dealloc;
-    quick.objects[quick.number++] = (char *)loop - (char *)one;
-    if (other != NULL) {
-        quick.objects[quick.number++] = (char *)other - (char *)one;
+    quick.type = Py_TYPE(one);
+    quick.dealloc = quick.type->tp_base->tp_dealloc;
+    quick.number = number;
+    for (int i = 0; i < number; i++) {
+        quick.objects[i] = (char *)fields[i] - (char *)one;
     }
-    type->tp_dealloc = keep_or_dealloc;
+    quick.type->tp_dealloc = keep_or_dealloc;
 #endif
 }
 

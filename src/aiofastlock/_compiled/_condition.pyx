@@ -548,4 +548,4 @@ method_with_argument(
 finish_class(condition_class)
 construct_without_init(<PyTypeObject*> condition_class)
 cdef ConditionCore one = Condition()
-keep_spares(<PyTypeObject*> condition_class, one, loop_field(one), lock_field(one))
+keep_spares(one, [loop_field(one), lock_field(one)], 2)

@@ -104,4 +104,4 @@ method(event_class, pure.Event, "__init__", clear, INTERNALS)  # called again, i
 finish_class(event_class)
 construct_without_init(<PyTypeObject*> event_class)
 cdef EventCore one = Event()
-keep_spares(<PyTypeObject*> event_class, one, loop_field(one), NULL)
+keep_spares(one, [loop_field(one)], 1)

@@ -14,7 +14,7 @@ cdef extern from "_class.h":
         QUEUE
         QUEUE_NOWAIT
     void construct_without_init(PyTypeObject*)
-    void keep_spares(PyTypeObject*, object one, PyObject** loop, PyObject** other)
+    void keep_spares(object one, PyObject*** fields, int number)
     PyObject** loop_field(ParkingLot)
 
 # These enter a critical section in free-threaded builds, and in others do nothing beside the call.

@@ -1015,7 +1015,7 @@ method(lock_class, pure.Lock, "__init__", init, INTERNALS)
 finish_class(lock_class)
 construct_without_init(<PyTypeObject*> lock_class)
 cdef LockCore one = Lock()
-keep_spares(<PyTypeObject*> lock_class, one, loop_field(one), NULL)
+keep_spares(one, [loop_field(one)], 1)
 
 
 def hide_vtables(*classes):

@@ -42,7 +42,9 @@ from aiofastlock._compiled._lock cimport (
     future_to_yield,
     get_loop,
     has_attributes,
+    keep_spares,
     leave,
+    loop_field,
     method,
     method_with_argument,
     new_class,
@@ -73,7 +75,15 @@ cdef extern from *:
     """
     #define owned(pointer) (pointer)
     #define has_weak_references_(transfer) ((transfer)->__weakref__ != NULL)
+    #define items_field(queue) (&(queue)->items)
+    #define getters_field(queue) ((PyObject **)&(queue)->getters)
+    #define putters_field(queue) ((PyObject **)&(queue)->putters)
+    #define finished_field(queue) (&(queue)->finished)
     """
+    PyObject** items_field(QueueCore)
+    PyObject** getters_field(QueueCore)
+    PyObject** putters_field(QueueCore)
+    PyObject** finished_field(QueueCore)
     object owned(PyObject*)
     bint has_weak_references "has_weak_references_"(Transfer)
     PyObject* Py_None
@@ -449,7 +459,6 @@ cdef tuple QUALNAMES = ("Queue.get", "Queue.put")
 
 
 @cython.final
-@cython.freelist(32)
 @cython.no_gc_clear  # as for Waiter
 cdef class Transfer:
     """The awaitable that put() and get() return: a coroutine in all but its type, like Waiter."""
@@ -514,13 +523,17 @@ cdef class Transfer:
     def __repr__(self):
         return PyUnicode_FromFormat("<coroutine object %S at %p>", self.__qualname__, self)
 
+    # Like a coroutine's end, this wakes the task that waits on the future. So it comes before the
+    # garbage collector clears that task, as __dealloc__() would not.
+    def __del__(self):
+        if self.phase == PARKING:
+            stop(self)
+
     def __dealloc__(self):
         if self.phase == UNSTARTED:
             qualname = QUALNAMES[self.direction]
             PyErr_WarnFormat(RuntimeWarning, 1, "coroutine '%U' was never awaited",
                              <PyObject*> qualname)
-        elif self.phase == PARKING:
-            stop(self, is_deallocated=True)
 
 
 cdef inline object new_transfer(QueueCore queue, Direction direction, object item):
@@ -706,7 +719,7 @@ cdef bint is_on_closed_loop(object future) except -1:
         return True
 
 
-cdef int stop(Transfer self, bint is_deallocated=False) except -1:
+cdef int stop(Transfer self) except -1:
     """Finish without a turn."""
     cdef QueueCore queue = self.queue
     cdef Phase phase = self.phase
@@ -718,12 +731,10 @@ cdef int stop(Transfer self, bint is_deallocated=False) except -1:
     if phase != PARKING:
         return 0
     cdef bint closed = is_on_closed_loop(future)
-    # The end of the wait cancels its future. But if the future of a transfer that is deallocated
-    # would wake a task, the garbage collector has cleared that task, which must not run any more.
-    if not closed and not (is_deallocated and future._callbacks):
-        future.cancel()
+    if not closed:
+        future.cancel()  # if close() or throw() ends the wait
     leave_if_parked(self.waiter)
-    cdef bint woken = not closed and future.done() and not future.cancelled()
+    cdef bint woken = not closed and not future.cancelled()  # and cannot take its turn
     if not serves(queue, queue_class, FIELDS):  # since it waited
         return wake_another_in_python(queue, self.direction, woken)
     if woken:
@@ -828,6 +839,12 @@ method_with_argument(queue_class, pure.Queue, "__init__", init, initialise, FIEL
 queue_class.maxsize = pure.Queue.maxsize
 finish_class(queue_class)
 construct_without_init(<PyTypeObject*> queue_class)
+cdef QueueCore one = Queue()
+keep_spares(
+    one,
+    [loop_field(one), items_field(one), getters_field(one), putters_field(one), finished_field(one)],
+    5,
+)
 
 cdef type list_queue_class(type core, type pure_class, type asyncios):
     """A class that differs from Queue in how it keeps its items."""
