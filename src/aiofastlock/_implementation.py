@@ -47,6 +47,15 @@ if _switch != "0":
 if IMPLEMENTATION == "pure":
     from aiofastlock._pure import Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore
 
+
+def __getattr__(name: str) -> object:
+    if name != "recorder":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Imported when aiofastlock.watch is.
+    module = "_compiled._recorder" if IMPLEMENTATION == "compiled" else "_pure.recorder"
+    return import_module(f"aiofastlock.{module}")
+
+
 __all__ = [
     "IMPLEMENTATION",
     "Barrier",

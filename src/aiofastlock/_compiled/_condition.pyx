@@ -13,6 +13,7 @@ from aiofastlock._pure import lock as pure_lock
 
 from aiofastlock._compiled._lock cimport (
     ACQUIRE,
+    CONDITION_WAIT,
     CREATED,
     ENTER,
     EXIT,
@@ -47,6 +48,7 @@ from aiofastlock._compiled._lock cimport (
     is_closed,
     is_plain_lock,
     is_served_lock,
+    keep_no_spares,
     keep_spares,
     leave,
     loop_field,
@@ -349,6 +351,10 @@ cdef class Wait:
     def _awaited(self):
         return None if self.waiter is None else future_of_waiter(self.waiter)
 
+    @property
+    def _waiting_for(self):
+        return None if self.waiter is None else self.waiter._waiting_for
+
     def __repr__(self):
         return f"<coroutine object {self.__qualname__} at {<Py_ssize_t> <PyObject*> self:#x}>"
 
@@ -403,7 +409,7 @@ cdef inline int begin(Wait self) except -1:
     if not in_section(is_held, self.lock):
         raise RuntimeError("cannot wait on un-acquired lock")
     future = future_to_yield(self.condition)
-    self.waiter = new_waiter(self.condition, LOCK_ACQUIRE)
+    self.waiter = new_waiter(self.condition, CONDITION_WAIT)
     self.waiter.state = FINISHED  # until it is in a queue
     self.waiter.future = future
     in_section(release_primitive, self.lock)
@@ -440,9 +446,7 @@ cdef int acquire_lock(Wait self) except -1:
 
 cdef inline int acquire_if_idle(ParkingLot primitive) except -1:
     """Acquire a lock that is unlocked and has no waiters; return whether it was acquired."""
-    cdef bint idle = not (<LockCore> primitive).held and primitive.head is NULL
-    (<LockCore> primitive).held |= idle
-    return idle
+    return primitive.head is NULL and primitive.acquire_now(None)
 
 
 cdef int finish(Wait self) except -1:
@@ -543,3 +547,8 @@ finish_class(condition_class)
 construct_without_init(<PyTypeObject*> condition_class)
 cdef ConditionCore one = Condition()
 keep_spares(<PyTypeObject*> condition_class, one, loop_field(one), lock_field(one))
+
+
+def make_in_full(bint always):
+    """As _lock's."""
+    keep_no_spares(always)

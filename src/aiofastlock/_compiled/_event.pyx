@@ -16,6 +16,7 @@ from aiofastlock._compiled._lock cimport (
     delete_own,
     finish_class,
     get_loop,
+    keep_no_spares,
     keep_spares,
     loop_field,
     method,
@@ -101,3 +102,8 @@ finish_class(event_class)
 construct_without_init(<PyTypeObject*> event_class)
 cdef EventCore one = Event()
 keep_spares(<PyTypeObject*> event_class, one, loop_field(one), NULL)
+
+
+def make_in_full(bint always):
+    """As _lock's."""
+    keep_no_spares(always)

@@ -102,6 +102,8 @@ static inline void enable_try_incref(PyObject *object)
 #define future_of_waiter(waiter) \
     read_in_primitives_section((PyObject *)(waiter), (PyObject **)&(waiter)->primitive, \
                                &(waiter)->future)
+#define primitive_of_waiter(waiter) \
+    read_in_section_of((PyObject *)(waiter), (PyObject **)&(waiter)->primitive)
 #define read_field(primitive, field) read_in_section_of((PyObject *)(primitive), &(primitive)->field)
 #define alive(waiter) (try_incref(waiter) ? (waiter) : Py_NewRef(Py_None))
 #define may_be_looked_for(waiter) enable_try_incref((PyObject *)(waiter))
@@ -116,6 +118,7 @@ static inline void enable_try_incref(PyObject *object)
 #define in_section(operation, primitive) (operation)(primitive)
 #define in_section_of_primitive(operation, waiter) (operation)(waiter)
 #define future_of_waiter(waiter) Py_NewRef((waiter)->future)
+#define primitive_of_waiter(waiter) Py_NewRef((waiter)->primitive)
 #define read_field(primitive, field) Py_NewRef((primitive)->field)
 #define alive(waiter) Py_NewRef(waiter)
 #define may_be_looked_for(waiter) ((void)0)

@@ -13,6 +13,7 @@ cdef extern from "_class.h":
         INTERNALS
     void construct_without_init(PyTypeObject*)
     void keep_spares(PyTypeObject*, object one, PyObject** loop, PyObject** other)
+    void keep_no_spares(bint) noexcept
     PyObject** loop_field(ParkingLot)
 
 # These enter a critical section in free-threaded builds, and in others do nothing beside the call.
@@ -25,6 +26,7 @@ cdef extern from "_guard.h":
     int in_section_of_primitive(int (*)(Waiter) except -1, Waiter) except -1
     int read_in_section "in_section_of_primitive"(int (*)(Waiter) noexcept, Waiter) noexcept
     object future_of_waiter(Waiter)
+    object primitive_of_waiter(Waiter)
 
 
 # A method in C, as the interpreter calls it if nothing is overridden that it would look up.
@@ -56,6 +58,7 @@ cdef enum Call:
     LOCK_ACQUIRE
     SEMAPHORE_ACQUIRE
     EVENT_WAIT
+    CONDITION_WAIT
     BARRIER_WAIT
     BARRIER_ENTER
     ENTER
@@ -97,6 +100,16 @@ cdef class Waiter:
     cdef unsigned char shown[4]    # to `python -m asyncio ps`, which takes this for a coroutine
     cdef State state
     cdef Call call
+    cdef unsigned int since        # when it began to wait, in milliseconds; 0: that is not recorded
+
+
+# What records who holds what. It sees a waiter before that joins the queue, and after it has left.
+cdef struct Recorder:
+    int (*made)(ParkingLot primitive) except -1
+    void (*deallocated)(PyObject* primitive) noexcept
+    int (*parking)(Waiter waiter) except -1  # if it raises, the waiter does not wait
+    unsigned int (*now)() noexcept
+    void (*left)(Waiter waiter) noexcept
 
 
 cdef inline int read_state(Waiter waiter) noexcept:
@@ -111,6 +124,7 @@ cdef inline int release_primitive(ParkingLot primitive) except -1:
     return primitive.release_now(None)
 
 
+cdef void set_recorder(Recorder*) noexcept
 cdef object new_waiter(ParkingLot primitive, Call call)
 cdef object future_to_yield(ParkingLot primitive)
 cdef int enqueue(Waiter waiter, object future) noexcept

@@ -110,6 +110,7 @@ cdef tuple QUALNAMES = (
     "Lock.acquire",
     "Semaphore.acquire",
     "Event.wait",
+    "Condition.wait",
     "Barrier.wait",
     "Barrier.__aenter__",
     "ContextManager.__aenter__",
@@ -152,6 +153,16 @@ cdef object new_waiter(ParkingLot primitive, Call call):  # for the other module
     return inline_new_waiter(primitive, call)
 
 
+# ---- What aiofastlock.watch is told ----
+
+cdef Recorder* recorder = NULL  # unless it watches
+
+
+cdef void set_recorder(Recorder* new) noexcept:
+    global recorder
+    recorder = new
+
+
 # ---- The queue ----
 
 @cython.no_gc_clear  # Cython's tp_clear would set __dict__ to None; the dict itself breaks cycles
@@ -160,8 +171,12 @@ cdef class ParkingLot:
 
     def __cinit__(self):
         drop_attributes(self)
+        if recorder is not NULL:
+            recorder.made(self)
 
     def __dealloc__(self):
+        if recorder is not NULL:
+            recorder.deallocated(<PyObject*> self)
         drop_attributes(self)
 
     cdef bint acquire_now(self, Waiter waiter) except -1:
@@ -612,6 +627,12 @@ cdef class Waiter:
     def _awaited(self):
         return future_of_waiter(self)
 
+    @property
+    def _waiting_for(self):
+        """For aiofastlock.watch: the primitive, and since when by the recorder's clock."""
+        primitive = primitive_of_waiter(self)
+        return None if primitive is None or state_of(self) < PARKED else (primitive, self.since)
+
     def __repr__(self):
         return f"<coroutine object {self.__qualname__} at {<Py_ssize_t> <PyObject*> self:#x}>"
 
@@ -648,6 +669,8 @@ cdef int park(Waiter self) except -1:
     cdef ParkingLot primitive = self.primitive
     future = future_of(primitive)
     set_blocking(future)
+    if recorder is not NULL:
+        recorder.parking(self)
     # Check again: the reason to wait may have gone with a closed loop, or while other code ran to
     # create the future (the garbage collector can run any). Then nothing would wake this waiter.
     if primitive.acquire_now(self):
@@ -663,6 +686,7 @@ cdef int enqueue(Waiter self, object future) noexcept:
     may_be_looked_for(self)
     track_anew(self)
     self.state = PARKED
+    self.since = 0 if recorder is NULL else recorder.now()
     append(primitive, self)
     if AIOFASTLOCK_DEBUG:
         check(primitive)
@@ -764,6 +788,8 @@ cdef int leave_replacing(ParkingLot primitive, object future) except -1:
 cdef void leave(Waiter self) noexcept:
     unlink(self.primitive, <PyObject*> self)
     self.state = FINISHED
+    if self.since != 0 and recorder is not NULL:
+        recorder.left(self)
     self.future = None  # first: the primitive's critical section guards it
     drop_primitive(self)
 
@@ -962,6 +988,11 @@ finish_class(lock_class)
 construct_without_init(<PyTypeObject*> lock_class)
 cdef LockCore one = Lock()
 keep_spares(<PyTypeObject*> lock_class, one, loop_field(one), NULL)
+
+
+def make_in_full(bint always):
+    """Whether all objects are made and deallocated in full, without spares."""
+    keep_no_spares(always)
 
 
 def hide_vtables(*classes):

@@ -1,0 +1,441 @@
+"""Records who holds what and since when, for aiofastlock.watch.
+
+The pure-Python recorder says what each function does. While this one records, three methods of the
+primitives that can be held are replaced in the tables of C methods: nothing is slower while it does
+not. The core calls the functions of `hooks`.
+"""
+
+from cpython.mem cimport PyMem_RawFree
+from cpython.object cimport PyObject
+from libc.stdint cimport uint32_t, uint64_t
+
+import sys
+import time
+
+from aiofastlock import _implementation, _shared
+from aiofastlock._compiled import _condition, _event, _lock, _semaphore
+from aiofastlock._pure import recorder as pure
+
+from aiofastlock._compiled._lock cimport (
+    CONDITION_WAIT,
+    ENTER,
+    ParkingLot,
+    Recorder,
+    Waiter,
+    set_recorder,
+)
+
+cdef extern from "_recorder.h":
+    enum: HELD, STRUCTURED, RELEASED_BY_OTHERS
+    ctypedef struct Counters:
+        PyObject* place
+        int kind
+        uint32_t longest_wait, longest_hold
+        uint64_t made, acquired, waited, total_wait, total_hold
+    ctypedef struct Hold "Hold":
+        PyObject* holder
+        uint32_t since, flags
+    ctypedef struct Copy:
+        Counters counters
+        uint32_t flags
+        size_t count
+        Hold holds[1]
+    enum: OWN_COUNTERS
+    uint64_t clock_began
+    PyObject* current_task
+    uint64_t clock_now() noexcept
+    uint32_t milliseconds() noexcept
+    PyObject* task_of(PyObject* holder) noexcept
+    PyObject* running_task() noexcept
+    bint record_acquired(PyObject*, bint is_lock, bint structured) noexcept
+    void record_released(PyObject*, bint is_lock) noexcept
+    bint record_waited(PyObject*, uint32_t since) noexcept
+    void record_made(PyObject*, Counters*) noexcept
+    bint is_held(PyObject*) noexcept
+    void forget(PyObject*) noexcept
+    void forget_all() noexcept
+    Copy* copy_record(PyObject*) noexcept
+    void free_copy(Copy*) noexcept
+    PyObject** recorded_primitives(size_t* count) noexcept
+
+cdef extern from *:
+    """
+    #define owned(pointer) (pointer)
+    #define table_of(primitive) ((void *)(primitive)->__pyx_vtab)
+    #define acquire_now_of(primitive) ((primitive)->__pyx_vtab->acquire_now)
+    #define acquire_woken_of(primitive) ((primitive)->__pyx_vtab->acquire_woken)
+    #define release_now_of(primitive) ((primitive)->__pyx_vtab->release_now)
+    #define set_acquire_now(primitive, method) ((primitive)->__pyx_vtab->acquire_now = (method))
+    #define set_acquire_woken(primitive, method) ((primitive)->__pyx_vtab->acquire_woken = (method))
+    #define set_release_now(primitive, method) ((primitive)->__pyx_vtab->release_now = (method))
+    """
+    ctypedef bint (*acquiring)(ParkingLot, Waiter) except -1
+    ctypedef int (*turning)(ParkingLot, Waiter) except -1
+    object owned(PyObject*)
+    void Py_INCREF(PyObject*) noexcept
+    void* table_of(ParkingLot) noexcept
+    acquiring acquire_now_of(ParkingLot) noexcept
+    turning acquire_woken_of(ParkingLot) noexcept
+    turning release_now_of(ParkingLot) noexcept
+    void set_acquire_now(ParkingLot, acquiring) noexcept
+    void set_acquire_woken(ParkingLot, turning) noexcept
+    void set_release_now(ParkingLot, turning) noexcept
+
+# ---- Kinds, and what is counted of them ----
+
+# Classes; subclasses before their bases.
+cdef tuple KINDS = tuple(getattr(_implementation, kind.__name__) for kind in pure.KINDS)
+cdef enum: MOST_KINDS = 16
+cdef Counters NOTHING_COUNTED
+cdef Counters of_kind[MOST_KINDS]  # of the primitives that were made before the recording
+cdef dict places = {}  # Counted, by kind and place
+
+
+cdef class Counted:
+    """What is counted of the primitives of one kind that are made at one place."""
+    cdef object place
+    cdef Counters counters
+
+
+cdef int kind_of(object primitive) except -1:
+    for i, kind in enumerate(KINDS):
+        if isinstance(primitive, kind):
+            return i
+    raise TypeError(type(primitive))
+
+
+cdef int make_record(ParkingLot primitive) except -1:
+    """Record a primitive that was made before the recording."""
+    cdef int kind = kind_of(primitive)
+    of_kind[kind].kind = kind
+    record_made(<PyObject*> primitive, &of_kind[kind])
+    return 0
+
+
+# ---- Called by the core ----
+
+cdef int on_made(ParkingLot primitive) except -1:
+    place = pure.place_of(primitive, sys._getframe())
+    kind = kind_of(primitive)
+    cdef Counted counted = places.get((kind, place))
+    if counted is None:
+        counted = places[kind, place] = Counted.__new__(Counted)
+        counted.place = place
+        counted.counters.place = <PyObject*> place
+        counted.counters.kind = kind
+    record_made(<PyObject*> primitive, &counted.counters)
+    return 0
+
+
+cdef int before_parking(Waiter waiter) except -1:
+    # wait() of a condition does not end before it has acquired the lock again.
+    if waiter.call != CONDITION_WAIT:
+        check_holders(waiter.primitive)
+    return 0
+
+
+cdef int check_holders(object primitive) except -1:
+    cdef Copy* copy
+    cdef size_t i
+    cdef bint blocked = False
+    if not is_held(<PyObject*> primitive):
+        return 0
+    copy = copy_record(<PyObject*> primitive)
+    if copy is NULL:
+        return 0
+    try:
+        for i in range(copy.count):
+            blocked = blocked or not may_release(copy.holds[i].holder)
+    finally:
+        free_copy(copy)
+    if blocked:
+        on_parking(primitive)
+    return 0
+
+
+cdef bint may_release(PyObject* holder) except -1:
+    """Whether a holder is ready to run, or none that is known."""
+    cdef PyObject* running
+    cdef PyObject* found
+    if holder is NULL:
+        return True
+    found = task_of(holder)
+    if found is NULL:
+        return False
+    task = owned(found)
+    running = running_task()
+    current = owned(running) if running is not NULL else None
+    return task is not current and task._fut_waiter is None and not task.done()
+
+
+cdef void on_left(Waiter waiter) noexcept:
+    if not record_waited(<PyObject*> waiter.primitive, waiter.since):
+        make_record(waiter.primitive)
+        record_waited(<PyObject*> waiter.primitive, waiter.since)
+
+
+cdef Recorder hooks
+hooks.made = on_made
+hooks.deallocated = forget
+hooks.parking = before_parking
+hooks.now = milliseconds
+hooks.left = on_left
+
+
+# ---- In the place of the methods that acquire and release ----
+
+cdef struct Methods:
+    void* table
+    bint is_lock
+    acquiring acquire_now
+    turning acquire_woken
+    turning release_now
+
+cdef enum: HELD_KINDS = 3
+cdef Methods originals[HELD_KINDS]  # Lock first: it is used most
+
+cdef tuple examples = (_lock.Lock(), _semaphore.Semaphore(), _semaphore.BoundedSemaphore())
+
+
+cdef inline Methods* methods_of(ParkingLot primitive) noexcept:
+    cdef Methods* methods = originals
+    while methods.table is not table_of(primitive):
+        methods += 1
+    return methods
+
+
+cdef inline int note_acquired(ParkingLot primitive, bint is_lock, bint structured) except -1:
+    if not record_acquired(<PyObject*> primitive, is_lock, structured):
+        make_record(primitive)
+        record_acquired(<PyObject*> primitive, is_lock, structured)
+    if on_acquired is not None:
+        on_acquired(primitive)
+    return 0
+
+
+cdef bint acquire_now(ParkingLot primitive, Waiter waiter) except -1:
+    cdef Methods* methods = methods_of(primitive)
+    cdef bint acquired = methods.acquire_now(primitive, waiter)
+    if acquired:
+        note_acquired(primitive, methods.is_lock, waiter is None or waiter.call == ENTER)
+    return acquired
+
+
+cdef int acquire_woken(ParkingLot primitive, Waiter waiter) except -1:
+    cdef Methods* methods = methods_of(primitive)
+    methods.acquire_woken(primitive, waiter)
+    note_acquired(primitive, methods.is_lock, waiter.call == ENTER or waiter.call == CONDITION_WAIT)
+    return 0
+
+
+cdef int release_now(ParkingLot primitive, Waiter waiter) except -1:
+    # First: other code may acquire it before the method returns.
+    cdef Methods* methods = methods_of(primitive)
+    record_released(<PyObject*> primitive, methods.is_lock)
+    return methods.release_now(primitive, waiter)
+
+
+# ---- The interface, as that of pure ----
+
+on_parking = on_acquired = None
+
+
+def start(parking, acquired=None):
+    """As pure.start()."""
+    global on_parking, on_acquired, clock_began, current_task
+    on_parking, on_acquired = parking, acquired
+    if _shared.recorder is not None:
+        return
+    if clock_began == 0:
+        clock_began = clock_now()
+    task_now = sys.modules["asyncio.tasks"].current_task
+    Py_INCREF(<PyObject*> task_now)
+    current_task = <PyObject*> task_now
+    cdef ParkingLot example
+    cdef size_t i
+    for i in range(HELD_KINDS):
+        example = examples[i]
+        originals[i].table = table_of(example)
+        originals[i].is_lock = i == 0
+        originals[i].acquire_now = acquire_now_of(example)
+        originals[i].acquire_woken = acquire_woken_of(example)
+        originals[i].release_now = release_now_of(example)
+        set_acquire_now(example, acquire_now)
+        set_acquire_woken(example, acquire_woken)
+        set_release_now(example, release_now)
+    for module in (_condition, _event, _lock):
+        module.make_in_full(True)
+    set_recorder(&hooks)
+    _shared.recorder = sys.modules[__name__]
+
+
+def stop():
+    """As pure.stop()."""
+    cdef ParkingLot example
+    cdef size_t i
+    if _shared.recorder is None:
+        return
+    _shared.recorder = None
+    set_recorder(NULL)
+    for i in range(HELD_KINDS):
+        example = examples[i]
+        set_acquire_now(example, originals[i].acquire_now)
+        set_acquire_woken(example, originals[i].acquire_woken)
+        set_release_now(example, originals[i].release_now)
+    for module in (_condition, _event, _lock):
+        module.make_in_full(False)
+    forget_all()
+    places.clear()
+    for i in range(MOST_KINDS):
+        of_kind[i] = NOTHING_COUNTED
+    pure.stop()
+
+
+# The pure-Python functions call these, also for a compiled primitive that C does not serve.
+
+
+def made(primitive):
+    """Nothing is left to do: the core calls on_made() for every primitive."""
+
+
+def parking(primitive, future):
+    check_holders(primitive)
+    pure.since[future] = time.monotonic()
+
+
+def left(primitive, future):
+    pure.since.pop(future, None)
+
+
+def acquired(ParkingLot primitive):
+    note_acquired(primitive, isinstance(primitive, _lock.Lock), False)
+
+
+def released(ParkingLot primitive):
+    record_released(<PyObject*> primitive, isinstance(primitive, _lock.Lock))
+
+
+cdef double seconds_at(uint32_t since):
+    """A time of time.monotonic()."""
+    return time.monotonic() - seconds(milliseconds() - since)
+
+
+cdef double seconds(uint64_t milliseconds):
+    return milliseconds / 1000.0
+
+
+def holders(primitive):
+    """As pure.holders()."""
+    cdef Copy* copy
+    cdef size_t i
+    cdef PyObject* found
+    cdef list result = []
+    if not isinstance(primitive, ParkingLot):
+        return result
+    if isinstance(primitive, _lock.Lock) and not primitive._locked:
+        return result
+    copy = copy_record(<PyObject*> primitive)
+    if copy is NULL:
+        return result
+    try:
+        for i in range(copy.count):
+            found = NULL if copy.holds[i].holder is NULL else task_of(copy.holds[i].holder)
+            gone = copy.holds[i].holder is not NULL and found is NULL
+            result.append(pure.Hold(
+                primitive,
+                owned(found) if found is not NULL else None,
+                seconds_at(copy.holds[i].since),
+                bool(copy.holds[i].flags & STRUCTURED),
+                gone,
+            ))
+    finally:
+        free_copy(copy)
+    return result
+
+
+cdef list recorded():
+    """The primitives of which there are records."""
+    cdef size_t count, i
+    cdef PyObject** primitives = recorded_primitives(&count)
+    if primitives is NULL:
+        raise MemoryError
+    try:
+        return [owned(primitives[i]) for i in range(count)]
+    finally:
+        PyMem_RawFree(primitives)
+
+
+def holds():
+    """As pure.holds()."""
+    return [
+        hold
+        for primitive in recorded()
+        if is_held(<PyObject*> primitive)
+        for hold in holders(primitive)
+    ]
+
+
+missed = pure.missed
+
+
+def released_by_others(primitive):
+    """As pure.released_by_others()."""
+    cdef Copy* copy = copy_record(<PyObject*> primitive)
+    cdef bint others = copy is not NULL and copy.flags & RELEASED_BY_OTHERS
+    free_copy(copy)
+    return others
+
+
+def waited(awaitable):
+    """As pure.waited()."""
+    if type(awaitable) is not _lock.Waiter and type(awaitable) is not _condition.Wait:
+        return pure.waited(awaitable)
+    found = awaitable._waiting_for
+    if found is None:
+        return None
+    primitive, since = found
+    return primitive, seconds_at(since) if since else None
+
+
+def made_at(primitive):
+    """As pure.made_at()."""
+    cdef Copy* copy = copy_record(<PyObject*> primitive)
+    place = <object> copy.counters.place if copy is not NULL and copy.counters.place else None
+    free_copy(copy)
+    return place
+
+
+def counters():
+    """As pure.counters(). Primitives made before the recording are counted together, as None, until
+    somebody waits for one.
+    """
+    cdef Copy* copy
+    cdef Counted of_place
+    cdef list result = []
+    cdef size_t i
+    for primitive in recorded():
+        copy = copy_record(<PyObject*> primitive)
+        if copy is not NULL and copy.flags & OWN_COUNTERS:
+            result.append(row(primitive, copy.counters))
+        free_copy(copy)
+    for of_place in places.values():
+        result.append(row(of_place.place, of_place.counters))
+    for i in range(MOST_KINDS):
+        if of_kind[i].made:
+            result.append(row(None, of_kind[i]))
+    return result
+
+
+cdef tuple row(object key, Counters counters):
+    cdef int kind = counters.kind
+    return (
+        key,
+        KINDS[kind].__name__,
+        counters.made,
+        counters.acquired,
+        counters.waited,
+        seconds(counters.total_wait),
+        seconds(counters.longest_wait),
+        seconds(counters.total_hold),
+        seconds(counters.longest_hold),
+    )
