@@ -1,0 +1,444 @@
+"""What tasks do: where their code is, what they wait for, and who waits for them.
+
+All of this only looks. It runs no code of the program: no property, no __getattr__ and no
+comparison of objects that it finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import sys
+from asyncio import base_events, runners
+from inspect import CO_OPTIMIZED
+from types import (
+    AsyncGeneratorType,
+    BuiltinFunctionType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodDescriptorType,
+    MethodType,
+    WrapperDescriptorType,
+)
+from typing import NamedTuple
+
+from aiofastlock import _implementation
+from aiofastlock.watch._types import Place
+
+TYPE_CHECKING = False  # as typing says it
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future, Task
+    from collections.abc import Iterable, Iterator
+    from types import CodeType, FrameType
+    from typing import Any
+
+recorder: Any = _implementation.recorder
+
+# ---- The coroutines of a task, from the outermost to the innermost ----
+
+
+def _wrappers() -> frozenset[type]:
+    """The types of awaitables that run a coroutine or generator, and do not tell which."""
+
+    async def generator() -> AsyncGeneratorType[None, None]:  # type: ignore[misc]
+        yield
+
+    async def coroutine() -> None:
+        pass
+
+    running, alone = generator(), coroutine()
+    found = {type(running.asend(None)), type(running.athrow(ValueError)), type(alone.__await__())}
+    alone.close()
+    return frozenset(found)
+
+
+WRAPPERS = _wrappers()
+SUSPENDED = (CoroutineType, GeneratorType, AsyncGeneratorType)
+
+
+def inside(awaitable: Any) -> Any:
+    """Return what a coroutine, a generator or another awaitable awaits, or None."""
+    kind = type(awaitable)
+    if kind is CoroutineType:
+        return awaitable.cr_await
+    if kind is GeneratorType:
+        return awaitable.gi_yieldfrom
+    if kind is AsyncGeneratorType:
+        return awaitable.ag_await
+    if kind in WRAPPERS:
+        return next((x for x in gc.get_referents(awaitable) if type(x) in SUSPENDED), None)
+    if kind.__name__ in ("coroutine", "generator"):  # Cython's
+        return awaitable.cr_await if hasattr(kind, "cr_await") else awaitable.gi_yieldfrom
+    return None
+
+
+def chain(outermost: Any) -> list[Any]:
+    found = []
+    while outermost is not None:
+        found.append(outermost)
+        outermost = inside(outermost)
+    return found
+
+
+def waits(task: Task[Any]) -> tuple[Any, float | None] | None:
+    """Return the primitive that a task waits for, and since when, or None."""
+    last = None
+    awaitable: Any = task.get_coro()
+    while (following := inside(awaitable)) is not None:
+        last, awaitable = awaitable, following
+    # The innermost is an awaitable in C, or the iterator of the future that ours awaits.
+    return recorder.waited(awaitable) or recorder.waited(last)  # type: ignore[no-any-return]
+
+
+def future_of(task: Task[Any]) -> Future[Any] | None:
+    """Return the future that a task waits on. Without one, it runs or is ready to."""
+    future = getattr(task, "_fut_waiter", None)
+    return None if future is None or future.done() or task._must_cancel else future
+
+
+# ---- Places ----
+
+
+def frame_of(awaitable: Any) -> FrameType | None:
+    kind = type(awaitable)
+    if kind is CoroutineType:
+        return awaitable.cr_frame  # type: ignore[no-any-return]
+    if kind is GeneratorType:
+        return awaitable.gi_frame  # type: ignore[no-any-return]
+    return awaitable.ag_frame if kind is AsyncGeneratorType else None
+
+
+def place_of(frame: FrameType) -> Place:
+    code = frame.f_code
+    return Place(code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_qualname)
+
+
+LIBRARIES = ("aiofastlock", "asyncio", "contextlib")
+
+
+def of_program(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] not in LIBRARIES
+
+
+def frames(task: Task[Any]) -> list[FrameType]:
+    """The frames of a task, from the outermost to the innermost, with what it calls if it runs."""
+    awaitables = chain(task.get_coro())
+    found = [frame for awaitable in awaitables if (frame := frame_of(awaitable))]
+    if found and future_of(task) is None:
+        for frame in sys._current_frames().values():
+            calls = []
+            while frame is not None and frame is not found[0]:
+                calls.append(frame)
+                frame = frame.f_back  # type: ignore[assignment]
+            if frame is not None:
+                return [frame, *reversed(calls)]
+    return found
+
+
+def where(task: Task[Any]) -> Place | None:
+    """Where a task is: the innermost place that is not asyncio's or aiofastlock's."""
+    found = frames(task)
+    for frame in reversed(found):
+        if of_program(frame):
+            return place_of(frame)
+    return place_of(found[0]) if found else None
+
+
+def where_inside(task: Task[Any], primitive: Any) -> Place | None:
+    """Where the code of a task is that is inside a primitive."""
+    for awaitable in chain(task.get_coro()):
+        if is_inside(awaitable, primitive):
+            frame = frame_of(awaitable)
+            if frame is not None and of_program(frame):
+                return place_of(frame)
+    return where(task)
+
+
+def variables(frame: FrameType) -> dict[str, Any]:
+    """The local variables of a function."""
+    found = frame.f_locals
+    copy = dict(found)
+    if sys.version_info < (3, 13) and frame.f_code.co_flags & CO_OPTIMIZED and not frame.f_trace:
+        found.clear()  # it would keep their values until the function ends
+    return copy
+
+
+# ---- What code is inside: the evaluation stack has the __aexit__ that is to be called ----
+
+EXITS = ("__aexit__", "__exit__")
+FUNCTIONS = (
+    FunctionType,
+    BuiltinFunctionType,
+    MethodDescriptorType,
+    WrapperDescriptorType,
+    # In the compiled implementation, a type of its own:
+    *(type(vars(cls)["__aexit__"]) for cls in _implementation.Lock.__mro__ if "__aexit__" in vars(cls)),
+)
+
+
+def entered(awaitable: Any) -> Iterator[Any]:
+    """The context managers that suspended code is inside, and those that run inside of them."""
+    before = None
+    for value in gc.get_referents(awaitable):
+        kind = type(value)
+        if kind in (MethodType, BuiltinFunctionType) and value.__name__ in EXITS:
+            yield from with_inner(value.__self__)
+        elif type(before) in FUNCTIONS and before.__name__ in EXITS:  # from Python 3.14 on
+            yield from with_inner(value)
+        before = value
+
+
+def with_inner(manager: Any) -> Iterator[Any]:
+    yield manager
+    kind = type(manager)
+    if issubclass(kind, contextlib._GeneratorContextManagerBase):  # type: ignore[attr-defined]
+        yield from entered(manager.gen)
+    elif issubclass(kind, contextlib._BaseExitStack):  # type: ignore[attr-defined]
+        for _, callback in list(manager._exit_callbacks):
+            if type(callback) is MethodType:
+                yield from with_inner(callback.__self__)
+
+
+def is_inside(awaitable: Any, primitive: Any) -> bool:
+    return any(manager is primitive or lock_of(manager) is primitive for manager in entered(awaitable))
+
+
+def lock_of(condition: Any) -> Any:
+    """The lock that `async with condition` acquires."""
+    return condition._lock if issubclass(type(condition), asyncio.Condition) else None
+
+
+def suspended_inside(primitive: Any) -> Place | None:
+    """Where an asynchronous generator is inside a primitive, which no task runs."""
+    for loop in loops([primitive]):
+        for generator in list(getattr(loop, "_asyncgens", ())):
+            frame = generator.ag_frame
+            if frame is not None and not generator.ag_running and is_inside(generator, primitive):
+                return place_of(frame)
+    return None
+
+
+# ---- Timeouts ----
+
+
+def will_time_out(task: Task[Any]) -> bool:
+    """Whether a timeout will cancel the task, or one that awaits it."""
+    timed = {id(task) for task in tasks_with_timers(task.get_loop())}
+    seen = {task}
+    unseen = [task]
+    while unseen:
+        task = unseen.pop()
+        if id(task) in timed or any(map(has_timeout, chain(task.get_coro()))):
+            return True
+        new = awaiters(task) - seen
+        seen |= new
+        unseen += new
+    return False
+
+
+def has_timeout(awaitable: Any) -> bool:
+    """Whether it is asyncio.wait() or asyncio.wait_for() with a timeout."""
+    frame = frame_of(awaitable)
+    return (
+        frame is not None
+        and frame.f_code in (WAIT, WAIT_FOR)
+        and variables(frame).get("timeout") is not None
+    )
+
+
+def tasks_with_timers(loop: AbstractEventLoop) -> Iterator[Task[Any]]:
+    """The tasks that asyncio.timeout(), a scope of anyio or a timer of their own will cancel."""
+    timers = getattr(loop, "_scheduled", None)
+    if timers is None:  # as in uvloop
+        yield from (x._task for x in gc.get_objects() if type(x) is asyncio.Timeout and is_set(x))
+        return
+    for timer in list(timers):
+        if timer.cancelled() or type(timer._callback) not in (MethodType, BuiltinFunctionType):
+            continue
+        owner = timer._callback.__self__
+        if type(owner) is asyncio.Timeout:
+            yield from [owner._task] if is_set(owner) else []
+        elif type(owner).__name__ == "CancelScope":
+            yield from tasks_of_scope(owner)
+        elif get_coro(owner) is not None and timer._callback.__name__ == "cancel":
+            yield owner
+
+
+def is_set(timeout: Any) -> bool:
+    return timeout.when() is not None and not timeout.expired() and timeout._task is not None
+
+
+def tasks_of_scope(scope: Any) -> Iterator[Task[Any]]:
+    yield from list(scope._tasks)
+    for inner in list(scope._child_scopes):
+        yield from tasks_of_scope(inner)
+
+
+# ---- Tasks that tasks wait for ----
+
+WAIT: CodeType = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
+WAIT_FOR = asyncio.wait_for.__code__
+GROUP_EXITS = {
+    vars(asyncio.TaskGroup)[name].__code__
+    for name in ("__aexit__", "_aexit")
+    if name in vars(asyncio.TaskGroup)
+}
+
+
+class Needs(NamedTuple):
+    """What has to end before a task can go on or a future is set: all of it, or any.
+
+    It is one primitive, or futures and tasks. `future` is what the task waits on.
+    """
+
+    things: Iterable[Any]
+    every: bool
+    future: Future[Any]
+
+
+def needs(future: Future[Any]) -> Needs | None:
+    """Return what a task or another future waits for, or None if that is unknown."""
+    coroutine = get_coro(future)
+    if coroutine is None:
+        return needs_of_future(future)
+    waited_for = future_of(future)  # type: ignore[arg-type]
+    if waited_for is None:
+        return None
+    awaitables = chain(coroutine)
+    for awaitable in awaitables[:-3:-1]:
+        # The innermost is an awaitable in C, or the iterator of the future that ours awaits.
+        if (found := recorder.waited(awaitable)) is not None:
+            return Needs([found[0]], True, waited_for)
+    for awaitable in reversed(awaitables):
+        frame = frame_of(awaitable)
+        if frame is None:
+            continue
+        if frame.f_code is WAIT:
+            found = variables(frame)
+            every = found.get("return_when") != asyncio.FIRST_COMPLETED
+            return Needs(pending(found.get("fs", ())), every, waited_for)
+        if frame.f_code is WAIT_FOR and asyncio.isfuture(variables(frame).get("fut")):
+            return Needs([variables(frame)["fut"]], True, waited_for)
+        if frame.f_code in GROUP_EXITS or frame.f_code.co_qualname == "TaskGroup.__aexit__":
+            return Needs(pending(variables(frame)["self"]._tasks), True, waited_for)
+        break
+    return Needs([waited_for], True, waited_for)
+
+
+def needs_of_future(future: Future[Any]) -> Needs | None:
+    if type(future).__name__ == "_GatheringFuture":
+        return Needs(pending(future._children), True, future)  # type: ignore[attr-defined]
+    for callback in callbacks(future):
+        inner = closure(callback).get("inner")  # asyncio.shield()'s
+        if inner is not None:
+            return Needs([inner], True, future)
+    return None
+
+
+def pending(futures: Iterable[Future[Any]]) -> list[Future[Any]]:
+    return [future for future in list(futures) if not future.done()]
+
+
+def get_coro(future: Any) -> Any:
+    return future.get_coro() if hasattr(type(future), "get_coro") else None
+
+
+def callbacks(future: Any) -> list[Any]:
+    return [callback for callback, _ in getattr(future, "_callbacks", None) or ()]
+
+
+def closure(function: Any) -> dict[str, Any]:
+    """The variables of the function in which a function was defined."""
+    if type(function) is not FunctionType or not function.__closure__:
+        return {}
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__, strict=True):
+        with contextlib.suppress(ValueError):  # it is empty
+            found[name] = cell.cell_contents
+    return found
+
+
+def awaiters(task: Task[Any]) -> set[Task[Any]]:
+    """Return the tasks that directly await a task, through futures that are set when it ends."""
+    found: set[Task[Any]] = set()
+    futures: list[Any] = [task]
+    seen = set()
+    while futures:
+        for callback in callbacks(futures.pop()):
+            values: list[Any] = []
+            if type(callback) is functools.partial:  # asyncio.wait_for()'s
+                values = list(callback.args)
+            elif type(callback) is FunctionType:
+                outer = closure(callback)
+                values = [outer.get(name) for name in ("outer", "waiter", "self")]
+            elif (owner := getattr(callback, "__self__", None)) is not None:
+                values = [owner]
+            for value in values:
+                if get_coro(value) is not None:
+                    found.add(value)
+                elif type(value).__name__ == "TaskGroup":
+                    parent = getattr(value, "_parent_task", None) or getattr(
+                        getattr(value, "cancel_scope", None), "_host_task", None
+                    )
+                    found.update([parent] if parent is not None else [])
+                elif asyncio.isfuture(value) and value not in seen:
+                    seen.add(value)
+                    futures.append(value)
+    return found - {task}
+
+
+def waiter_tasks(primitive: Any) -> list[Task[Any]]:
+    """Return the tasks in the queue of a primitive, in order."""
+    return [
+        task
+        for future in list(primitive._waiters or ())
+        if not future.done()
+        for callback in callbacks(future)
+        if get_coro(task := getattr(callback, "__self__", None)) is not None
+    ]
+
+
+# ---- Event loops ----
+
+RUNNING = {
+    base_events.BaseEventLoop.run_forever.__code__,
+    base_events.BaseEventLoop.run_until_complete.__code__,
+    runners.Runner.run.__code__,
+}
+
+
+def loops(primitives: Iterable[Any] = (), tasks: Iterable[Task[Any]] = ()) -> list[AbstractEventLoop]:
+    """Return the event loops that run, in any thread, and those of primitives and tasks."""
+    found: dict[AbstractEventLoop, None] = {}
+    running = asyncio._get_running_loop()
+    if running is not None:
+        found[running] = None
+    for innermost in sys._current_frames().values():
+        frame: FrameType | None = innermost
+        while frame is not None:
+            if frame.f_code in RUNNING:
+                runner = frame.f_locals["self"]
+                loop = getattr(runner, "_loop", runner)
+                if loop is not None:
+                    found[loop] = None
+            frame = frame.f_back
+    for primitive in primitives:
+        if primitive._loop is not None:
+            found[primitive._loop] = None
+    for task in tasks:
+        found[task.get_loop()] = None
+    return [loop for loop in found if not loop.is_closed()]
+
+
+def thread_stack(loop: AbstractEventLoop) -> list[FrameType]:
+    """The frames of the program that run in a loop's thread, from the outermost."""
+    frame: FrameType | None = sys._current_frames().get(getattr(loop, "_thread_id", None) or 0)
+    found = []
+    while frame is not None and frame.f_code not in RUNNING:
+        if of_program(frame):
+            found.append(frame)
+        frame = frame.f_back
+    return found[::-1]

@@ -1,0 +1,293 @@
+"""What people read: the names of primitives, and texts."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+
+from aiofastlock.watch import _tasks
+from aiofastlock.watch._types import Deadlock, Place, Primitive, Snapshot, label
+
+TYPE_CHECKING = False  # as typing says it
+if TYPE_CHECKING:
+    from asyncio import Task
+    from collections.abc import Iterable, Iterator
+    from types import FrameType, MemberDescriptorType
+    from typing import Any
+
+    from aiofastlock.watch._deadlocks import Found, Graph
+
+MOST = 10  # lines of one kind
+
+# ---- Names ----
+
+
+def kind_of(primitive: Any) -> str:
+    for kind in ("Lock", "BoundedSemaphore", "Semaphore", "Event", "Condition", "Barrier"):
+        if issubclass(type(primitive), getattr(asyncio.locks, kind)):
+            return kind
+    return type(primitive).__name__
+
+
+def name_of(primitive: Any, tasks: Iterable[Task[Any]]) -> str:
+    """Return what the code of these tasks calls a primitive; else where it was made, or its repr."""
+    for task in list(tasks)[:MOST]:
+        for frame in reversed(_tasks.frames(task)):
+            if _tasks.of_program(frame) and (name := name_in(frame, primitive)):
+                return name
+    place = made_at(primitive)
+    return f"made at {place}" if place else object.__repr__(primitive)
+
+
+def made_at(primitive: Any) -> Place | None:
+    place = _tasks.recorder.made_at(primitive)
+    return None if place is None else Place(*place)
+
+
+def name_in(frame: FrameType, primitive: Any) -> str | None:
+    variables = _tasks.variables(frame)
+    for name, value in variables.items():
+        if is_it(value, primitive):
+            return name
+    for name, value in variables.items():
+        if (key := key_in(value, primitive)) is not None:
+            return name + key
+        for attribute, part in attributes(value):
+            if is_it(part, primitive):
+                return f"{type(value).__name__}.{attribute}"
+            if (key := key_in(part, primitive)) is not None:
+                return f"{type(value).__name__}.{attribute}{key}"
+    for name, value in list(frame.f_globals.items()):
+        if is_it(value, primitive):
+            return name
+        if (key := key_in(value, primitive)) is not None:
+            return name + key
+    return None
+
+
+def is_it(value: Any, primitive: Any) -> bool:
+    return value is primitive or _tasks.lock_of(value) is primitive
+
+
+def key_in(container: Any, primitive: Any) -> str | None:
+    """Return `[key]` if a dict or a list has the primitive."""
+    if issubclass(type(container), dict):
+        for key, value in list(dict.items(container)):
+            if is_it(value, primitive):
+                return f"[{key!r}]" if type(key) in (str, bytes, int) else "[...]"
+    elif type(container) in (list, tuple):
+        for index, value in enumerate(container):
+            if is_it(value, primitive):
+                return f"[{index}]"
+    return None
+
+
+def attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    """The attributes of an object that have no code."""
+    try:
+        yield from list(object.__getattribute__(value, "__dict__").items())
+    except (AttributeError, TypeError):
+        pass
+    for cls in type(value).__mro__:
+        for name, descriptor in list(vars(cls).items()) if "__slots__" in vars(cls) else ():
+            if type(descriptor) is MEMBER:
+                try:
+                    yield name, descriptor.__get__(value)
+                except AttributeError:
+                    pass
+
+
+class _Slots:
+    __slots__ = ("slot",)
+
+
+MEMBER: type[MemberDescriptorType] = type(_Slots.slot)  # type: ignore[attr-defined]
+
+
+# ---- Texts ----
+
+
+def seconds(time: float) -> str:
+    return f"{time:,.1f} s"
+
+
+def count(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def indented(lines: str) -> str:
+    return "\n".join("  " + line for line in lines.splitlines())
+
+
+def of_deadlock(
+    found: Found, graph: Graph, now: float, parking: Task[Any] | None = None
+) -> Deadlock:
+    """`parking` is a task that is about to wait."""
+    needs = graph.needs()
+    tasks, primitives = found.tasks(), found.primitives()
+    names: dict[int, str] = {}
+    for primitive in primitives[:MOST] if len(primitives) > MOST else primitives:
+        around = [task for task in tasks if primitive in needs.get(id(task), ())]
+        around += [hold.task for hold in _tasks.recorder.holders(primitive) if hold.task]
+        around += [parking] if parking is not None else _tasks.waiter_tasks(primitive)[:1]
+        names[id(primitive)] = f"{kind_of(primitive)} {name_of(primitive, around)}"
+    for primitive in primitives[MOST:]:
+        names[id(primitive)] = f"{kind_of(primitive)} {object.__repr__(primitive)}"
+    waiting = {id(task): task for task in (*tasks, parking) if task is not None}.values()
+    ends = any(_tasks.will_time_out(task) for task in waiting if not task.done())
+    lines = [headline(found, tasks, primitives, names)]
+    if found.kind == "ended":
+        lines += held(primitives[0], now)
+    else:
+        lines += [line_of(task, needs, names, now) for task in tasks[:MOST]]
+        if len(tasks) > MOST:
+            lines.append(f"and {count(len(tasks) - MOST, 'more task')}")
+        if found.kind == "permits":
+            lines += [line for primitive in primitives for line in held(primitive, now)]
+    text = "\n  ".join(lines)
+    if ends:
+        text += "\n  A timeout will cancel one of these tasks, and end this."
+    return Deadlock(found.kind, tuple(tasks), tuple(primitives), tuple(names.values()), ends, text)
+
+
+def headline(
+    found: Found, tasks: list[Task[Any]], primitives: list[Any], names: dict[int, str]
+) -> str:
+    first = names[id(primitives[0])]
+    if found.kind == "self":
+        return f"Deadlock: {label(tasks[0])} waits for {first}, which it holds itself."
+    if found.kind == "ended":
+        return f"Deadlock: {first} is held by a task that has ended. Nobody will release it."
+    if found.kind == "permits":
+        semaphores = [p for p in primitives if issubclass(type(p), asyncio.Semaphore)]
+        semaphore = names[id(semaphores[0])]
+        return f"Deadlock: all permits of {semaphore} are held by tasks that wait for one."
+    return (
+        f"Deadlock: {count(len(tasks), 'task')} wait for each other in a circle, with "
+        f"{count(len(primitives), 'lock')}."
+    )
+
+
+def line_of(
+    task: Task[Any], needs: dict[int, list[Any]], names: dict[int, str], now: float
+) -> str:
+    from aiofastlock.watch._deadlocks import is_task
+
+    line = label(task)
+    if (place := _tasks.where(task)) is not None:
+        line += f", at {place},"
+    for thing in needs.get(id(task), ()):
+        if id(thing) in names:
+            line += f" waits for {names[id(thing)]}"
+            holders = [h for h in _tasks.recorder.holders(thing) if h.task]
+            if len(holders) == 1:
+                since = f"for {seconds(now - holders[0].since)}"
+                line += f", held {since} by {label(holders[0].task)}"
+            return line
+    awaited = [thing for thing in needs.get(id(task), ()) if asyncio.isfuture(thing)]
+    while awaited and not is_task(awaited[0]):
+        awaited = needs.get(id(awaited[0]), [])
+    return line + (f" awaits {label(awaited[0])}" if awaited else " waits")
+
+
+def held(primitive: Any, now: float) -> list[str]:
+    """A line for each of the first holders."""
+    lines = []
+    holds = _tasks.recorder.holders(primitive)
+    for hold in holds[:MOST]:
+        line = f"held for {seconds(now - hold.since)}"
+        if hold.task is not None:
+            ended = hold.task.done()
+            line += f" by {label(hold.task)}"
+            if not ended and (place := _tasks.where_inside(hold.task, primitive)):
+                line += f", at {place}"
+            line += f", which {how_ended(hold.task)}" if ended else ""
+        elif hold.gone:
+            line += " by a task that has ended and is forgotten"
+        else:
+            line += ", acquired outside of a task"
+        lines.append(line)
+    if len(holds) > MOST:
+        lines.append(f"and {count(len(holds) - MOST, 'more time')}")
+    return lines
+
+
+def how_ended(task: Task[Any]) -> str:
+    if task.cancelled():
+        return "was cancelled"
+    exception = task._exception if hasattr(task, "_exception") else None
+    return f"failed with {type(exception).__name__}" if exception is not None else "has ended"
+
+
+def of_snapshot(snapshot: Snapshot) -> str:
+    parts = []
+    if not snapshot.recorded:
+        parts.append(
+            "Who holds what is not known, only who waits: aiofastlock.watch was not started."
+        )
+    parts += map(str, snapshot.deadlocks)
+    parts += map(of_primitive, snapshot.primitives)
+    if not snapshot.primitives:
+        parts.append("Nothing is held, and nobody waits.")
+    return "\n\n".join(parts) + "\n"
+
+
+def of_primitive(primitive: Primitive) -> str:
+    lines = [f"{primitive.kind} {primitive.name}"]
+    if primitive.made_at is not None and not primitive.name.startswith("made at "):
+        lines[0] += f", made at {primitive.made_at}"
+    for holder in primitive.holders[:MOST]:
+        line = f"held for {seconds(holder.held_for)}"
+        if holder.task is not None:
+            line += f" by {label(holder.task)}"
+        elif not holder.ended:
+            line += ", acquired outside of a task"
+        if holder.generator:
+            line += ", by an asynchronous generator that is suspended"
+        elif holder.ended:
+            line += ", by a task that has ended"
+        if holder.where is not None:
+            line += f", at {holder.where}"
+        lines.append(line)
+    if len(primitive.holders) > MOST:
+        lines.append(f"and by {count(len(primitive.holders) - MOST, 'other')}")
+    if primitive.unknown:
+        lines.append("held since before the watch, by an unknown task")
+    for number, waiter in enumerate(primitive.waiters[:MOST], 1):
+        line = f"{number}. {label(waiter.task)} waits"
+        if waiter.waited is not None:
+            line += f" for {seconds(waiter.waited)}"
+        if waiter.where is not None:
+            line += f", at {waiter.where}"
+        lines.append(line)
+    if len(primitive.waiters) > MOST:
+        lines.append(f"and {count(len(primitive.waiters) - MOST, 'more task')} wait")
+    return "\n  ".join(lines)
+
+
+def of_stuck(primitive: Primitive) -> str:
+    """What has not moved for long: who waits, and what the holders do now."""
+    longest = max(waiter.waited or 0 for waiter in primitive.waiters)
+    tasks = count(len(primitive.waiters), "task")
+    lines = [
+        f"Stuck: {primitive.kind} {primitive.name}, which has not moved while {tasks} waited up to "
+        f"{seconds(longest)} for it."
+    ]
+    lines += of_primitive(primitive).splitlines()[1:]
+    text = "\n  ".join(line.strip() for line in lines)
+    for holder in primitive.holders[:MOST]:
+        if holder.task is not None and not holder.ended:
+            frames = _tasks.frames(holder.task)
+            text += f"\n  {label(holder.task)} is at\n{indented(stack(frames))}"
+            if _tasks.future_of(holder.task) is None:
+                blocking = _tasks.thread_stack(holder.task.get_loop())
+                if blocking:
+                    text += f"\n  The thread of its event loop is at\n{indented(stack(blocking))}"
+    return text
+
+
+def stack(frames: list[FrameType]) -> str:
+    """As in a traceback. Frames of asyncio and aiofastlock are left out at the end."""
+    shown = [frame for frame in frames if _tasks.of_program(frame)] or frames
+    summary = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in shown[-MOST:])
+    return "".join(summary.format()).rstrip()

@@ -1,0 +1,462 @@
+"""The public functions, and the look that is taken every so often."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import signal as signals
+import sys
+import threading
+import time
+from weakref import ref
+
+from aiofastlock.watch import _deadlocks, _tasks, _text
+from aiofastlock.watch._order import Order
+from aiofastlock.watch._types import (
+    Deadlock,
+    DeadlockError,
+    Holder,
+    Place,
+    Primitive,
+    Snapshot,
+    Statistics,
+    Waiter,
+)
+
+TYPE_CHECKING = False  # as typing says it
+if TYPE_CHECKING:
+    from asyncio import Task
+    from collections.abc import Callable, Hashable, Iterable
+    from types import FrameType
+    from typing import Any, Literal, TextIO
+
+logger = logging.getLogger("aiofastlock.watch")
+
+LONGEST_INTERVAL = 1.0  # seconds between two looks
+
+_watch: Watch | None = None
+_changing = threading.RLock()
+
+
+def start(
+    *,
+    stuck_after: float = 30.0,
+    on_deadlock: Literal["log", "raise"] = "log",
+    order: bool | Literal["each"] = False,
+) -> None:
+    """Begin to watch, or change the settings.
+
+    What waits for longer than `stuck_after` seconds while its holders do not change is reported.
+    If `on_deadlock` is "raise", a task that would wait forever gets a DeadlockError instead, and
+    the primitive is left as it was; if it is "log", and wherever nothing can be raised, the logger
+    `aiofastlock.watch` reports it. With `order`, locks that were ever acquired in both orders are
+    reported, by the places where they were made; with order="each", also those made at one place.
+
+    What is held already is held by unknown tasks. ValueError or TypeError is raised for a wrong
+    argument.
+    """
+    global _watch
+    if isinstance(stuck_after, bool) or not isinstance(stuck_after, int | float):
+        raise TypeError(f"stuck_after must be a number of seconds, not {stuck_after!r}")
+    if not 0 < stuck_after < math.inf:
+        raise ValueError(f"stuck_after must be a number of seconds above 0, not {stuck_after!r}")
+    if on_deadlock not in ("log", "raise"):
+        raise ValueError(f"on_deadlock must be 'log' or 'raise', not {on_deadlock!r}")
+    if order not in (False, True, "each"):
+        raise ValueError(f"order must be False, True or 'each', not {order!r}")
+    with _changing:
+        if _watch is None:
+            _watch = Watch()
+        _watch.stuck_after = stuck_after
+        _watch.on_deadlock = on_deadlock
+        _watch.start(order)
+
+
+def stop() -> None:
+    """Stop watching, and forget what was recorded."""
+    global _watch
+    with _changing:
+        watch, _watch = _watch, None
+        if watch is not None:
+            watch.stop()
+
+
+def is_watching() -> bool:
+    """Return True if start() was called, and stop() was not."""
+    return _watch is not None
+
+
+class Watch:
+    """What start() begins.
+
+    Everything that is found is reported once: `reported` has its key and the time, until a look
+    does not find it any more. Keys contain the id() of tasks and primitives that exist while it is
+    found.
+    """
+
+    stuck_after: float
+    on_deadlock: Literal["log", "raise"]
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.reported: dict[Hashable, float] = {}
+        self.edges: dict[tuple[int, int], tuple[ref[Task[Any]], ref[Task[Any]]]] = {}
+        self.before: list[ref[Any]] = []  # what was held before, and waited for
+        self.order: Order | None = None
+        self.thread: threading.Thread | None = None
+
+    def start(self, order: bool | Literal["each"]) -> None:
+        self.order = Order(order == "each", self.report) if order else None
+        _tasks.recorder.start(self.parking, self.order and self.guarded(self.order.acquired))
+        if self.thread is None:
+            self.before = [ref(primitive) for primitive in waited_for()]
+            self.run()
+
+    def run(self) -> None:
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self.looks, name="aiofastlock.watch", daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.stopped.set()
+        _tasks.recorder.stop()
+        self.draw_edges([])
+
+    # ---- A fault of the watch must not become one of the program ----
+
+    def failed(self) -> None:
+        """Report an exception, and do nothing any more."""
+        if _watch is self:
+            stop()
+            logger.exception("aiofastlock.watch has failed, and is turned off")
+
+    def guarded(self, function: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            try:
+                function(*arguments)
+            except Exception:
+                self.failed()
+
+        return call
+
+    # ---- When a task is about to wait ----
+
+    def parking(self, primitive: Any) -> None:
+        try:
+            deadlock = self.deadlock_at_once(primitive)
+        except Exception:
+            self.failed()
+            return
+        if deadlock is not None:
+            raise DeadlockError(deadlock)
+
+    def deadlock_at_once(self, primitive: Any) -> Deadlock | None:
+        """Report what goes wrong if the running task waits; return it if it is to be raised."""
+        task = asyncio.current_task()
+        result = None if task is None else _deadlocks.at_once(task, primitive)
+        if result is None:
+            return None
+        found, graph = result
+        now = time.monotonic()
+        deadlock = _text.of_deadlock(found, graph, now, parking=task)
+        if self.on_deadlock == "raise" and not deadlock.ends_by_timeout:
+            return deadlock
+        self.report(found.key(), logging.ERROR, deadlock.text, deadlock=deadlock.as_dict())
+        return None
+
+    def report(self, key: Hashable, level: int, text: str, **extra: Any) -> None:
+        if key not in self.reported:
+            self.reported[key] = time.monotonic()
+            logger.log(level, "%s", text, extra=extra)
+
+    # ---- Every so often ----
+
+    def looks(self) -> None:
+        """The thread. It also sees what is stuck while an event loop is blocked."""
+        took = 0.0
+        while not self.stopped.wait(max(min(LONGEST_INTERVAL, self.stuck_after / 4), 20 * took)):
+            began = time.monotonic()
+            try:
+                self.look(began)
+            except Exception:
+                self.failed()
+            took = time.monotonic() - began
+
+    def look(self, now: float) -> None:
+        began = time.monotonic()
+        contended = {id(p): p for p in self.held() if p._waiters}
+        self.draw_edges(contended.values())
+        found = _deadlocks.search(contended.values(), now - self.stuck_after)
+        current: set[Hashable] = set()
+        for one, graph in found:
+            key = one.key()
+            current.add(key)
+            for primitive in one.primitives():
+                contended.pop(id(primitive), None)
+            if key not in self.reported:
+                deadlock = _text.of_deadlock(one, graph, now)
+                self.report(key, logging.ERROR, deadlock.text, deadlock=deadlock.as_dict())
+        for primitive in contended.values():
+            key = self.stuck_key(primitive, now)
+            if key is None:
+                continue
+            current.add(key)
+            if key not in self.reported:
+                stuck = with_waiters(primitive, now)
+                text = _text.of_stuck(stuck)
+                self.report(key, logging.WARNING, text, stuck=stuck.as_dict())
+        for key, reported in list(self.reported.items()):
+            if key not in current and reported < began and not isinstance(key, str):
+                del self.reported[key]
+
+    def held(self) -> list[Any]:
+        """Return the primitives that are held, and of those held before, what is waited for."""
+        held = [hold.primitive for hold in _tasks.recorder.holds()]
+        before = [primitive for weak in self.before if (primitive := weak()) is not None]
+        before = [primitive for primitive in before if _tasks.recorder.missed(primitive)]
+        self.before = list(map(ref, before))
+        return held + before
+
+    def stuck_key(self, primitive: Any, now: float) -> Hashable:
+        """Return a key if nothing has moved for too long: neither the holders nor the first waiter.
+
+        A primitive that tasks release which do not hold it is used as a signal. Who waits for that
+        can wait long.
+        """
+        if primitive.locked() and not _tasks.recorder.released_by_others(primitive):
+            holds = _tasks.recorder.holders(primitive)
+            tasks = _tasks.waiter_tasks(primitive)
+            waits = _tasks.waits(tasks[0]) if tasks else None
+            times = [hold.since for hold in holds] or [self.began]
+            if waits is not None:
+                times.append(self.began if waits[1] is None else waits[1])
+                if now - max(times) >= self.stuck_after:
+                    return ("stuck", id(primitive), *(id(hold.task) for hold in holds))
+        return None
+
+    # ---- asyncio's own graph of who awaits whom, from Python 3.14 on ----
+
+    MOST_EDGES = 1000  # of a primitive
+
+    def draw_edges(self, contended: Iterable[Any]) -> None:
+        """Make the graph that `python -m asyncio pstree` reads have an edge for each waiter."""
+        if sys.version_info < (3, 14) or not sys._is_gil_enabled():
+            return
+        wanted = {
+            (id(holder), id(waiter)): (holder, waiter)
+            for primitive in contended
+            for waiter in _tasks.waiter_tasks(primitive)[: self.MOST_EDGES]
+            for holder in {hold.task for hold in _tasks.recorder.holders(primitive)}
+            if holder is not None
+        }
+        for key, weak in list(self.edges.items()):
+            holder, waiter = weak[0](), weak[1]()
+            if (holder, waiter) != wanted.get(key):
+                del self.edges[key]
+                if holder is not None and waiter is not None:
+                    asyncio.future_discard_from_awaited_by(holder, waiter)
+        for key, (holder, waiter) in wanted.items():
+            if key not in self.edges:
+                asyncio.future_add_to_awaited_by(holder, waiter)
+                self.edges[key] = ref(holder), ref(waiter)
+
+
+def _after_fork() -> None:
+    if _watch is not None:
+        _watch.run()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+# ---- Snapshots ----
+
+
+def snapshot() -> Snapshot:
+    """Return what is held and waited for now, in all event loops that are known.
+
+    Without start(), only the waiters are known.
+    """
+    now = time.monotonic()
+    recorder = _tasks.recorder
+    holds: dict[int, list[Any]] = {}
+    primitives: dict[int, Any] = {}
+    for hold in recorder.holds():
+        primitives[id(hold.primitive)] = hold.primitive
+        holds.setdefault(id(hold.primitive), []).append(hold)
+    waiters: dict[int, list[tuple[Task[Any], float | None]]] = {}
+    tasks = [hold.task for found in holds.values() for hold in found if hold.task is not None]
+    for loop in _tasks.loops(primitives.values(), tasks):
+        for task in asyncio.all_tasks(loop):
+            waits = _tasks.waits(task)
+            if waits is not None:
+                primitive, since = waits
+                primitives[id(primitive)] = primitive
+                waiters.setdefault(id(primitive), []).append((task, since))
+    queue = queue_order(primitives, waiters)
+    places: Places = {}
+    bare_before = now - (30.0 if _watch is None else _watch.stuck_after)
+    found = _deadlocks.search(primitives.values(), bare_before)
+    return Snapshot(
+        tuple(
+            describe(primitive, holds.get(key, []), queue.get(key, []), now, places)
+            for key, primitive in primitives.items()
+        ),
+        tuple(_text.of_deadlock(one, graph, now) for one, graph in found),
+        is_watching(),
+    )
+
+
+def waited_for() -> list[Any]:
+    """Return the primitives that tasks wait for, in the event loops that run."""
+    found = {}
+    for loop in _tasks.loops():
+        for task in asyncio.all_tasks(loop):
+            waits = _tasks.waits(task)
+            if waits is not None:
+                found[id(waits[0])] = waits[0]
+    return list(found.values())
+
+
+Waits = tuple["Task[Any]", "float | None"]
+Places = dict[tuple[int, int], "Place | None"]
+
+
+def queue_order(
+    primitives: dict[int, Any], waiters: dict[int, list[Waits]]
+) -> dict[int, list[Waits]]:
+    """Sort the waiters of each primitive as they are in its queue; those that leave it are last."""
+    for key, waits in waiters.items():
+        if len(waits) > 1:
+            futures = list(primitives[key]._waiters or ())
+            order = {id(future): index for index, future in enumerate(futures)}
+            waits.sort(
+                key=lambda wait: order.get(id(getattr(wait[0], "_fut_waiter", None)), len(order))
+            )
+    return waiters
+
+
+def with_waiters(primitive: Any, now: float) -> Primitive:
+    waits = [
+        (task, found[1])
+        for task in _tasks.waiter_tasks(primitive)
+        if (found := _tasks.waits(task)) is not None
+    ]
+    return describe(primitive, _tasks.recorder.holders(primitive), waits, now, {})
+
+
+def describe(
+    primitive: Any, holds: list[Any], waits: list[Waits], now: float, places: Places
+) -> Primitive:
+    kind = _text.kind_of(primitive)
+    holders = []
+    for _, task, since, _, gone in holds:
+        ended = gone or (task is not None and task.done())
+        generator = _tasks.suspended_inside(primitive) if ended else None
+        place = generator if task is None or ended else _tasks.where_inside(task, primitive)
+        held = max(now - since, 0.0)
+        holders.append(Holder(task, held, place, ended and not generator, generator is not None))
+    around = [hold.task for hold in holds if hold.task is not None] + [task for task, _ in waits]
+    return Primitive(
+        kind,
+        _text.name_of(primitive, around),
+        tuple(holders),
+        tuple(
+            Waiter(task, None if since is None else max(now - since, 0.0), place_of(task, places))
+            for task, since in waits
+        ),
+        kind in HELD and primitive.locked() and _tasks.recorder.missed(primitive),
+        _text.made_at(primitive),
+        primitive,
+    )
+
+
+HELD = ("Lock", "Semaphore", "BoundedSemaphore")
+
+
+def place_of(task: Task[Any], places: Places) -> Place | None:
+    """As _tasks.where(), for many tasks that are at the same places."""
+    for awaitable in reversed(_tasks.chain(task.get_coro())):
+        frame = _tasks.frame_of(awaitable)
+        if frame is not None:
+            key = id(frame.f_code), frame.f_lasti
+            if key not in places:
+                places[key] = _tasks.place_of(frame) if _tasks.of_program(frame) else None
+            if (place := places[key]) is not None:
+                return place
+    return _tasks.where(task)
+
+
+def dump(file: TextIO | None = None) -> None:
+    """Write the text of a snapshot to a file, or to sys.stderr.
+
+    ValueError is raised if there is no such file.
+    """
+    if file is None:
+        file = sys.stderr
+    if file is None:
+        raise ValueError("there is no sys.stderr: pass a file")
+    file.write(str(snapshot()))
+    file.flush()
+
+
+# ---- Signals ----
+
+_registered: dict[int, Any] = {}  # the handlers that were there before
+
+
+def register(signum: int, file: TextIO | None = None) -> None:
+    """Call dump(file) on a signal, also while the event loop is blocked.
+
+    ValueError is raised if the signal cannot be caught, if the file cannot be written, and outside
+    of the main thread.
+    """
+    if file is None and sys.stderr is None:
+        raise ValueError("there is no sys.stderr: pass a file")
+    if file is not None and not (hasattr(file, "write") and file.writable()):
+        raise ValueError(f"{file!r} cannot be written")
+
+    def handler(signum: int, frame: FrameType | None) -> None:
+        try:
+            dump(file)
+        except Exception:
+            logger.exception("aiofastlock.watch could not write what signal %s asks for", signum)
+
+    if threading.current_thread() is not threading.main_thread():
+        raise ValueError("signals can be registered in the main thread only")
+    try:
+        before = signals.signal(signum, handler)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"signal {signum!r} cannot be caught: {error}") from None
+    _registered.setdefault(signum, before)
+
+
+def unregister(signum: int) -> bool:
+    """Undo register(). Return True if the signal was registered."""
+    if signum not in _registered:
+        return False
+    signals.signal(signum, _registered.pop(signum) or signals.SIG_DFL)
+    return True
+
+
+# ---- Statistics ----
+
+
+def statistics() -> list[Statistics]:
+    """Return what was counted since start(), for each place where primitives were made.
+
+    Of primitives that were made before, some are counted alone, and others together.
+    """
+    result = []
+    for key, kind, *numbers in _tasks.recorder.counters():
+        place = Place(*key) if type(key) is tuple else None
+        if place is not None:
+            name = f"made at {place}"
+        elif key is None:
+            name = "made before"
+        else:
+            name = _text.name_of(key, [hold.task for hold in _tasks.recorder.holders(key) if hold.task])
+        result.append(Statistics(kind, name, place, *numbers))
+    return result
