@@ -38,6 +38,10 @@ class Ended(NamedTuple):
     task: Task[Any] | None
 
 
+def has_ended(hold: Any) -> bool:
+    return hold.gone or (hold.task is not None and hold.task.done())
+
+
 class Node:
     __slots__ = ("basis", "live", "missing", "needed_by", "needs", "rest", "thing")
 
@@ -145,12 +149,13 @@ class Graph:
         if not holds or recorder.missed(primitive) or recorder.released_by_others(primitive):
             return None
         holders: list[Any] = []
-        for _, task, since, structured, gone in holds:
-            if task is None and not gone:
+        for hold in holds:
+            task = hold.task
+            if task is None and not hold.gone:
                 return None
-            if is_semaphore and not structured and since > self.bare_before:
+            if is_semaphore and not hold.structured and hold.since > self.bare_before:
                 return None
-            if gone or task.done():
+            if has_ended(hold):
                 if _tasks.suspended_inside(primitive):
                     return None
                 task = Ended(primitive, task)
@@ -189,7 +194,7 @@ class Found(NamedTuple):
     things: list[Any]  # tasks, futures and primitives, in the order in which they wait
 
     def tasks(self) -> list[Task[Any]]:
-        return [thing for thing in self.things if is_task(thing)]
+        return [thing for thing in self.things if _tasks.is_task(thing)]
 
     def primitives(self) -> list[Any]:
         return [t for t in self.things if type(t) is not Ended and not asyncio.isfuture(t)]
@@ -213,13 +218,9 @@ def find(start: Node, prefer: Any = None) -> Found:
     circle = [node.thing for node in nodes[nodes.index(node) :]]
     if any(issubclass(type(thing), asyncio.Semaphore) for thing in circle):
         return Found("permits", [node.thing for node in closure(node)])
-    while not is_task(circle[0]):
+    while not _tasks.is_task(circle[0]):
         circle.append(circle.pop(0))
     return Found("self" if len(circle) == 2 else "circle", circle)
-
-
-def is_task(thing: Any) -> bool:
-    return asyncio.isfuture(thing) and _tasks.get_coro(thing) is not None
 
 
 # ---- When a task is about to wait ----
@@ -234,14 +235,17 @@ def at_once(task: Task[Any], primitive: Any) -> tuple[Found, Graph] | None:
     key = id(primitive)
     if key in sleepers:
         _, sleeper, future = sleepers[key]
-        holder = sleeper()
-        waited_for = None if holder is None else holder._fut_waiter
+        waited_for: Any = getattr(sleeper(), "_fut_waiter", None)
         if waited_for is not None and waited_for is future() and not waited_for.done():
             return None
     graph = Graph(parking=(task, primitive))
     if not graph.is_dead(task):
         for node in graph.nodes[key].needs:
-            if node.live and not node.needs and getattr(node.thing, "_fut_waiter", None) is not None:
+            if (
+                node.live
+                and not node.needs
+                and getattr(node.thing, "_fut_waiter", None) is not None
+            ):
                 forget = ref(primitive, lambda _: sleepers.pop(key, None) and None)
                 sleepers[key] = forget, ref(node.thing), ref(node.thing._fut_waiter)
         return None
@@ -249,6 +253,10 @@ def at_once(task: Task[Any], primitive: Any) -> tuple[Found, Graph] | None:
     # Otherwise the task joins others that wait for what was found before.
     closes = primitive in found.things if found.kind == "ended" else task in found.things
     return (found, graph) if closes else None
+
+
+def forget_sleeper(key: int) -> None:
+    sleepers.pop(key, None)
 
 
 # ---- Every so often ----

@@ -57,7 +57,7 @@ class Order:
         if place is None:  # made before the watch
             self.alive[id(primitive)] = primitive
             return id(primitive)
-        return place
+        return (*place,)
 
     def note(
         self, first: Hashable, second: Hashable, task: Task[Any], one: Any, other: Any

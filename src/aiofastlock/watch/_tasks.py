@@ -96,7 +96,9 @@ def waits(task: Task[Any]) -> tuple[Any, float | None] | None:
 def future_of(task: Task[Any]) -> Future[Any] | None:
     """Return the future that a task waits on. Without one, it runs or is ready to."""
     future = getattr(task, "_fut_waiter", None)
-    return None if future is None or future.done() or task._must_cancel else future
+    if future is None or future.done() or getattr(task, "_must_cancel", False):
+        return None
+    return future  # type: ignore[no-any-return]
 
 
 # ---- Places ----
@@ -123,18 +125,21 @@ def of_program(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__")).partition(".")[0] not in LIBRARIES
 
 
+def outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
 def frames(task: Task[Any]) -> list[FrameType]:
     """The frames of a task, from the outermost to the innermost, with what it calls if it runs."""
     awaitables = chain(task.get_coro())
     found = [frame for awaitable in awaitables if (frame := frame_of(awaitable))]
     if found and future_of(task) is None:
-        for frame in sys._current_frames().values():
-            calls = []
-            while frame is not None and frame is not found[0]:
-                calls.append(frame)
-                frame = frame.f_back  # type: ignore[assignment]
-            if frame is not None:
-                return [frame, *reversed(calls)]
+        for innermost in sys._current_frames().values():
+            running = list(outwards(innermost))
+            if found[0] in running:
+                return running[running.index(found[0]) :: -1]
     return found
 
 
@@ -175,13 +180,17 @@ FUNCTIONS = (
     MethodDescriptorType,
     WrapperDescriptorType,
     # In the compiled implementation, a type of its own:
-    *(type(vars(cls)["__aexit__"]) for cls in _implementation.Lock.__mro__ if "__aexit__" in vars(cls)),
+    *(
+        type(vars(cls)["__aexit__"])
+        for cls in _implementation.Lock.__mro__
+        if "__aexit__" in vars(cls)
+    ),
 )
 
 
 def entered(awaitable: Any) -> Iterator[Any]:
     """The context managers that suspended code is inside, and those that run inside of them."""
-    before = None
+    before: Any = None
     for value in gc.get_referents(awaitable):
         kind = type(value)
         if kind in (MethodType, BuiltinFunctionType) and value.__name__ in EXITS:
@@ -194,16 +203,20 @@ def entered(awaitable: Any) -> Iterator[Any]:
 def with_inner(manager: Any) -> Iterator[Any]:
     yield manager
     kind = type(manager)
-    if issubclass(kind, contextlib._GeneratorContextManagerBase):  # type: ignore[attr-defined]
+    if issubclass(kind, contextlib._GeneratorContextManagerBase):
         yield from entered(manager.gen)
-    elif issubclass(kind, contextlib._BaseExitStack):  # type: ignore[attr-defined]
+    elif issubclass(kind, contextlib._BaseExitStack):
         for _, callback in list(manager._exit_callbacks):
             if type(callback) is MethodType:
                 yield from with_inner(callback.__self__)
 
 
 def is_inside(awaitable: Any, primitive: Any) -> bool:
-    return any(manager is primitive or lock_of(manager) is primitive for manager in entered(awaitable))
+    return any(is_it(manager, primitive) for manager in entered(awaitable))
+
+
+def is_it(value: Any, primitive: Any) -> bool:
+    return value is primitive or lock_of(value) is primitive
 
 
 def lock_of(condition: Any) -> Any:
@@ -253,14 +266,14 @@ def tasks_with_timers(loop: AbstractEventLoop) -> Iterator[Task[Any]]:
     """The tasks that asyncio.timeout(), a scope of anyio or a timer of their own will cancel."""
     timers = getattr(loop, "_scheduled", None)
     if timers is None:  # as in uvloop
-        yield from (x._task for x in gc.get_objects() if type(x) is asyncio.Timeout and is_set(x))
+        yield from (x._task for x in gc.get_objects() if is_set(x))
         return
     for timer in list(timers):
         if timer.cancelled() or type(timer._callback) not in (MethodType, BuiltinFunctionType):
             continue
         owner = timer._callback.__self__
-        if type(owner) is asyncio.Timeout:
-            yield from [owner._task] if is_set(owner) else []
+        if is_set(owner):
+            yield owner._task
         elif type(owner).__name__ == "CancelScope":
             yield from tasks_of_scope(owner)
         elif get_coro(owner) is not None and timer._callback.__name__ == "cancel":
@@ -268,7 +281,9 @@ def tasks_with_timers(loop: AbstractEventLoop) -> Iterator[Task[Any]]:
 
 
 def is_set(timeout: Any) -> bool:
-    return timeout.when() is not None and not timeout.expired() and timeout._task is not None
+    if type(timeout) is not asyncio.Timeout or timeout.expired():
+        return False
+    return timeout.when() is not None and timeout._task is not None  # type: ignore[attr-defined]
 
 
 def tasks_of_scope(scope: Any) -> Iterator[Task[Any]]:
@@ -342,6 +357,10 @@ def pending(futures: Iterable[Future[Any]]) -> list[Future[Any]]:
     return [future for future in list(futures) if not future.done()]
 
 
+def is_task(thing: Any) -> bool:
+    return asyncio.isfuture(thing) and get_coro(thing) is not None
+
+
 def get_coro(future: Any) -> Any:
     return future.get_coro() if hasattr(type(future), "get_coro") else None
 
@@ -392,13 +411,13 @@ def awaiters(task: Task[Any]) -> set[Task[Any]]:
 
 def waiter_tasks(primitive: Any) -> list[Task[Any]]:
     """Return the tasks in the queue of a primitive, in order."""
-    return [
-        task
+    owners: Iterator[Any] = (
+        getattr(callback, "__self__", None)
         for future in list(primitive._waiters or ())
         if not future.done()
         for callback in callbacks(future)
-        if get_coro(task := getattr(callback, "__self__", None)) is not None
-    ]
+    )
+    return [owner for owner in owners if get_coro(owner) is not None]
 
 
 # ---- Event loops ----
@@ -410,21 +429,21 @@ RUNNING = {
 }
 
 
-def loops(primitives: Iterable[Any] = (), tasks: Iterable[Task[Any]] = ()) -> list[AbstractEventLoop]:
+def loops(
+    primitives: Iterable[Any] = (), tasks: Iterable[Task[Any]] = ()
+) -> list[AbstractEventLoop]:
     """Return the event loops that run, in any thread, and those of primitives and tasks."""
     found: dict[AbstractEventLoop, None] = {}
     running = asyncio._get_running_loop()
     if running is not None:
         found[running] = None
     for innermost in sys._current_frames().values():
-        frame: FrameType | None = innermost
-        while frame is not None:
+        for frame in outwards(innermost):
             if frame.f_code in RUNNING:
                 runner = frame.f_locals["self"]
                 loop = getattr(runner, "_loop", runner)
                 if loop is not None:
                     found[loop] = None
-            frame = frame.f_back
     for primitive in primitives:
         if primitive._loop is not None:
             found[primitive._loop] = None
@@ -435,10 +454,7 @@ def loops(primitives: Iterable[Any] = (), tasks: Iterable[Task[Any]] = ()) -> li
 
 def thread_stack(loop: AbstractEventLoop) -> list[FrameType]:
     """The frames of the program that run in a loop's thread, from the outermost."""
-    frame: FrameType | None = sys._current_frames().get(getattr(loop, "_thread_id", None) or 0)
-    found = []
-    while frame is not None and frame.f_code not in RUNNING:
-        if of_program(frame):
-            found.append(frame)
-        frame = frame.f_back
-    return found[::-1]
+    innermost = sys._current_frames().get(getattr(loop, "_thread_id", None) or 0)
+    frames = list(outwards(innermost))
+    inside = [index for index, frame in enumerate(frames) if frame.f_code in RUNNING]
+    return [frame for frame in frames[: min(inside, default=0)] if of_program(frame)][::-1]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
 
 from aiofastlock.watch import _tasks
-from aiofastlock.watch._types import Deadlock, Place, Primitive, Snapshot, label
+from aiofastlock.watch._types import MOST, Deadlock, Place, Primitive, count, label, seconds
 
 TYPE_CHECKING = False  # as typing says it
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from aiofastlock.watch._deadlocks import Found, Graph
-
-MOST = 10  # lines of one kind
 
 # ---- Names ----
 
@@ -30,7 +29,7 @@ def kind_of(primitive: Any) -> str:
 
 
 def name_of(primitive: Any, tasks: Iterable[Task[Any]]) -> str:
-    """Return what the code of these tasks calls a primitive; else where it was made, or its repr."""
+    """Return what the code of these tasks calls a primitive, else where it was made or its repr."""
     for task in list(tasks)[:MOST]:
         for frame in reversed(_tasks.frames(task)):
             if _tasks.of_program(frame) and (name := name_in(frame, primitive)):
@@ -47,54 +46,46 @@ def made_at(primitive: Any) -> Place | None:
 def name_in(frame: FrameType, primitive: Any) -> str | None:
     variables = _tasks.variables(frame)
     for name, value in variables.items():
-        if is_it(value, primitive):
+        if _tasks.is_it(value, primitive):
             return name
     for name, value in variables.items():
         if (key := key_in(value, primitive)) is not None:
             return name + key
         for attribute, part in attributes(value):
-            if is_it(part, primitive):
+            if _tasks.is_it(part, primitive):
                 return f"{type(value).__name__}.{attribute}"
             if (key := key_in(part, primitive)) is not None:
                 return f"{type(value).__name__}.{attribute}{key}"
     for name, value in list(frame.f_globals.items()):
-        if is_it(value, primitive):
+        if _tasks.is_it(value, primitive):
             return name
         if (key := key_in(value, primitive)) is not None:
             return name + key
     return None
-
-
-def is_it(value: Any, primitive: Any) -> bool:
-    return value is primitive or _tasks.lock_of(value) is primitive
 
 
 def key_in(container: Any, primitive: Any) -> str | None:
     """Return `[key]` if a dict or a list has the primitive."""
     if issubclass(type(container), dict):
         for key, value in list(dict.items(container)):
-            if is_it(value, primitive):
+            if _tasks.is_it(value, primitive):
                 return f"[{key!r}]" if type(key) in (str, bytes, int) else "[...]"
     elif type(container) in (list, tuple):
         for index, value in enumerate(container):
-            if is_it(value, primitive):
+            if _tasks.is_it(value, primitive):
                 return f"[{index}]"
     return None
 
 
 def attributes(value: Any) -> Iterator[tuple[str, Any]]:
     """The attributes of an object that have no code."""
-    try:
+    with contextlib.suppress(AttributeError):
         yield from list(object.__getattribute__(value, "__dict__").items())
-    except (AttributeError, TypeError):
-        pass
     for cls in type(value).__mro__:
         for name, descriptor in list(vars(cls).items()) if "__slots__" in vars(cls) else ():
             if type(descriptor) is MEMBER:
-                try:
+                with contextlib.suppress(AttributeError):  # it has no value
                     yield name, descriptor.__get__(value)
-                except AttributeError:
-                    pass
 
 
 class _Slots:
@@ -105,14 +96,6 @@ MEMBER: type[MemberDescriptorType] = type(_Slots.slot)  # type: ignore[attr-defi
 
 
 # ---- Texts ----
-
-
-def seconds(time: float) -> str:
-    return f"{time:,.1f} s"
-
-
-def count(number: int, word: str) -> str:
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 def indented(lines: str) -> str:
@@ -168,11 +151,7 @@ def headline(
     )
 
 
-def line_of(
-    task: Task[Any], needs: dict[int, list[Any]], names: dict[int, str], now: float
-) -> str:
-    from aiofastlock.watch._deadlocks import is_task
-
+def line_of(task: Task[Any], needs: dict[int, list[Any]], names: dict[int, str], now: float) -> str:
     line = label(task)
     if (place := _tasks.where(task)) is not None:
         line += f", at {place},"
@@ -184,8 +163,8 @@ def line_of(
                 since = f"for {seconds(now - holders[0].since)}"
                 line += f", held {since} by {label(holders[0].task)}"
             return line
-    awaited = [thing for thing in needs.get(id(task), ()) if asyncio.isfuture(thing)]
-    while awaited and not is_task(awaited[0]):
+    awaited: list[Any] = [thing for thing in needs.get(id(task), ()) if asyncio.isfuture(thing)]
+    while awaited and not _tasks.is_task(awaited[0]):
         awaited = needs.get(id(awaited[0]), [])
     return line + (f" awaits {label(awaited[0])}" if awaited else " waits")
 
@@ -219,52 +198,6 @@ def how_ended(task: Task[Any]) -> str:
     return f"failed with {type(exception).__name__}" if exception is not None else "has ended"
 
 
-def of_snapshot(snapshot: Snapshot) -> str:
-    parts = []
-    if not snapshot.recorded:
-        parts.append(
-            "Who holds what is not known, only who waits: aiofastlock.watch was not started."
-        )
-    parts += map(str, snapshot.deadlocks)
-    parts += map(of_primitive, snapshot.primitives)
-    if not snapshot.primitives:
-        parts.append("Nothing is held, and nobody waits.")
-    return "\n\n".join(parts) + "\n"
-
-
-def of_primitive(primitive: Primitive) -> str:
-    lines = [f"{primitive.kind} {primitive.name}"]
-    if primitive.made_at is not None and not primitive.name.startswith("made at "):
-        lines[0] += f", made at {primitive.made_at}"
-    for holder in primitive.holders[:MOST]:
-        line = f"held for {seconds(holder.held_for)}"
-        if holder.task is not None:
-            line += f" by {label(holder.task)}"
-        elif not holder.ended:
-            line += ", acquired outside of a task"
-        if holder.generator:
-            line += ", by an asynchronous generator that is suspended"
-        elif holder.ended:
-            line += ", by a task that has ended"
-        if holder.where is not None:
-            line += f", at {holder.where}"
-        lines.append(line)
-    if len(primitive.holders) > MOST:
-        lines.append(f"and by {count(len(primitive.holders) - MOST, 'other')}")
-    if primitive.unknown:
-        lines.append("held since before the watch, by an unknown task")
-    for number, waiter in enumerate(primitive.waiters[:MOST], 1):
-        line = f"{number}. {label(waiter.task)} waits"
-        if waiter.waited is not None:
-            line += f" for {seconds(waiter.waited)}"
-        if waiter.where is not None:
-            line += f", at {waiter.where}"
-        lines.append(line)
-    if len(primitive.waiters) > MOST:
-        lines.append(f"and {count(len(primitive.waiters) - MOST, 'more task')} wait")
-    return "\n  ".join(lines)
-
-
 def of_stuck(primitive: Primitive) -> str:
     """What has not moved for long: who waits, and what the holders do now."""
     longest = max(waiter.waited or 0 for waiter in primitive.waiters)
@@ -273,7 +206,7 @@ def of_stuck(primitive: Primitive) -> str:
         f"Stuck: {primitive.kind} {primitive.name}, which has not moved while {tasks} waited up to "
         f"{seconds(longest)} for it."
     ]
-    lines += of_primitive(primitive).splitlines()[1:]
+    lines += str(primitive).splitlines()[1:]
     text = "\n  ".join(line.strip() for line in lines)
     for holder in primitive.holders[:MOST]:
         if holder.task is not None and not holder.ended:

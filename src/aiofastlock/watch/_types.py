@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from asyncio import Task
 
 
+MOST = 10  # lines of one kind, in texts
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A line of a program."""
@@ -33,6 +36,14 @@ def label(task: Task[Any]) -> str:
     """What a task is called in texts: its name and the function that it runs."""
     function = getattr(task.get_coro(), "__qualname__", None)
     return f"{task.get_name()} ({short(function)})" if function else task.get_name()
+
+
+def seconds(time: float) -> str:
+    return f"{time:,.1f} s"
+
+
+def count(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,38 @@ class Primitive:
     unknown: bool
     made_at: Place | None
     primitive: Any = field(repr=False)
+
+    def __str__(self) -> str:
+        lines = [f"{self.kind} {self.name}"]
+        if self.made_at is not None and not self.name.startswith("made at "):
+            lines[0] += f", made at {self.made_at}"
+        for holder in self.holders[:MOST]:
+            line = f"held for {seconds(holder.held_for)}"
+            if holder.task is not None:
+                line += f" by {label(holder.task)}"
+            elif not holder.ended:
+                line += ", acquired outside of a task"
+            if holder.generator:
+                line += ", by an asynchronous generator that is suspended"
+            elif holder.ended:
+                line += ", by a task that has ended"
+            if holder.where is not None:
+                line += f", at {holder.where}"
+            lines.append(line)
+        if len(self.holders) > MOST:
+            lines.append(f"and by {count(len(self.holders) - MOST, 'other')}")
+        if self.unknown:
+            lines.append("held since before the watch, by an unknown task")
+        for number, waiter in enumerate(self.waiters[:MOST], 1):
+            line = f"{number}. {label(waiter.task)} waits"
+            if waiter.waited is not None:
+                line += f" for {seconds(waiter.waited)}"
+            if waiter.where is not None:
+                line += f", at {waiter.where}"
+            lines.append(line)
+        if len(self.waiters) > MOST:
+            lines.append(f"and {count(len(self.waiters) - MOST, 'more task')} wait")
+        return "\n  ".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -159,9 +202,16 @@ class Snapshot:
     recorded: bool
 
     def __str__(self) -> str:
-        from aiofastlock.watch import _text
-
-        return _text.of_snapshot(self)
+        parts = []
+        if not self.recorded:
+            parts.append(
+                "Who holds what is not known, only who waits: aiofastlock.watch was not started."
+            )
+        parts += map(str, self.deadlocks)
+        parts += map(str, self.primitives)
+        if not self.primitives:
+            parts.append("Nothing is held, and nobody waits.")
+        return "\n\n".join(parts) + "\n"
 
     def as_dict(self) -> dict[str, Any]:
         return {

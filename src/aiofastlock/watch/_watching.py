@@ -36,7 +36,6 @@ logger = logging.getLogger("aiofastlock.watch")
 
 LONGEST_INTERVAL = 1.0  # seconds between two looks
 
-_watch: Watch | None = None
 _changing = threading.RLock()
 
 
@@ -57,7 +56,6 @@ def start(
     What is held already is held by unknown tasks. ValueError or TypeError is raised for a wrong
     argument.
     """
-    global _watch
     if isinstance(stuck_after, bool) or not isinstance(stuck_after, int | float):
         raise TypeError(f"stuck_after must be a number of seconds, not {stuck_after!r}")
     if not 0 < stuck_after < math.inf:
@@ -67,77 +65,104 @@ def start(
     if order not in (False, True, "each"):
         raise ValueError(f"order must be False, True or 'each', not {order!r}")
     with _changing:
-        if _watch is None:
-            _watch = Watch()
-        _watch.stuck_after = stuck_after
-        _watch.on_deadlock = on_deadlock
-        _watch.start(order)
+        watch.start(stuck_after, on_deadlock, order)
 
 
 def stop() -> None:
     """Stop watching, and forget what was recorded."""
-    global _watch
     with _changing:
-        watch, _watch = _watch, None
-        if watch is not None:
-            watch.stop()
+        watch.stop()
 
 
 def is_watching() -> bool:
     """Return True if start() was called, and stop() was not."""
-    return _watch is not None
+    return watch.thread is not None
+
+
+def start_by_environment(setting: str) -> None:
+    """Start as AIOFASTLOCK_WATCH says: 1, or settings such as `stuck_after=5,on_deadlock=raise`."""
+    try:
+        settings: dict[str, Any] = {}
+        for part in [] if setting == "1" else setting.split(","):
+            name, _, value = part.strip().partition("=")
+            if name not in ("stuck_after", "on_deadlock", "order"):
+                raise ValueError(f"there is no setting {name!r}")
+            settings[name] = value
+        if "stuck_after" in settings:
+            settings["stuck_after"] = float(settings["stuck_after"])
+        if "order" in settings:
+            orders = {"0": False, "1": True}
+            settings["order"] = orders.get(settings["order"], settings["order"])
+        start(**settings)
+    except ValueError as error:
+        raise ValueError(
+            f"AIOFASTLOCK_WATCH must be unset, 0, 1, or settings such as stuck_after=5,"
+            f"on_deadlock=raise, not {setting!r}: {error}"
+        ) from None
 
 
 class Watch:
-    """What start() begins.
+    """What start() begins and stop() ends.
 
     Everything that is found is reported once: `reported` has its key and the time, until a look
     does not find it any more. Keys contain the id() of tasks and primitives that exist while it is
     found.
     """
 
-    stuck_after: float
-    on_deadlock: Literal["log", "raise"]
+    stuck_after = 30.0
+    on_deadlock: Literal["log", "raise"] = "log"
+    thread: threading.Thread | None = None  # while it watches
+    stopped: threading.Event
+    began: float
 
     def __init__(self) -> None:
-        self.began = time.monotonic()
         self.reported: dict[Hashable, float] = {}
         self.edges: dict[tuple[int, int], tuple[ref[Task[Any]], ref[Task[Any]]]] = {}
         self.before: list[ref[Any]] = []  # what was held before, and waited for
-        self.order: Order | None = None
-        self.thread: threading.Thread | None = None
 
-    def start(self, order: bool | Literal["each"]) -> None:
-        self.order = Order(order == "each", self.report) if order else None
-        _tasks.recorder.start(self.parking, self.order and self.guarded(self.order.acquired))
+    def start(
+        self,
+        stuck_after: float,
+        on_deadlock: Literal["log", "raise"],
+        order: bool | Literal["each"],
+    ) -> None:
+        self.stuck_after = stuck_after
+        self.on_deadlock = on_deadlock
+        acquired = Order(order == "each", self.report).acquired if order else None
+        _tasks.recorder.start(self.parking, acquired and self.guarded(acquired))
         if self.thread is None:
+            self.began = time.monotonic()
             self.before = [ref(primitive) for primitive in waited_for()]
-            self.run()
+            self.look_every_so_often()
 
-    def run(self) -> None:
+    def look_every_so_often(self) -> None:
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self.looks, name="aiofastlock.watch", daemon=True)
         self.thread.start()
 
     def stop(self) -> None:
-        self.stopped.set()
-        _tasks.recorder.stop()
-        self.draw_edges([])
+        if self.thread is not None:
+            self.stopped.set()
+            self.thread = None
+            _tasks.recorder.stop()
+            self.draw_edges([])
+            self.reported.clear()
+            self.before.clear()
 
     # ---- A fault of the watch must not become one of the program ----
 
-    def failed(self) -> None:
-        """Report an exception, and do nothing any more."""
-        if _watch is self:
+    def failed(self, error: Exception) -> None:
+        """Report a fault of the watch, and do nothing any more."""
+        if is_watching():
             stop()
-            logger.exception("aiofastlock.watch has failed, and is turned off")
+            logger.error("aiofastlock.watch has failed, and is turned off", exc_info=error)
 
     def guarded(self, function: Callable[..., None]) -> Callable[..., None]:
         def call(*arguments: Any) -> None:
             try:
                 function(*arguments)
-            except Exception:
-                self.failed()
+            except Exception as error:
+                self.failed(error)
 
         return call
 
@@ -146,8 +171,8 @@ class Watch:
     def parking(self, primitive: Any) -> None:
         try:
             deadlock = self.deadlock_at_once(primitive)
-        except Exception:
-            self.failed()
+        except Exception as error:
+            self.failed(error)
             return
         if deadlock is not None:
             raise DeadlockError(deadlock)
@@ -175,13 +200,14 @@ class Watch:
 
     def looks(self) -> None:
         """The thread. It also sees what is stuck while an event loop is blocked."""
+        stopped = self.stopped
         took = 0.0
-        while not self.stopped.wait(max(min(LONGEST_INTERVAL, self.stuck_after / 4), 20 * took)):
+        while not stopped.wait(max(min(LONGEST_INTERVAL, self.stuck_after / 4), 20 * took)):
             began = time.monotonic()
             try:
                 self.look(began)
-            except Exception:
-                self.failed()
+            except Exception as error:
+                self.failed(error)
             took = time.monotonic() - began
 
     def look(self, now: float) -> None:
@@ -199,17 +225,17 @@ class Watch:
                 deadlock = _text.of_deadlock(one, graph, now)
                 self.report(key, logging.ERROR, deadlock.text, deadlock=deadlock.as_dict())
         for primitive in contended.values():
-            key = self.stuck_key(primitive, now)
-            if key is None:
+            stuck_key = self.stuck_key(primitive, now)
+            if stuck_key is None:
                 continue
-            current.add(key)
-            if key not in self.reported:
+            current.add(stuck_key)
+            if stuck_key not in self.reported:
                 stuck = with_waiters(primitive, now)
                 text = _text.of_stuck(stuck)
-                self.report(key, logging.WARNING, text, stuck=stuck.as_dict())
-        for key, reported in list(self.reported.items()):
-            if key not in current and reported < began and not isinstance(key, str):
-                del self.reported[key]
+                self.report(stuck_key, logging.WARNING, text, stuck=stuck.as_dict())
+        for old, reported in list(self.reported.items()):
+            if old not in current and reported < began and not isinstance(old, str):
+                del self.reported[old]
 
     def held(self) -> list[Any]:
         """Return the primitives that are held, and of those held before, what is waited for."""
@@ -263,9 +289,13 @@ class Watch:
                 self.edges[key] = ref(holder), ref(waiter)
 
 
+watch = Watch()
+
+
 def _after_fork() -> None:
-    if _watch is not None:
-        _watch.run()
+    _changing.__init__()
+    if is_watching():
+        watch.look_every_so_often()
 
 
 if hasattr(os, "register_at_fork"):
@@ -297,7 +327,7 @@ def snapshot() -> Snapshot:
                 waiters.setdefault(id(primitive), []).append((task, since))
     queue = queue_order(primitives, waiters)
     places: Places = {}
-    bare_before = now - (30.0 if _watch is None else _watch.stuck_after)
+    bare_before = now - watch.stuck_after
     found = _deadlocks.search(primitives.values(), bare_before)
     return Snapshot(
         tuple(
@@ -352,11 +382,12 @@ def describe(
 ) -> Primitive:
     kind = _text.kind_of(primitive)
     holders = []
-    for _, task, since, _, gone in holds:
-        ended = gone or (task is not None and task.done())
+    for hold in holds:
+        task = hold.task
+        ended = _deadlocks.has_ended(hold)
         generator = _tasks.suspended_inside(primitive) if ended else None
         place = generator if task is None or ended else _tasks.where_inside(task, primitive)
-        held = max(now - since, 0.0)
+        held = max(now - hold.since, 0.0)
         holders.append(Holder(task, held, place, ended and not generator, generator is not None))
     around = [hold.task for hold in holds if hold.task is not None] + [task for task, _ in waits]
     return Primitive(
@@ -457,6 +488,8 @@ def statistics() -> list[Statistics]:
         elif key is None:
             name = "made before"
         else:
-            name = _text.name_of(key, [hold.task for hold in _tasks.recorder.holders(key) if hold.task])
+            name = _text.name_of(
+                key, [hold.task for hold in _tasks.recorder.holders(key) if hold.task]
+            )
         result.append(Statistics(kind, name, place, *numbers))
     return result
