@@ -148,14 +148,14 @@ class Graph:
         holds = recorder.holders(primitive)
         if not holds or recorder.missed(primitive) or recorder.released_by_others(primitive):
             return None
-        holders: list[Any] = []
+        holders = []
         for hold in holds:
-            task = hold.task
+            task: Any = hold.task
             if task is None and not hold.gone:
                 return None
             if is_semaphore and not hold.structured and hold.since > self.bare_before:
                 return None
-            if has_ended(hold):
+            if hold.gone or task.done():
                 if _tasks.suspended_inside(primitive):
                     return None
                 task = Ended(primitive, task)

@@ -320,6 +320,8 @@ def snapshot() -> Snapshot:
     tasks = [hold.task for found in holds.values() for hold in found if hold.task is not None]
     for loop in _tasks.loops(primitives.values(), tasks):
         for task in asyncio.all_tasks(loop):
+            if _tasks.future_of(task) is None:  # it is woken, or does not wait
+                continue
             waits = _tasks.waits(task)
             if waits is not None:
                 primitive, since = waits
