@@ -52,8 +52,9 @@ def __getattr__(name: str) -> object:
     if name != "recorder":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # Imported when aiofastlock.watch is.
-    module = "_compiled._recorder" if IMPLEMENTATION == "compiled" else "_pure.recorder"
-    return import_module(f"aiofastlock.{module}")
+    if IMPLEMENTATION == "pure":
+        return import_module("aiofastlock._pure.recorder")
+    return import_module("aiofastlock._compiled").import_recorder()
 
 
 __all__ = [

@@ -3,9 +3,17 @@
 from aiofastlock._compiled._barrier import Barrier
 from aiofastlock._compiled._condition import Condition
 from aiofastlock._compiled._event import Event
-from aiofastlock._compiled._lock import Lock, hide_vtables
+from aiofastlock._compiled._lock import Lock, hide_vtables, import_recorder
 from aiofastlock._compiled._semaphore import BoundedSemaphore, Semaphore
 
 hide_vtables(Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore)
 
-__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "Semaphore"]
+__all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "Lock",
+    "Semaphore",
+    "import_recorder",
+]

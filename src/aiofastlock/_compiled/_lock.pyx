@@ -75,6 +75,7 @@ cdef extern from "_method.h":
                    unsigned int mask, fast_method_with_argument) except -1
     int finish_public_class(PyTypeObject*) except -1
     int hide_vtable(PyTypeObject*) except -1
+    int show_vtable(PyTypeObject*, object) except -1
 
 cdef extern from "_guard.h":
     void may_be_looked_for(Waiter) noexcept
@@ -995,7 +996,23 @@ def make_in_full(bint always):
     keep_no_spares(always)
 
 
+cdef dict vtables = {
+    cls: vars(cls)["__pyx_vtable__"] for cls in (LockCore, ContextManager, ParkingLot)
+}
+
+
 def hide_vtables(*classes):
     """Remove `__pyx_vtable__` from classes and their bases, after the last module is imported."""
     for cls in classes:
         hide_vtable(<PyTypeObject*> cls)
+
+
+def import_recorder():
+    """Import _recorder, which needs what is hidden."""
+    for cls, vtable in vtables.items():
+        show_vtable(<PyTypeObject*> cls, vtable)
+    try:
+        from aiofastlock._compiled import _recorder
+    finally:
+        hide_vtables(*vtables)
+    return _recorder

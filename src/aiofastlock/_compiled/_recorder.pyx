@@ -58,6 +58,9 @@ cdef extern from "_recorder.h":
     void free_copy(Copy*) noexcept
     PyObject** recorded_primitives(size_t* count) noexcept
 
+ctypedef bint (*acquiring)(ParkingLot, Waiter) except -1
+ctypedef int (*turning)(ParkingLot, Waiter) except -1
+
 cdef extern from *:
     """
     #define owned(pointer) (pointer)
@@ -69,8 +72,6 @@ cdef extern from *:
     #define set_acquire_woken(primitive, method) ((primitive)->__pyx_vtab->acquire_woken = (method))
     #define set_release_now(primitive, method) ((primitive)->__pyx_vtab->release_now = (method))
     """
-    ctypedef bint (*acquiring)(ParkingLot, Waiter) except -1
-    ctypedef int (*turning)(ParkingLot, Waiter) except -1
     object owned(PyObject*)
     void Py_INCREF(PyObject*) noexcept
     void* table_of(ParkingLot) noexcept
@@ -375,7 +376,9 @@ def holds():
     ]
 
 
-missed = pure.missed
+def missed(primitive):
+    """As pure.missed()."""
+    return made_at(primitive) is None and pure.is_held_more(primitive, len(holders(primitive)))
 
 
 def released_by_others(primitive):

@@ -82,9 +82,7 @@ REACQUIRING = {Condition.wait.__code__, acquire_and_raise.__code__}
 ENTERING = ContextManager.__aenter__.__code__
 
 
-def start(
-    parking: Callable[[Any], None], acquired: Callable[[Any], None] | None = None
-) -> None:
+def start(parking: Callable[[Any], None], acquired: Callable[[Any], None] | None = None) -> None:
     """Begin to record, or replace the two functions.
 
     `parking(primitive)` is called in a task that is about to wait for a primitive of which a
@@ -156,13 +154,10 @@ def released(primitive: Any) -> None:
         record.released_by_others |= record.counters.place is not None
         return
     task = current_task()
-    for i, (holder, _, _) in reversed(list(enumerate(record.holds))):
-        if holder is not None and holder() is task:
-            break
-    else:
-        i = 0
+    own = [i for i, (holder, _, _) in enumerate(record.holds) if holder and holder() is task]
+    if not own:
         record.released_by_others = True
-    _, began, _ = record.holds.pop(i)
+    _, began, _ = record.holds.pop(own[0] if own else 0)
     held = time.monotonic() - began
     record.counters.total_hold += held
     record.counters.longest_hold = max(record.counters.longest_hold, held)
@@ -241,17 +236,22 @@ def holders(primitive: Any) -> list[Hold]:
 def holds() -> list[Hold]:
     """Return what is held."""
     primitives = [record.primitive() for record in list(records.values()) if record.holds]
-    return [hold for primitive in primitives if primitive is not None for hold in holders(primitive)]
+    return [
+        hold for primitive in primitives if primitive is not None for hold in holders(primitive)
+    ]
 
 
 def missed(primitive: Any) -> bool:
     """Return True unless everything that is held of a primitive was recorded."""
-    if made_at(primitive) is not None:
-        return False
+    return made_at(primitive) is None and is_held_more(primitive, len(holders(primitive)))
+
+
+def is_held_more(primitive: Any, recorded: int) -> bool:
+    """Whether more is held of a primitive than is recorded, as far as it tells."""
     if isinstance(primitive, Lock):
-        return primitive._locked and not holders(primitive)
+        return primitive._locked and not recorded
     permits = getattr(primitive, "_bound_value", None)
-    return permits is None or permits - primitive._value > len(holders(primitive))
+    return permits is None or permits - primitive._value > recorded
 
 
 def released_by_others(primitive: Any) -> bool:
