@@ -318,7 +318,7 @@ def needs(future: Future[Any]) -> Needs | None:
     """Return what a task or another future waits for, or None if that is unknown."""
     coroutine = get_coro(future)
     if coroutine is None:
-        return needs_of_future(future)
+        return needs_of_result(future)
     waited_for = future_of(future)  # type: ignore[arg-type]
     if waited_for is None:
         return None
@@ -340,10 +340,12 @@ def needs(future: Future[Any]) -> Needs | None:
         if frame.f_code in GROUP_EXITS or frame.f_code.co_qualname == "TaskGroup.__aexit__":
             return Needs(pending(variables(frame)["self"]._tasks), True, waited_for)
         break
+    if get_coro(waited_for) is None:
+        return needs_of_result(waited_for)
     return Needs([waited_for], True, waited_for)
 
 
-def needs_of_future(future: Future[Any]) -> Needs | None:
+def needs_of_result(future: Future[Any]) -> Needs | None:
     if type(future).__name__ == "_GatheringFuture":
         return Needs(pending(future._children), True, future)  # type: ignore[attr-defined]
     for callback in callbacks(future):
