@@ -775,9 +775,7 @@ async def test_what_was_held_before(ours):
         watch.start(on_deadlock="raise")
         snapshot = watch.snapshot()
         assert {primitive.kind for primitive in snapshot.primitives} == {"Lock", "BoundedSemaphore"}
-        for primitive in snapshot.primitives:
-            assert primitive.unknown
-            assert "held since before the watch, by an unknown task" in str(primitive)
+        assert all(primitive.unknown for primitive in snapshot.primitives)
         async with running(visit(lock), visit(semaphore)):
             assert ours.look() == []
             assert sorted(ours.look(LATER)) == ["stuck", "stuck"]
@@ -798,11 +796,32 @@ async def test_without_start(ours):
         assert not snapshot.recorded
         found = {primitive.primitive: primitive for primitive in snapshot.primitives}
         assert set(found) == {lock, event}
-        assert found[lock].holders == ()
         assert found[lock].unknown
+        (holder,) = found[lock].holders
+        assert (holder.task, holder.held_for) == (tasks[0], None)
+        assert holder.where.function.endswith("hold")
         assert [waiter.task for waiter in found[lock].waiters] == tasks[1:3]
         assert {waiter.waited for waiter in found[lock].waiters} == {None}
-        assert "Who holds what is not known" in str(snapshot)
+        assert "Who holds what is not recorded" in str(snapshot)
+        assert f"held by {tasks[0].get_name()} (hold), at" in str(snapshot)
+
+
+async def test_a_holder_without_async_with_is_unknown(ours):
+    lock = ours.Lock()
+    await lock.acquire()
+    async with running(visit(lock)):
+        (primitive,) = watch.snapshot().primitives
+        assert (primitive.holders, primitive.unknown) == ((), True)
+        assert "held since before the watch, by an unknown task" in str(primitive)
+        lock.release()
+
+
+async def test_a_task_that_waits_for_its_own_lock_without_start(ours):
+    pool = Pool(ours)
+    async with running(pool.get()) as (task,):
+        (primitive,) = watch.snapshot().primitives
+        assert [holder.task for holder in primitive.holders] == [task]
+        assert [waiter.task for waiter in primitive.waiters] == [task]
 
 
 async def test_starting_twice_changes_the_settings(ours):
@@ -819,6 +838,7 @@ async def test_starting_twice_changes_the_settings(ours):
     assert not watch.is_watching()
     async with running(visit(lock)):
         assert watch.snapshot().primitives[0].holders == ()
+        lock.release()
 
 
 @pytest.mark.parametrize(

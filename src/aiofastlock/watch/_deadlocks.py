@@ -145,12 +145,12 @@ class Graph:
                 return None
         elif not issubclass(type(primitive), asyncio.Lock) or not primitive._locked:
             return None
-        holds = recorder.holders(primitive)
+        holds: list[Any] = recorder.holders(primitive)
         if not holds or recorder.missed(primitive) or recorder.released_by_others(primitive):
             return None
         holders = []
         for hold in holds:
-            task: Any = hold.task
+            task = hold.task
             if task is None and not hold.gone:
                 return None
             if is_semaphore and not hold.structured and hold.since > self.bare_before:

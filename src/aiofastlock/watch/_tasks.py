@@ -49,10 +49,11 @@ def _wrappers() -> frozenset[type]:
     async def coroutine() -> None:
         pass
 
-    running, alone = generator(), coroutine()
-    found = {type(running.asend(None)), type(running.athrow(ValueError)), type(alone.__await__())}
-    alone.close()
-    return frozenset(found)
+    running = generator()
+    found: list[Any] = [running.asend(None), running.athrow(ValueError), coroutine().__await__()]
+    for wrapper in found:
+        wrapper.close()
+    return frozenset(map(type, found))
 
 
 WRAPPERS = _wrappers()
@@ -232,6 +233,29 @@ def suspended_inside(primitive: Any) -> Place | None:
             if frame is not None and not generator.ag_running and is_inside(generator, primitive):
                 return place_of(frame)
     return None
+
+
+def find_inside(primitives: Iterable[Any], tasks: Iterable[Task[Any]]) -> list[list[Task[Any]]]:
+    """Return the tasks that are inside each of these primitives, by `async with`."""
+    wanted = list(primitives)
+    found: list[list[Task[Any]]] = [[] for _ in wanted]
+    ids = {id(primitive): index for index, primitive in enumerate(wanted)}
+    for task in tasks:
+        awaitables = [one for one in chain(task.get_coro()) if type(one) in SUSPENDED]
+        if waits(task) is not None:  # the innermost one of the program is about to enter
+            while awaitables and not is_of_program(awaitables.pop()):
+                pass
+        for awaitable in awaitables:
+            for manager in entered(awaitable):
+                index = ids.get(id(lock_of(manager) or manager))
+                if index is not None:
+                    found[index].append(task)
+    return found
+
+
+def is_of_program(awaitable: Any) -> bool:
+    frame = frame_of(awaitable)
+    return frame is not None and of_program(frame)
 
 
 # ---- Timeouts ----

@@ -51,11 +51,12 @@ class Holder:
     """A task that holds a primitive, or one of its permits.
 
     `task` is None if it was acquired outside of a task, or if the task was collected. `held_for` is
-    in seconds. `where` is where the code is now that is inside the primitive.
+    in seconds; it is None if nothing was recorded at that time. `where` is where the code is now
+    that is inside the primitive.
     """
 
     task: Task[Any] | None
-    held_for: float
+    held_for: float | None
     where: Place | None
     ended: bool = False
     generator: bool = False  # an asynchronous generator is inside, and is suspended
@@ -94,8 +95,8 @@ class Primitive:
     """A primitive that is held or waited for.
 
     `kind` is the name of its class, such as "Lock". `name` is what code calls it that uses it. The
-    waiters are in the order of the queue. `unknown` is True if it is held, and not all of its
-    holders are known.
+    waiters are in the order of the queue. `unknown` is True if it was acquired when nothing was
+    recorded: its holders may not be all.
     """
 
     kind: str
@@ -111,7 +112,9 @@ class Primitive:
         if self.made_at is not None and not self.name.startswith("made at "):
             lines[0] += f", made at {self.made_at}"
         for holder in self.holders[:MOST]:
-            line = f"held for {seconds(holder.held_for)}"
+            line = "held"
+            if holder.held_for is not None:
+                line += f" for {seconds(holder.held_for)}"
             if holder.task is not None:
                 line += f" by {label(holder.task)}"
             elif not holder.ended:
@@ -125,7 +128,7 @@ class Primitive:
             lines.append(line)
         if len(self.holders) > MOST:
             lines.append(f"and by {count(len(self.holders) - MOST, 'other')}")
-        if self.unknown:
+        if self.unknown and not self.holders:
             lines.append("held since before the watch, by an unknown task")
         for number, waiter in enumerate(self.waiters[:MOST], 1):
             line = f"{number}. {label(waiter.task)} waits"
@@ -194,7 +197,8 @@ class DeadlockError(RuntimeError):
 class Snapshot:
     """What is held and waited for. str() is a text for people, as_dict() is plain JSON.
 
-    `recorded` is False if nothing is recorded: then the holders are not known.
+    `recorded` is False if nothing is recorded: then holders are only known inside `async with`, and
+    deadlocks are not found.
     """
 
     primitives: tuple[Primitive, ...]
@@ -205,7 +209,8 @@ class Snapshot:
         parts = []
         if not self.recorded:
             parts.append(
-                "Who holds what is not known, only who waits: aiofastlock.watch was not started."
+                "Who holds what is not recorded: aiofastlock.watch was not started. Holders are "
+                "only known inside `async with`."
             )
         parts += map(str, self.deadlocks)
         parts += map(str, self.primitives)

@@ -10,6 +10,7 @@ import signal as signals
 import sys
 import threading
 import time
+from typing import NamedTuple
 from weakref import ref
 
 from aiofastlock.watch import _deadlocks, _tasks, _text
@@ -307,7 +308,8 @@ if hasattr(os, "register_at_fork"):
 def snapshot() -> Snapshot:
     """Return what is held and waited for now, in all event loops that are known.
 
-    Without start(), only the waiters are known.
+    Of what was acquired before start(), or without it, only those holders are known that are inside
+    `async with`, and of what nobody waits for none.
     """
     now = time.monotonic()
     recorder = _tasks.recorder
@@ -318,15 +320,24 @@ def snapshot() -> Snapshot:
         holds.setdefault(id(hold.primitive), []).append(hold)
     waiters: dict[int, list[tuple[Task[Any], float | None]]] = {}
     tasks = [hold.task for found in holds.values() for hold in found if hold.task is not None]
+    everyone: list[Task[Any]] = []
     for loop in _tasks.loops(primitives.values(), tasks):
-        for task in asyncio.all_tasks(loop):
-            if _tasks.future_of(task) is None:  # it is woken, or does not wait
-                continue
-            waits = _tasks.waits(task)
-            if waits is not None:
-                primitive, since = waits
-                primitives[id(primitive)] = primitive
-                waiters.setdefault(id(primitive), []).append((task, since))
+        everyone += asyncio.all_tasks(loop)
+    for task in everyone:
+        if _tasks.future_of(task) is None:  # it is woken, or does not wait
+            continue
+        waits = _tasks.waits(task)
+        if waits is not None:
+            primitive, since = waits
+            primitives[id(primitive)] = primitive
+            waiters.setdefault(id(primitive), []).append((task, since))
+    unknown = [p for p in primitives.values() if is_held(p) and recorder.missed(p)]
+    if unknown:
+        for primitive, inside in zip(unknown, _tasks.find_inside(unknown, everyone), strict=True):
+            known = [hold.task for hold in holds.get(id(primitive), [])]
+            holds.setdefault(id(primitive), []).extend(
+                Before(primitive, task) for task in inside if task not in known
+            )
     queue = queue_order(primitives, waiters)
     places: Places = {}
     bare_before = now - watch.stuck_after
@@ -350,6 +361,16 @@ def waited_for() -> list[Any]:
             if waits is not None:
                 found[id(waits[0])] = waits[0]
     return list(found.values())
+
+
+class Before(NamedTuple):
+    """A hold that was not recorded, and is seen because the code of its task is inside."""
+
+    primitive: Any
+    task: Task[Any]
+    since: None = None
+    structured: bool = True
+    gone: bool = False
 
 
 Waits = tuple["Task[Any]", "float | None"]
@@ -389,7 +410,7 @@ def describe(
         ended = _deadlocks.has_ended(hold)
         generator = _tasks.suspended_inside(primitive) if ended else None
         place = generator if task is None or ended else _tasks.where_inside(task, primitive)
-        held = max(now - hold.since, 0.0)
+        held = None if hold.since is None else max(now - hold.since, 0.0)
         holders.append(Holder(task, held, place, ended and not generator, generator is not None))
     around = [hold.task for hold in holds if hold.task is not None] + [task for task, _ in waits]
     return Primitive(
@@ -400,13 +421,14 @@ def describe(
             Waiter(task, None if since is None else max(now - since, 0.0), place_of(task, places))
             for task, since in waits
         ),
-        kind in HELD and primitive.locked() and _tasks.recorder.missed(primitive),
+        is_held(primitive) and _tasks.recorder.missed(primitive),
         _text.made_at(primitive),
         primitive,
     )
 
 
-HELD = ("Lock", "Semaphore", "BoundedSemaphore")
+def is_held(primitive: Any) -> bool:
+    return issubclass(type(primitive), (asyncio.Lock, asyncio.Semaphore)) and primitive.locked()
 
 
 def place_of(task: Task[Any], places: Places) -> Place | None:
