@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 MOST_AT_ONCE = 16
 
 
+NO_MORE = object()
+NOTHING: Iterator[Any] = iter(())
+
+
 class Ended(NamedTuple):
     """A holder that has ended, in the graph."""
 
@@ -48,7 +52,7 @@ class Node:
     def __init__(self, thing: Any) -> None:
         self.thing = thing
         self.needs: list[Node] = []  # those that were looked at
-        self.rest: Iterator[Any] = iter(())  # the others
+        self.rest: Iterator[Any] = NOTHING  # the others
         self.missing = 1  # how many of them must be live before this one is
         self.needed_by: list[Node] = []
         self.live = False
@@ -83,11 +87,8 @@ class Graph:
         stack = [first]
         while stack and not first.live:
             node = stack[-1]
-            try:
-                if node.live:
-                    raise StopIteration
-                thing = next(node.rest)
-            except StopIteration:
+            thing = NO_MORE if node.live else next(node.rest, NO_MORE)
+            if thing is NO_MORE:
                 stack.pop()
                 continue
             known = self.nodes.get(id(thing))
@@ -119,13 +120,13 @@ class Graph:
         if needs is None:
             node.live = True
             return
-        node.basis = (needs.future,)
-        things = list(needs.things)
+        things, every, waited_for = needs
+        node.basis = (waited_for,)
         if self.parking is not None and len(things) > MOST_AT_ONCE:
             task = self.parking[0]
             things = [*(t for t in things if t is task), *things[:MOST_AT_ONCE]]
         node.rest = iter(things)
-        if needs.every:
+        if every:
             node.missing = len(things)
         node.live = node.missing == 0
 
@@ -148,19 +149,19 @@ class Graph:
         holds: list[Any] = recorder.holders(primitive)
         if not holds or recorder.missed(primitive) or recorder.released_by_others(primitive):
             return None
-        holders = []
-        for hold in holds:
-            task = hold.task
-            if task is None and not hold.gone:
+        holders: list[Any] = []
+        for _, task, since, structured, gone in holds:
+            if task is None and not gone:
                 return None
-            if is_semaphore and not hold.structured and hold.since > self.bare_before:
+            if is_semaphore and not structured and since > self.bare_before:
                 return None
-            if hold.gone or task.done():
+            if gone or task.done():
                 if _tasks.suspended_inside(primitive):
                     return None
-                task = Ended(primitive, task)
-            holders.append(task)
-        node.basis = tuple(hold.task for hold in holds)
+                holders.append(Ended(primitive, task))
+            else:
+                holders.append(task)
+        node.basis = tuple([hold[1] for hold in holds])
         return holders
 
 
@@ -235,19 +236,17 @@ def at_once(task: Task[Any], primitive: Any) -> tuple[Found, Graph] | None:
     key = id(primitive)
     if key in sleepers:
         _, sleeper, future = sleepers[key]
-        waited_for: Any = getattr(sleeper(), "_fut_waiter", None)
-        if waited_for is not None and waited_for is future() and not waited_for.done():
+        holder = sleeper()
+        waited_for = None if holder is None else _tasks.future_of(holder)
+        if waited_for is not None and waited_for is future():
             return None
     graph = Graph(parking=(task, primitive))
     if not graph.is_dead(task):
         for node in graph.nodes[key].needs:
-            if (
-                node.live
-                and not node.needs
-                and getattr(node.thing, "_fut_waiter", None) is not None
-            ):
-                forget = ref(primitive, lambda _: sleepers.pop(key, None) and None)
-                sleepers[key] = forget, ref(node.thing), ref(node.thing._fut_waiter)
+            waited_for = _tasks.future_of(node.thing) if _tasks.is_task(node.thing) else None
+            if node.live and not node.needs and waited_for is not None:
+                forget = ref(primitive, lambda _: forget_sleeper(key))
+                sleepers[key] = forget, ref(node.thing), ref(waited_for)
         return None
     found = find(graph.nodes[id(task)], prefer=task)
     # Otherwise the task joins others that wait for what was found before.

@@ -23,7 +23,6 @@ from types import (
     MethodType,
     WrapperDescriptorType,
 )
-from typing import NamedTuple
 
 from aiofastlock import _implementation
 from aiofastlock.watch._types import Place
@@ -31,13 +30,30 @@ from aiofastlock.watch._types import Place
 TYPE_CHECKING = False  # as typing says it
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future, Task
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from types import CodeType, FrameType
     from typing import Any
 
 recorder: Any = _implementation.recorder
 
 # ---- The coroutines of a task, from the outermost to the innermost ----
+
+
+class _Loop:
+    """Enough of an event loop to make a future."""
+
+    def get_debug(self) -> bool:
+        return False
+
+
+def _future_iterator() -> type | None:
+    """The type of what a coroutine awaits that awaits a future of asyncio in C."""
+    loop: Any = _Loop()
+    found = type(asyncio.Future[None](loop=loop).__await__())
+    return None if found is GeneratorType else found
+
+
+FUTURE_ITERATOR = _future_iterator()
 
 
 def _wrappers() -> frozenset[type]:
@@ -80,18 +96,29 @@ def chain(outermost: Any) -> list[Any]:
     found = []
     while outermost is not None:
         found.append(outermost)
-        outermost = inside(outermost)
+        kind = type(outermost)
+        if kind is CoroutineType:  # as inside() says, and faster
+            outermost = outermost.cr_await
+        elif kind is FUTURE_ITERATOR:
+            break
+        else:
+            outermost = inside(outermost)
     return found
 
 
 def waits(task: Task[Any]) -> tuple[Any, float | None] | None:
     """Return the primitive that a task waits for, and since when, or None."""
-    last = None
-    awaitable: Any = task.get_coro()
-    while (following := inside(awaitable)) is not None:
-        last, awaitable = awaitable, following
+    return waits_in(chain(task.get_coro()))
+
+
+def waits_in(awaitables: list[Any]) -> tuple[Any, float | None] | None:
     # The innermost is an awaitable in C, or the iterator of the future that ours awaits.
-    return recorder.waited(awaitable) or recorder.waited(last)  # type: ignore[no-any-return]
+    if type(awaitables[-1]) is FUTURE_ITERATOR:
+        return recorder.waited(awaitables[-2]) if len(awaitables) > 1 else None
+    for awaitable in awaitables[:-3:-1]:
+        if (found := recorder.waited(awaitable)) is not None:
+            return found  # type: ignore[no-any-return]
+    return None
 
 
 def future_of(task: Task[Any]) -> Future[Any] | None:
@@ -235,18 +262,25 @@ def suspended_inside(primitive: Any) -> Place | None:
     return None
 
 
+MOST_WAITING = 5000  # of the tasks that wait for primitives, to look whether they hold others
+
+
 def find_inside(primitives: Iterable[Any], tasks: Iterable[Task[Any]]) -> list[list[Task[Any]]]:
     """Return the tasks that are inside each of these primitives, by `async with`."""
     wanted = list(primitives)
     found: list[list[Task[Any]]] = [[] for _ in wanted]
     ids = {id(primitive): index for index, primitive in enumerate(wanted)}
+    waiting = 0
     for task in tasks:
-        awaitables = [one for one in chain(task.get_coro()) if type(one) in SUSPENDED]
-        if waits(task) is not None:  # the innermost one of the program is about to enter
+        awaitables = chain(task.get_coro())
+        if waits_in(awaitables) is not None:  # the innermost one of the program is about to enter
+            waiting += 1
+            if waiting > MOST_WAITING:
+                continue
             while awaitables and not is_of_program(awaitables.pop()):
                 pass
         for awaitable in awaitables:
-            for manager in entered(awaitable):
+            for manager in entered(awaitable) if type(awaitable) in SUSPENDED else ():
                 index = ids.get(id(lock_of(manager) or manager))
                 if index is not None:
                     found[index].append(task)
@@ -327,15 +361,10 @@ GROUP_EXITS = {
 }
 
 
-class Needs(NamedTuple):
-    """What has to end before a task can go on or a future is set: all of it, or any.
-
-    It is one primitive, or futures and tasks. `future` is what the task waits on.
-    """
-
-    things: Iterable[Any]
-    every: bool
-    future: Future[Any]
+# What has to end before a task can go on or a future is set: one primitive, or tasks and futures;
+# whether all of that, or any; and the future that the task waits on.
+if TYPE_CHECKING:
+    Needs = tuple[Sequence[Any], bool, Future[Any]]
 
 
 def needs(future: Future[Any]) -> Needs | None:
@@ -347,10 +376,9 @@ def needs(future: Future[Any]) -> Needs | None:
     if waited_for is None:
         return None
     awaitables = chain(coroutine)
-    for awaitable in awaitables[:-3:-1]:
-        # The innermost is an awaitable in C, or the iterator of the future that ours awaits.
-        if (found := recorder.waited(awaitable)) is not None:
-            return Needs([found[0]], True, waited_for)
+    waited = waits_in(awaitables)
+    if waited is not None:
+        return [waited[0]], True, waited_for
     for awaitable in reversed(awaitables):
         frame = frame_of(awaitable)
         if frame is None:
@@ -358,24 +386,24 @@ def needs(future: Future[Any]) -> Needs | None:
         if frame.f_code is WAIT:
             found = variables(frame)
             every = found.get("return_when") != asyncio.FIRST_COMPLETED
-            return Needs(pending(found.get("fs", ())), every, waited_for)
+            return (pending(found.get("fs", ())), every, waited_for)
         if frame.f_code is WAIT_FOR and asyncio.isfuture(variables(frame).get("fut")):
-            return Needs([variables(frame)["fut"]], True, waited_for)
+            return ([variables(frame)["fut"]], True, waited_for)
         if frame.f_code in GROUP_EXITS or frame.f_code.co_qualname == "TaskGroup.__aexit__":
-            return Needs(pending(variables(frame)["self"]._tasks), True, waited_for)
+            return (pending(variables(frame)["self"]._tasks), True, waited_for)
         break
     if get_coro(waited_for) is None:
         return needs_of_result(waited_for)
-    return Needs([waited_for], True, waited_for)
+    return ([waited_for], True, waited_for)
 
 
 def needs_of_result(future: Future[Any]) -> Needs | None:
     if type(future).__name__ == "_GatheringFuture":
-        return Needs(pending(future._children), True, future)  # type: ignore[attr-defined]
+        return (pending(future._children), True, future)  # type: ignore[attr-defined]
     for callback in callbacks(future):
         inner = closure(callback).get("inner")  # asyncio.shield()'s
         if inner is not None:
-            return Needs([inner], True, future)
+            return ([inner], True, future)
     return None
 
 
@@ -388,7 +416,8 @@ def is_task(thing: Any) -> bool:
 
 
 def get_coro(future: Any) -> Any:
-    return future.get_coro() if hasattr(type(future), "get_coro") else None
+    method = getattr(type(future), "get_coro", None)
+    return None if method is None else method(future)
 
 
 def callbacks(future: Any) -> list[Any]:
