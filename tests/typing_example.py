@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any, Literal, assert_type
 
 import aiofastlock
-from aiofastlock import Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore
+from aiofastlock import Barrier, BoundedSemaphore, Condition, Event, Lock, Semaphore, watch
 
 assert_type(aiofastlock.__version__, str)
 assert_type(aiofastlock.IMPLEMENTATION, Literal["compiled", "pure"])
@@ -117,3 +117,26 @@ Condition(Semaphore())  # type: ignore[arg-type]
 Semaphore("2")  # type: ignore[arg-type]
 Barrier()  # type: ignore[call-arg]
 Lock(loop=None)  # type: ignore[call-arg]
+
+
+def watched() -> None:
+    watch.start(stuck_after=5, on_deadlock="raise", order="each")
+    watch.start(on_deadlock="panic")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(watch.is_watching(), bool)
+    snapshot = watch.snapshot()
+    assert_type(snapshot.primitives, tuple[watch.Primitive, ...])
+    for primitive in snapshot.primitives:
+        for holder in primitive.holders:
+            assert_type(holder.task, asyncio.Task[Any] | None)
+            assert_type(holder.held_for, float | None)
+            assert_type(holder.where, watch.Place | None)
+        for waiter in primitive.waiters:
+            assert_type(waiter.task, asyncio.Task[Any])
+    for deadlock in snapshot.deadlocks:
+        assert_type(deadlock.kind, Literal["self", "circle", "permits", "ended"])
+    assert_type(snapshot.as_dict(), dict[str, Any])
+    assert_type([found.total_wait for found in watch.statistics()], list[float])
+    try:
+        watch.stop()
+    except watch.DeadlockError as error:
+        assert_type(error.deadlock, watch.Deadlock)

@@ -39,7 +39,7 @@ def label(task: Task[Any]) -> str:
 
 
 def seconds(time: float) -> str:
-    return f"{time:,.1f} s"
+    return f"{max(time, 0):,.1f} s"  # the clock of C is coarse
 
 
 def count(number: int, word: str) -> str:
