@@ -230,7 +230,8 @@ static PyObject *current_task = NULL; /* asyncio.current_task */
 /* A new reference to the running task, or NULL. */
 static inline PyObject *running_task(void)
 {
-    PyObject *task = PyObject_CallNoArgs(current_task);
+    PyObject *none[1] = {NULL}; /* arguments: without an array, CPython's takes twice as long */
+    PyObject *task = PyObject_Vectorcall(current_task, none, 0, NULL);
     if (task == NULL) { /* no event loop is running */
         PyErr_Clear();
     } else if (Py_IsNone(task)) {

@@ -99,15 +99,18 @@ cdef class Counted:
 
 
 cdef int kind_of(object primitive) except -1:
+    """The index of its class, or -2 for what is no public class."""
     for i, kind in enumerate(KINDS):
         if isinstance(primitive, kind):
             return i
-    raise TypeError(type(primitive))
+    return -2
 
 
 cdef int make_record(ParkingLot primitive) except -1:
     """Record a primitive that was made before the recording."""
     cdef int kind = kind_of(primitive)
+    if kind < 0:
+        return 0
     of_kind[kind].kind = kind
     record_made(<PyObject*> primitive, &of_kind[kind])
     return 0
@@ -116,8 +119,10 @@ cdef int make_record(ParkingLot primitive) except -1:
 # ---- Called by the core ----
 
 cdef int on_made(ParkingLot primitive) except -1:
+    cdef int kind = kind_of(primitive)
+    if kind < 0:
+        return 0
     place = pure.place_of(primitive, sys._getframe())
-    kind = kind_of(primitive)
     cdef Counted counted = places.get((kind, place))
     if counted is None:
         counted = places[kind, place] = Counted.__new__(Counted)
@@ -245,6 +250,7 @@ def start(parking, acquired=None):
     """As pure.start()."""
     global on_parking, on_acquired, clock_began, current_task
     on_parking, on_acquired = parking, acquired
+    pure.on_parking, pure.on_acquired = parking, acquired
     if _shared.recorder is not None:
         return
     if clock_began == 0:
@@ -292,27 +298,37 @@ def stop():
     pure.stop()
 
 
-# The pure-Python functions call these, also for a compiled primitive that C does not serve.
+# The pure-Python functions call these, for a compiled primitive that C does not serve, and for
+# primitives of the pure-Python implementation, if a program uses both.
 
 
 def made(primitive):
-    """Nothing is left to do: the core calls on_made() for every primitive."""
+    if not isinstance(primitive, ParkingLot):  # else the core has called on_made()
+        pure.made(primitive)
 
 
 def parking(primitive, future):
+    if not isinstance(primitive, ParkingLot):
+        return pure.parking(primitive, future)
     check_holders(primitive)
     pure.since[future] = time.monotonic()
 
 
 def left(primitive, future):
+    if not isinstance(primitive, ParkingLot):
+        return pure.left(primitive, future)
     pure.since.pop(future, None)
 
 
-def acquired(ParkingLot primitive):
+def acquired(primitive):
+    if not isinstance(primitive, ParkingLot):
+        return pure.acquired(primitive)
     note_acquired(primitive, isinstance(primitive, _lock.Lock), False)
 
 
-def released(ParkingLot primitive):
+def released(primitive):
+    if not isinstance(primitive, ParkingLot):
+        return pure.released(primitive)
     record_released(<PyObject*> primitive, isinstance(primitive, _lock.Lock))
 
 
@@ -332,7 +348,7 @@ def holders(primitive):
     cdef PyObject* found
     cdef list result = []
     if not isinstance(primitive, ParkingLot):
-        return result
+        return pure.holders(primitive)
     if isinstance(primitive, _lock.Lock) and not primitive._locked:
         return result
     copy = copy_record(<PyObject*> primitive)
@@ -368,12 +384,8 @@ cdef list recorded():
 
 def holds():
     """As pure.holds()."""
-    return [
-        hold
-        for primitive in recorded()
-        if is_held(<PyObject*> primitive)
-        for hold in holders(primitive)
-    ]
+    held = [primitive for primitive in recorded() if is_held(<PyObject*> primitive)]
+    return pure.holds() + [hold for primitive in held for hold in holders(primitive)]
 
 
 def missed(primitive):
@@ -383,6 +395,8 @@ def missed(primitive):
 
 def released_by_others(primitive):
     """As pure.released_by_others()."""
+    if not isinstance(primitive, ParkingLot):
+        return pure.released_by_others(primitive)
     cdef Copy* copy = copy_record(<PyObject*> primitive)
     cdef bint others = copy is not NULL and copy.flags & RELEASED_BY_OTHERS
     free_copy(copy)
@@ -402,6 +416,8 @@ def waited(awaitable):
 
 def made_at(primitive):
     """As pure.made_at()."""
+    if not isinstance(primitive, ParkingLot):
+        return pure.made_at(primitive)
     cdef Copy* copy = copy_record(<PyObject*> primitive)
     place = <object> copy.counters.place if copy is not NULL and copy.counters.place else None
     free_copy(copy)
@@ -414,7 +430,7 @@ def counters():
     """
     cdef Copy* copy
     cdef Counted of_place
-    cdef list result = []
+    cdef list result = pure.counters()
     cdef size_t i
     for primitive in recorded():
         copy = copy_record(<PyObject*> primitive)
