@@ -121,7 +121,7 @@ Lock(loop=None)  # type: ignore[call-arg]
 
 def watched() -> None:
     watch.start(stuck_after=5, on_deadlock="raise", order="each")
-    watch.start(on_deadlock="panic")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    watch.start(on_deadlock="panic")  # type: ignore[arg-type]
     assert_type(watch.is_watching(), bool)
     snapshot = watch.snapshot()
     assert_type(snapshot.primitives, tuple[watch.Primitive, ...])

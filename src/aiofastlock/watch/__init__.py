@@ -49,4 +49,4 @@ __all__ = [
 ]
 
 # `pytest -p aiofastlock.watch` finds its plugin by this.
-pytest_plugins = ["aiofastlock.watch._pytest"]
+pytest_plugins: list[str] = ["aiofastlock.watch._pytest"]

@@ -73,7 +73,7 @@ def _wrappers() -> frozenset[type]:
 
 
 WRAPPERS = _wrappers()
-SUSPENDED = (CoroutineType, GeneratorType, AsyncGeneratorType)
+SUSPENDED: tuple[type, ...] = (CoroutineType, GeneratorType, AsyncGeneratorType)
 
 
 def inside(awaitable: Any) -> Any:
@@ -361,14 +361,12 @@ GROUP_EXITS = {
 }
 
 
-# What has to end before a task can go on or a future is set: one primitive, or tasks and futures;
-# whether all of that, or any; and the future that the task waits on.
-if TYPE_CHECKING:
-    Needs = tuple[Sequence[Any], bool, Future[Any]]
+def needs(future: Future[Any]) -> tuple[Sequence[Any], bool, Future[Any]] | None:
+    """Return what must end before a task can go on or a future is set, or None if that is unknown.
 
-
-def needs(future: Future[Any]) -> Needs | None:
-    """Return what a task or another future waits for, or None if that is unknown."""
+    It is one primitive, or tasks and futures: all of them, or any. The last is the future that the
+    task waits on.
+    """
     coroutine = get_coro(future)
     if coroutine is None:
         return needs_of_result(future)
@@ -397,7 +395,7 @@ def needs(future: Future[Any]) -> Needs | None:
     return ([waited_for], True, waited_for)
 
 
-def needs_of_result(future: Future[Any]) -> Needs | None:
+def needs_of_result(future: Future[Any]) -> tuple[Sequence[Any], bool, Future[Any]] | None:
     if type(future).__name__ == "_GatheringFuture":
         return (pending(future._children), True, future)  # type: ignore[attr-defined]
     for callback in callbacks(future):

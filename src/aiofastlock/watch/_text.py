@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
+from types import MemberDescriptorType
 
 from aiofastlock.watch import _tasks
 from aiofastlock.watch._types import MOST, Deadlock, Place, Primitive, count, label, seconds
@@ -13,7 +14,7 @@ TYPE_CHECKING = False  # as typing says it
 if TYPE_CHECKING:
     from asyncio import Task
     from collections.abc import Iterable, Iterator
-    from types import FrameType, MemberDescriptorType
+    from types import FrameType
     from typing import Any
 
     from aiofastlock.watch._deadlocks import Found, Graph
@@ -83,16 +84,9 @@ def attributes(value: Any) -> Iterator[tuple[str, Any]]:
         yield from list(object.__getattribute__(value, "__dict__").items())
     for cls in type(value).__mro__:
         for name, descriptor in list(vars(cls).items()) if "__slots__" in vars(cls) else ():
-            if type(descriptor) is MEMBER:
+            if type(descriptor) is MemberDescriptorType:
                 with contextlib.suppress(AttributeError):  # it has no value
                     yield name, descriptor.__get__(value)
-
-
-class _Slots:
-    __slots__ = ("slot",)
-
-
-MEMBER: type[MemberDescriptorType] = type(_Slots.slot)  # type: ignore[attr-defined]
 
 
 # ---- Texts ----
