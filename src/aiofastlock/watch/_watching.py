@@ -16,6 +16,7 @@ from weakref import ref
 from aiofastlock.watch import _deadlocks, _tasks, _text
 from aiofastlock.watch._order import Order
 from aiofastlock.watch._types import (
+    MOST,
     Deadlock,
     DeadlockError,
     Holder,
@@ -318,7 +319,8 @@ def snapshot() -> Snapshot:
     for hold in recorder.holds():
         primitives[id(hold.primitive)] = hold.primitive
         holds.setdefault(id(hold.primitive), []).append(hold)
-    waiters: dict[int, list[tuple[Task[Any], float | None]]] = {}
+    waiters: dict[int, list[Waiter]] = {}
+    places: Places = {}
     tasks = [hold.task for found in holds.values() for hold in found if hold.task is not None]
     everyone: list[Task[Any]] = []
     for loop in _tasks.loops(primitives.values(), tasks):
@@ -326,11 +328,11 @@ def snapshot() -> Snapshot:
     for task in everyone:
         if _tasks.future_of(task) is None:  # it is woken, or does not wait
             continue
-        waits = _tasks.waits(task)
-        if waits is not None:
-            primitive, since = waits
+        found = waiter_of(task, now, places)
+        if found is not None:
+            primitive, waiter = found
             primitives[id(primitive)] = primitive
-            waiters.setdefault(id(primitive), []).append((task, since))
+            waiters.setdefault(id(primitive), []).append(waiter)
     unknown = [p for p in primitives.values() if is_held(p) and recorder.missed(p)]
     if unknown:
         for primitive, inside in zip(unknown, _tasks.find_inside(unknown, everyone), strict=True):
@@ -338,16 +340,14 @@ def snapshot() -> Snapshot:
             holds.setdefault(id(primitive), []).extend(
                 Before(primitive, task) for task in inside if task not in known
             )
-    queue = queue_order(primitives, waiters)
-    places: Places = {}
-    bare_before = now - watch.stuck_after
-    found = _deadlocks.search(primitives.values(), bare_before)
+    sort_by_queue(primitives, waiters)
+    dead = _deadlocks.search(primitives.values(), now - watch.stuck_after)
     return Snapshot(
         tuple(
-            describe(primitive, holds.get(key, []), queue.get(key, []), now, places)
+            describe(primitive, holds.get(key, []), waiters.get(key, []), now)
             for key, primitive in primitives.items()
         ),
-        tuple(_text.of_deadlock(one, graph, now) for one, graph in found),
+        tuple(_text.of_deadlock(one, graph, now) for one, graph in dead),
         is_watching(),
     )
 
@@ -373,36 +373,46 @@ class Before(NamedTuple):
     gone: bool = False
 
 
-Waits = tuple["Task[Any]", "float | None"]
+# Places by the id() of their code and the instruction: many tasks are at the same. None: not of the
+# program.
 Places = dict[tuple[int, int], "Place | None"]
 
 
-def queue_order(
-    primitives: dict[int, Any], waiters: dict[int, list[Waits]]
-) -> dict[int, list[Waits]]:
+def sort_by_queue(primitives: dict[int, Any], waiters: dict[int, list[Waiter]]) -> None:
     """Sort the waiters of each primitive as they are in its queue; those that leave it are last."""
-    for key, waits in waiters.items():
-        if len(waits) > 1:
+    for key, some in waiters.items():
+        if len(some) > 1:
             futures = list(primitives[key]._waiters or ())
             order = {id(future): index for index, future in enumerate(futures)}
-            waits.sort(
-                key=lambda wait: order.get(id(getattr(wait[0], "_fut_waiter", None)), len(order))
+            some.sort(
+                key=lambda waiter: order.get(
+                    id(getattr(waiter.task, "_fut_waiter", None)), len(order)
+                )
             )
-    return waiters
+
+
+def waiter_of(task: Task[Any], now: float, places: Places) -> tuple[Any, Waiter] | None:
+    """Return the primitive that a task waits for, and the task as its waiter, or None."""
+    awaitables = _tasks.chain(task.get_coro())
+    waits = _tasks.waits_in(awaitables)
+    if waits is None:
+        return None
+    primitive, since = waits
+    waited = None if since is None else max(now - since, 0.0)
+    return primitive, Waiter(task, waited, place_of(awaitables, places) or _tasks.where(task))
 
 
 def with_waiters(primitive: Any, now: float) -> Primitive:
-    waits = [
-        (task, found[1])
+    places: Places = {}
+    waiters = [
+        found[1]
         for task in _tasks.waiter_tasks(primitive)
-        if (found := _tasks.waits(task)) is not None
+        if (found := waiter_of(task, now, places)) is not None
     ]
-    return describe(primitive, _tasks.recorder.holders(primitive), waits, now, {})
+    return describe(primitive, _tasks.recorder.holders(primitive), waiters, now)
 
 
-def describe(
-    primitive: Any, holds: list[Any], waits: list[Waits], now: float, places: Places
-) -> Primitive:
+def describe(primitive: Any, holds: list[Any], waiters: list[Waiter], now: float) -> Primitive:
     kind = _text.kind_of(primitive)
     holders = []
     for hold in holds:
@@ -412,15 +422,14 @@ def describe(
         place = generator if task is None or ended else _tasks.where_inside(task, primitive)
         held = None if hold.since is None else max(now - hold.since, 0.0)
         holders.append(Holder(task, held, place, ended and not generator, generator is not None))
-    around = [hold.task for hold in holds if hold.task is not None] + [task for task, _ in waits]
+    around = [hold.task for hold in holds if hold.task is not None] + [
+        waiter.task for waiter in waiters[: MOST]
+    ]
     return Primitive(
         kind,
         _text.name_of(primitive, around),
         tuple(holders),
-        tuple(
-            Waiter(task, None if since is None else max(now - since, 0.0), place_of(task, places))
-            for task, since in waits
-        ),
+        tuple(waiters),
         is_held(primitive) and _tasks.recorder.missed(primitive),
         _text.made_at(primitive),
         primitive,
@@ -431,9 +440,9 @@ def is_held(primitive: Any) -> bool:
     return issubclass(type(primitive), (asyncio.Lock, asyncio.Semaphore)) and primitive.locked()
 
 
-def place_of(task: Task[Any], places: Places) -> Place | None:
-    """As _tasks.where(), for many tasks that are at the same places."""
-    for awaitable in reversed(_tasks.chain(task.get_coro())):
+def place_of(awaitables: list[Any], places: Places) -> Place | None:
+    """Return the innermost place that is not asyncio's or aiofastlock's."""
+    for awaitable in reversed(awaitables):
         frame = _tasks.frame_of(awaitable)
         if frame is not None:
             key = id(frame.f_code), frame.f_lasti
@@ -441,7 +450,7 @@ def place_of(task: Task[Any], places: Places) -> Place | None:
                 places[key] = _tasks.place_of(frame) if _tasks.of_program(frame) else None
             if (place := places[key]) is not None:
                 return place
-    return _tasks.where(task)
+    return None
 
 
 def dump(file: TextIO | None = None) -> None:
