@@ -423,7 +423,7 @@ def describe(primitive: Any, holds: list[Any], waiters: list[Waiter], now: float
         held = None if hold.since is None else max(now - hold.since, 0.0)
         holders.append(Holder(task, held, place, ended and not generator, generator is not None))
     around = [hold.task for hold in holds if hold.task is not None] + [
-        waiter.task for waiter in waiters[: MOST]
+        waiter.task for waiter in waiters[:MOST]
     ]
     return Primitive(
         kind,
