@@ -1,4 +1,5 @@
 # cython: language_level=3, binding=False, auto_pickle=False, always_allow_keywords=False
+# cython: freethreading_compatible=True
 """The floors in C: an async context manager and awaitables that do nothing."""
 
 cimport cython

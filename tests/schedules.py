@@ -835,9 +835,9 @@ class Driver:
         """Yield what is wrong when all tasks have ended: everything must work as if new."""
         others = (*self.semaphores, *self.having.get("set", ()))
         locks = [it for it in self.watched if getattr(it, "_lock", it) not in others]
-        for thing in self.watched:
+        for i, thing in enumerate(self.watched):  # its repr would have an address
             if thing._waiters:
-                yield f"{thing!r}: a waiter is left"
+                yield f"{i}: a waiter is left"
         if self.is_tidy:
             permits = [semaphore._value for semaphore in self.semaphores]
             if permits != self.permits:

@@ -13,10 +13,9 @@ from schedules import Clockwork
 
 import aiofastlock
 
-pytestmark = [
-    pytest.mark.skipif(aiofastlock.IMPLEMENTATION != "compiled", reason="only compiled code"),
-    pytest.mark.skipif(FREE_THREADED, reason="free-threaded builds use asyncio's handles"),
-]
+pytestmark = pytest.mark.skipif(
+    aiofastlock.IMPLEMENTATION != "compiled", reason="only compiled code"
+)
 
 
 class Watched(asyncio.SelectorEventLoop):
@@ -462,6 +461,7 @@ def test_a_closed_loop(Event):
         waiting.throw(RuntimeError("Event loop is closed"))
 
 
+@pytest.mark.skipif(FREE_THREADED, reason="there, a loop that does not run has asyncio's handle")
 def test_a_loop_that_is_dropped_with_a_wake_up_in_it():
     """The handle, the task and the loop are a cycle of garbage."""
     loop = asyncio.new_event_loop()

@@ -5,7 +5,6 @@ import functools
 import inspect
 import itertools
 import sys
-import sysconfig
 import types
 from fnmatch import fnmatchcase
 from unittest import mock
@@ -52,7 +51,6 @@ METHODS_THAT_WAIT = {
     "self.wait_for()": "Condition",
 }
 WITH_MIXIN = "Lock Condition Semaphore BoundedSemaphore"
-FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 STATE = {
     "Lock": "self._locked",
     "Event": "self._value",
@@ -324,7 +322,6 @@ COMPILED = [
         "it is written in C",
         "handle_attributes.*_run, handle_kinds.pickle",
         "handle",
-        when=not FREE_THREADED,
     ),
     # The classes
     Difference("their source is Cython", "described.source", "cls"),

@@ -318,7 +318,8 @@ def assert_a_coroutine(awaitable, name):
     assert asyncio.iscoroutine(awaitable)
     assert re.fullmatch(name, awaitable.__qualname__)
     assert awaitable.__name__ == awaitable.__qualname__.rpartition(".")[2]
-    assert repr(awaitable).startswith(f"<coroutine object {awaitable.__qualname__} at 0x")
+    address = object.__repr__(awaitable).rpartition(" at ")[2]
+    assert repr(awaitable) == f"<coroutine object {awaitable.__qualname__} at {address}"
 
 
 def test_the_awaitable_is_a_coroutine_to_asyncio(call):

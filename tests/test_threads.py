@@ -137,7 +137,8 @@ async def while_it_is_to_be_woken():
 async def while_a_newcomer_looks_at_it():
     lock = OURS["compiled"].Lock()
     future = Future()
-    lock._waiters = [future]
+    lock._get_loop()  # from then on it has a queue
+    lock._waiters.append(future)
     lock._locked = True
     other = Dropping(asyncio.get_running_loop(), lock.acquire)
     lock._locked = False
@@ -189,3 +190,62 @@ async def test_a_waiter_that_is_deallocated_in_a_step(case):
         await case()
     finally:
         gc.enable()
+
+
+# ---- Free-threaded builds: the fast paths ----
+
+
+@pytest.mark.skipif(not FREE_THREADED, reason="with a GIL, no other thread runs in a step")
+@pytest.mark.skipif("compiled" not in OURS, reason="tests the compiled code")
+def test_an_awaitable_that_two_threads_begin_at_once():
+    """One of them acquires, even if neither has a reference of its own, as here map() has."""
+    rounds = 500
+    semaphore = OURS["compiled"].Semaphore(rounds)
+    references = sys.getrefcount(semaphore)
+    steps = [map(str, semaphore.acquire()) for _ in range(rounds)]
+    outcomes = [[], []]
+
+    def begin(own, others):
+        for step in steps:
+            own.append(None)
+            while len(others) < len(own):
+                time.sleep(0)
+            try:
+                next(step)
+            except (StopIteration, RuntimeError) as error:
+                own[-1] = type(error)
+
+    threads = [threading.Thread(target=begin, args=order) for order in (outcomes, outcomes[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {frozenset(pair) for pair in zip(*outcomes, strict=True)} == {
+        frozenset({StopIteration, RuntimeError})
+    }
+    assert semaphore._value == 0
+    steps.clear()
+    assert sys.getrefcount(semaphore) == references
+
+
+@pytest.mark.skipif("compiled" not in OURS, reason="tests the compiled code")
+def test_a_thread_that_ends_leaves_no_waiter():
+    lock = OURS["compiled"].Lock()
+    waiter = lock.acquire()
+    kind = type(waiter)
+    waiter.close()
+
+    async def enter():
+        async with lock:
+            pass
+
+    def waiters():
+        gc.collect()
+        return sum(type(found) is kind for found in gc.get_objects())
+
+    before = waiters()
+    for _ in range(20):
+        thread = threading.Thread(target=asyncio.run, args=[enter()])
+        thread.start()
+        thread.join()
+    assert waiters() < before + 5

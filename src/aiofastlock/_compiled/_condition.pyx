@@ -23,7 +23,6 @@ from aiofastlock._compiled._lock cimport (
     LOCK_ACQUIRE,
     LOCKED,
     NEXT,
-    PARKED,
     RELEASE,
     RETURN,
     WOKEN,
@@ -38,13 +37,15 @@ from aiofastlock._compiled._lock cimport (
     end_to_run,
     enqueue,
     exit_method,
+    finish_awaitable,
     finish_class,
     future_of_waiter,
     future_to_yield,
     get_loop,
     has_attributes,
     in_section,
-    in_section_of_primitive,
+    in_section_of_claimed,
+    in_section_of_queue,
     is_closed,
     is_plain_lock,
     is_served_lock,
@@ -59,39 +60,41 @@ from aiofastlock._compiled._lock cimport (
     own_or,
     release_primitive,
     send_to,
+    sendfunc,
     serves,
+    set_stop_iteration_true,
     state_of,
     step,
 )
 
-cdef extern from "_lock.h":
-    ctypedef int (*sendfunc)(object, object, PyObject**) except -1
-    void set_stop_iteration_true() noexcept
-    int make_spare_stop() except -1
-    int finish_awaitable(PyTypeObject*, sendfunc, object) except -1
-
 cdef extern from *:
     """
-    #define lock_field(condition) (&(condition)->lock)
-    #define lock_of(condition) read_field(condition, lock)
+    #define lock_field(condition) ((PyObject **)&(condition)->lock)
+    #define lock_of(condition) Py_NewRef((PyObject *)pointer_in(&(condition)->lock))
+    #define set_lock(condition, lock_) \\
+        do { \\
+            store_pointer((PyObject **)&(condition)->lock, Py_NewRef(lock_)); \\
+            Py_DECREF(Py_None); \\
+        } while (0)
     #define tag_of_class(object) tag_of(Py_TYPE(object))
     """
     PyObject** lock_field(ConditionCore)
     object lock_of(ConditionCore)
+    void set_lock(ConditionCore, LockCore) noexcept
     unsigned int tag_of "tag_of_class"(LockCore)
     PyObject* Py_True
     PyObject* Py_NewRef(PyObject*)
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*) except -1
+    object PyUnicode_FromFormat(const char*, object, object)
 
 cdef type condition_class
 cdef unsigned int tag_of_served_locks = 0  # of the class, when C was last found to serve its locks
 
-make_spare_stop()
-
 
 @cython.no_gc_clear
 cdef class ConditionCore(ParkingLot):
-    # None until it is needed. A lock that is not a plain Lock is an attribute, as are its methods.
+    # None until it is needed, and then the same for ever: it is read outside of the section.
+    # A lock that is not a plain Lock, or a second one, is an attribute, as are its methods.
     cdef LockCore lock
 
     def __init__(self, *args, **kwargs):
@@ -134,7 +137,7 @@ cdef class ConditionCore(ParkingLot):
     @cython.critical_section
     cdef int make_lock(self) except -1:
         if self.lock is None:
-            self.lock = Lock()
+            set_lock(self, Lock())
             if not is_plain_lock(self.lock):  # the class is patched
                 self._lock = self.lock
         return 0
@@ -265,8 +268,11 @@ cdef object init_with_lock(object condition, object lock):
     if not plain or not serves(self, condition_class, LOCKED | ACQUIRE | RELEASE):
         return pure.Condition.__init__(self, lock)
     with cython.critical_section(self):
-        _replaced = self.lock  # freed after the change, since its destructor may run code
-        self.lock = lock
+        if self.lock is None:
+            if lock is not None:
+                set_lock(self, lock)
+            return
+    pure.Condition.__init__(self, lock)  # called again
 
 
 # ---- wait(), with a plain Lock ----
@@ -356,7 +362,7 @@ cdef class Wait:
         return None if self.waiter is None else self.waiter._waiting_for
 
     def __repr__(self):
-        return f"<coroutine object {self.__qualname__} at {<Py_ssize_t> <PyObject*> self:#x}>"
+        return PyUnicode_FromFormat("<coroutine object %S at %p>", self.__qualname__, self)
 
     def __dealloc__(self):
         if self.phase == UNSTARTED:
@@ -398,7 +404,7 @@ cdef inline int go_on(Wait self) except -1:
     if state_of(self.waiter) != WOKEN:
         return go_on_otherwise(self)
     if self.phase == WAITING:
-        in_section_of_primitive(leave_queue, self.waiter)
+        in_section_of_queue(leave_queue, self.waiter)
         return acquire_lock(self)
     step(self.waiter)
     return finish(self)
@@ -414,7 +420,7 @@ cdef inline int begin(Wait self) except -1:
     self.waiter.future = future
     in_section(release_primitive, self.lock)
     self.phase = WAITING
-    return in_section_of_primitive(enter_queue, self.waiter)
+    return in_section_of_claimed(enter_queue, self.waiter)
 
 
 cdef int enter_queue(Waiter waiter) except -1:
@@ -422,8 +428,7 @@ cdef int enter_queue(Waiter waiter) except -1:
 
 
 cdef int leave_queue(Waiter waiter) except -1:
-    if waiter.state >= PARKED:
-        leave(waiter)
+    leave(waiter)
     return 0
 
 
@@ -522,7 +527,7 @@ cdef int wait_send(Wait self, object value, PyObject** result) except -1:
     return NEXT if future is not None else RETURN
 
 
-finish_awaitable(<PyTypeObject*> Wait, <sendfunc> wait_send, _shared.COROUTINE_ATTRIBUTES)
+finish_awaitable(Wait, <sendfunc> wait_send)
 
 
 condition_class = new_class(ConditionCore, pure.Condition, (_internals.locks.Condition,))

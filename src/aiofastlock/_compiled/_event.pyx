@@ -18,25 +18,30 @@ from aiofastlock._compiled._lock cimport (
     get_loop,
     keep_no_spares,
     keep_spares,
+    load_int,
     loop_field,
     method,
     new_class,
     new_waiter,
     own_or,
     set_own,
+    shared_int,
     unset_own,
 )
 
 
 @cython.no_gc_clear
 cdef class EventCore(ParkingLot):
-    cdef bint flag
+    cdef shared_int flag
 
     def __init__(self, *args, **kwargs):
         pure.Event.__init__(self, *args, **kwargs)
 
     cdef bint acquire_now(self, Waiter waiter) except -1:
         return self.flag
+
+    cdef bint acquire_idle(self) noexcept:
+        return load_int(&self.flag)
 
     cdef int acquire_woken(self, Waiter waiter) except -1:
         return 0
@@ -47,7 +52,7 @@ cdef class EventCore(ParkingLot):
     @property
     @cython.critical_section
     def _value(self):
-        return own_or(self, "_value", self.flag)
+        return own_or(self, "_value", <bint> self.flag)
 
     @_value.setter
     @cython.critical_section
@@ -64,8 +69,7 @@ cdef class EventCore(ParkingLot):
 
 
 cdef object is_set(object self):
-    with cython.critical_section(self):
-        return (<EventCore> self).flag
+    return <bint> load_int(&(<EventCore> self).flag)
 
 
 cdef object set_now(object event):

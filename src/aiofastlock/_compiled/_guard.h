@@ -9,22 +9,61 @@
 #define AIOFASTLOCK_DEBUG 0
 #endif
 
+/* The state of a waiter. */
+typedef enum {
+    FINISHED,  /* over, or a spare that belongs to no primitive */
+    CREATED,   /* not awaited yet */
+    PARKED,    /* in the queue, not woken yet */
+    CANCELLED, /* in the queue, found to be cancelled: it will have no turn */
+    WOKEN,     /* in the queue, its future set: its task will run and take the turn */
+} State;
+
 /* A primitive, its queue and the state of its waiters are read and written in the primitive's critical
    section. Python suspends the section where it would release the GIL: while called code waits for
    something. So the section excludes what the GIL excludes, and one rule serves both builds: called
    code finds the primitive consistent.
 
-   - A waiter's reference to its primitive is read and written in the waiter's own section. A waiter
-     refers to None once it is finished, and then its own section is enough: all threads would
-     contend for the section of None.
+   - A waiter that is CREATED is no other thread's concern. Who makes it FINISHED, by claim(), alone
+     may use its reference to the primitive, and needs no section for that. Nobody else looks at the
+     reference until the waiter is in the queue, which it then enters in the primitive's section.
+   - While a waiter is in the queue, its reference to its primitive is read and written in the waiter's
+     own section. A waiter that has left refers to None.
    - The links of the queue own nothing. A waiter that is deallocated unlinks itself, in the section,
      before it is freed. So links are valid, but may point at a waiter whose deallocation, in another
-     thread, waits for the section. alive() tells, where the waiter must outlive a call. */
+     thread, waits for the section. alive() tells, where the waiter must outlive a call.
+   - A primitive that nobody waits for is acquired and released outside of the section. Then nothing
+     but a number is read and written, as an atomic one, since another thread may do so at the same
+     time. If two threads do, a permit may be lost, or given twice. */
+
+#define NOT_QUEUED 2 /* the outcome of an operation on a waiter that is not in a queue */
 
 #ifdef Py_GIL_DISABLED
 
+#define FREE_THREADED 1
 #define BEGIN_SECTION(object) Py_BEGIN_CRITICAL_SECTION(object)
 #define END_SECTION() Py_END_CRITICAL_SECTION()
+
+/* Numbers that are read or written outside of the section, too. */
+#ifdef _MSC_VER
+typedef volatile int shared_int;
+typedef volatile Py_ssize_t shared_ssize;
+#else
+typedef _Atomic(int) shared_int;
+typedef _Atomic(Py_ssize_t) shared_ssize;
+#endif
+
+#define load_int(field) _Py_atomic_load_int_relaxed((const int *)(field))
+#define store_int(field, value) _Py_atomic_store_int_relaxed((int *)(field), value)
+#define load_ssize(field) _Py_atomic_load_ssize_relaxed((const Py_ssize_t *)(field))
+#define store_ssize(field, value) _Py_atomic_store_ssize_relaxed((Py_ssize_t *)(field), value)
+#define pointer_in(field) _Py_atomic_load_ptr_acquire(field)
+#define store_pointer(field, value) _Py_atomic_store_ptr_release(field, value)
+
+static inline int claim_state(int *state)
+{
+    int expected = CREATED;
+    return _Py_atomic_compare_exchange_int(state, &expected, FINISHED);
+}
 
 static inline PyObject *read_in_section_of(PyObject *object, PyObject **field)
 {
@@ -44,19 +83,61 @@ static inline int in_section_of(PyObject *primitive, int (*operation)(PyObject *
     return outcome;
 }
 
-static inline int run_in_section_of_primitive(PyObject *waiter, PyObject **its_primitive,
-                                        int (*operation)(PyObject *))
+/* For a waiter that this thread has claimed. Once it is parked, another thread may drop the primitive. */
+static inline int in_section_of_its_primitive(PyObject *waiter, PyObject *primitive,
+                                              int (*operation)(PyObject *))
 {
-    PyObject *primitive = read_in_section_of(waiter, its_primitive);
-    int outcome = in_section_of(Py_IsNone(primitive) ? waiter : primitive, operation, waiter);
+    int outcome;
+    Py_INCREF(primitive);
+    BEGIN_SECTION(primitive);
+    outcome = operation(waiter);
+    END_SECTION();
     Py_DECREF(primitive);
     return outcome;
 }
 
-static inline PyObject *read_in_primitives_section(PyObject *waiter, PyObject **its_primitive,
-                                                   PyObject **field)
+/* The primitive in whose queue the waiter is, or NULL. */
+static inline PyObject *primitive_of_queued(PyObject *waiter, PyObject **its_primitive, int *state)
 {
-    PyObject *primitive = read_in_section_of(waiter, its_primitive);
+    PyObject *primitive = NULL;
+    BEGIN_SECTION(waiter);
+    if (load_int(state) >= PARKED) {
+        primitive = Py_NewRef(*its_primitive);
+    }
+    END_SECTION();
+    return primitive;
+}
+
+static inline int run_in_section_of_queue(PyObject *waiter, PyObject **its_primitive, int *state,
+                                          int (*operation)(PyObject *))
+{
+    int outcome = NOT_QUEUED;
+    PyObject *primitive = primitive_of_queued(waiter, its_primitive, state);
+    if (primitive != NULL) {
+        BEGIN_SECTION(primitive);
+        /* It may have left since, and even be in another queue, which has another section. */
+        if (load_int(state) >= PARKED && pointer_in(its_primitive) == primitive) {
+            outcome = operation(waiter);
+        }
+        END_SECTION();
+        Py_DECREF(primitive);
+    }
+    return outcome;
+}
+
+static inline PyObject *or_none(PyObject *object)
+{
+    return object == NULL ? Py_NewRef(Py_None) : object;
+}
+
+/* The future of a waiter that is in a queue, or None. */
+static inline PyObject *read_future(PyObject *waiter, PyObject **its_primitive, int *state,
+                                    PyObject **field)
+{
+    PyObject *primitive = primitive_of_queued(waiter, its_primitive, state);
+    if (primitive == NULL) {
+        return Py_NewRef(Py_None);
+    }
     PyObject *value = read_in_section_of(primitive, field);
     Py_DECREF(primitive);
     return value;
@@ -94,37 +175,51 @@ static inline void enable_try_incref(PyObject *object)
 }
 #endif
 
+#define claim(waiter) claim_state((int *)&(waiter)->state)
 #define in_section(operation, primitive) \
     in_section_of((PyObject *)(primitive), (int (*)(PyObject *))(operation), (PyObject *)(primitive))
-#define in_section_of_primitive(operation, waiter) \
-    run_in_section_of_primitive((PyObject *)(waiter), (PyObject **)&(waiter)->primitive, \
-                          (int (*)(PyObject *))(operation))
+#define in_section_of_claimed(operation, waiter) \
+    in_section_of_its_primitive((PyObject *)(waiter), (PyObject *)(waiter)->primitive, \
+                                (int (*)(PyObject *))(operation))
+#define in_section_of_queue(operation, waiter) \
+    run_in_section_of_queue((PyObject *)(waiter), (PyObject **)&(waiter)->primitive, \
+                            (int *)&(waiter)->state, (int (*)(PyObject *))(operation))
 #define future_of_waiter(waiter) \
-    read_in_primitives_section((PyObject *)(waiter), (PyObject **)&(waiter)->primitive, \
-                               &(waiter)->future)
-#define primitive_of_waiter(waiter) \
-    read_in_section_of((PyObject *)(waiter), (PyObject **)&(waiter)->primitive)
-#define read_field(primitive, field) read_in_section_of((PyObject *)(primitive), &(primitive)->field)
+    read_future((PyObject *)(waiter), (PyObject **)&(waiter)->primitive, (int *)&(waiter)->state, \
+                &(waiter)->future)
+#define queue_of_waiter(waiter) \
+    or_none(primitive_of_queued((PyObject *)(waiter), (PyObject **)&(waiter)->primitive, \
+                                (int *)&(waiter)->state))
 #define alive(waiter) (try_incref(waiter) ? (waiter) : Py_NewRef(Py_None))
 #define may_be_looked_for(waiter) enable_try_incref((PyObject *)(waiter))
 #define begin_to_run(running) (!_Py_atomic_exchange_int(running, 1))
 #define end_to_run(running) _Py_atomic_store_int(running, 0)
-#define pointer_in(field) _Py_atomic_load_ptr_relaxed(field)
 
 #else
 
+#define FREE_THREADED 0
 #define BEGIN_SECTION(object) ((void)0)
 #define END_SECTION() ((void)0)
+typedef int shared_int;
+typedef Py_ssize_t shared_ssize;
+#define load_int(field) (*(field))
+#define store_int(field, value) (*(field) = (value))
+#define load_ssize(field) (*(field))
+#define store_ssize(field, value) (*(field) = (value))
+#define pointer_in(field) (*(field))
+#define store_pointer(field, value) (*(field) = (value))
+#define claim(waiter) ((waiter)->state == CREATED ? ((waiter)->state = FINISHED, 1) : 0)
 #define in_section(operation, primitive) (operation)(primitive)
-#define in_section_of_primitive(operation, waiter) (operation)(waiter)
+#define in_section_of_claimed(operation, waiter) (operation)(waiter)
+#define in_section_of_queue(operation, waiter) \
+    ((waiter)->state >= PARKED ? (operation)(waiter) : NOT_QUEUED)
 #define future_of_waiter(waiter) Py_NewRef((waiter)->future)
-#define primitive_of_waiter(waiter) Py_NewRef((waiter)->primitive)
-#define read_field(primitive, field) Py_NewRef((primitive)->field)
+#define queue_of_waiter(waiter) \
+    Py_NewRef((waiter)->state >= PARKED ? (PyObject *)(waiter)->primitive : Py_None)
 #define alive(waiter) Py_NewRef(waiter)
 #define may_be_looked_for(waiter) ((void)0)
 #define begin_to_run(running) (!*(running) && (*(running) = 1))
 #define end_to_run(running) (*(running) = 0)
-#define pointer_in(field) (*(field))
 
 #endif
 

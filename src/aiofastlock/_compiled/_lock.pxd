@@ -23,10 +23,24 @@ cdef extern from "_guard.h":
     int in_section "in_section"(int (*)(ParkingLot) except -1, ParkingLot) except -1
     bint begin_to_run(int* running) noexcept
     void end_to_run(int* running) noexcept
-    int in_section_of_primitive(int (*)(Waiter) except -1, Waiter) except -1
-    int read_in_section "in_section_of_primitive"(int (*)(Waiter) noexcept, Waiter) noexcept
+    bint claim(Waiter) noexcept  # make it FINISHED if it is CREATED; return whether it was
+    int in_section_of_claimed(int (*)(Waiter) except -1, Waiter) except -1
+    enum: NOT_QUEUED
+    int in_section_of_queue(int (*)(Waiter) except -1, Waiter) except -1  # or NOT_QUEUED
     object future_of_waiter(Waiter)
-    object primitive_of_waiter(Waiter)
+    object queue_of_waiter(Waiter)  # the primitive in whose queue it is, or None
+
+# Numbers that are read or written outside of the critical section, too.
+cdef extern from "_guard.h":
+    enum: FREE_THREADED
+    ctypedef int shared_int
+    ctypedef Py_ssize_t shared_ssize
+    int load_int(shared_int*) noexcept
+    void store_int(shared_int*, int) noexcept
+    Py_ssize_t load_ssize(shared_ssize*) noexcept
+    void store_ssize(shared_ssize*, Py_ssize_t) noexcept
+    PyObject* pointer_in(PyObject**) noexcept
+    void store_pointer(PyObject**, PyObject*) noexcept
 
 
 # A method in C, as the interpreter calls it if nothing is overridden that it would look up.
@@ -46,12 +60,13 @@ cdef enum:
     NEXT = 1
 
 
-cdef enum State:
-    FINISHED   # over, or a spare that belongs to no primitive
-    CREATED    # not awaited yet
-    PARKED     # in the queue, not woken yet
-    CANCELLED  # in the queue, found to be cancelled: it will have no turn
-    WOKEN      # in the queue, its future set: its task will run and take the turn
+cdef extern from "_guard.h":
+    ctypedef enum State:
+        FINISHED
+        CREATED
+        PARKED
+        CANCELLED
+        WOKEN
 
 
 cdef enum Call:
@@ -84,6 +99,8 @@ cdef class ParkingLot:
     cdef int release_now(self, Waiter waiter) except -1
     cdef int acquire_woken(self, Waiter waiter) except -1
     cdef int hand_off(self, State state) except -1
+    cdef bint acquire_idle(self) noexcept
+    cdef bint release_idle(self) noexcept
 
     cdef bint settle_if_done(self, PyObject* parked) except -1
     cdef bint any_live(self) except -1
@@ -98,7 +115,7 @@ cdef class Waiter:
     cdef PyObject* next
     cdef Py_ssize_t index          # that a barrier's wait() returns
     cdef unsigned char shown[4]    # to `python -m asyncio ps`, which takes this for a coroutine
-    cdef State state
+    cdef shared_int state          # a State
     cdef Call call
     cdef unsigned int since        # when it began to wait, in milliseconds; 0: that is not recorded
 
@@ -110,26 +127,32 @@ cdef struct Recorder:
     int (*parking)(Waiter waiter) except -1  # if it raises, the waiter does not wait
     unsigned int (*now)() noexcept
     void (*left)(Waiter waiter) noexcept
+    void (*released)(PyObject* semaphore) noexcept  # not by its method release_now()
 
 
-cdef inline int read_state(Waiter waiter) noexcept:
-    return waiter.state
+cdef Recorder* recorder  # NULL unless it records
 
 
 cdef inline State state_of(Waiter waiter) noexcept:
-    return <State> read_in_section(read_state, waiter)
+    return <State> load_int(&waiter.state)
+
+
+cdef inline bint is_idle(ParkingLot primitive) noexcept:
+    return pointer_in(&primitive.head) is NULL
 
 
 cdef inline int release_primitive(ParkingLot primitive) except -1:
     return primitive.release_now(None)
 
 
-cdef void set_recorder(Recorder*) noexcept
 cdef object new_waiter(ParkingLot primitive, Call call)
 cdef object future_to_yield(ParkingLot primitive)
 cdef int enqueue(Waiter waiter, object future) noexcept
 cdef int step(Waiter waiter) except -1
+cdef void set_stop_iteration_true() noexcept
 cdef object send_to(object awaitable, object value)
+ctypedef int (*sendfunc)(object, object, PyObject**) except -1
+cdef int finish_awaitable(type cls, sendfunc send) except -1
 cdef int abandon(Waiter waiter) except -1
 cdef void leave(Waiter waiter) noexcept
 cdef object own_or(ParkingLot primitive, str name, object value)
@@ -162,4 +185,4 @@ cdef class ContextManager(ParkingLot):
 
 
 cdef class LockCore(ContextManager):
-    cdef bint held
+    cdef shared_int held

@@ -51,18 +51,19 @@ except ImportError:  # an asyncio without its C accelerator
     Future = None
 
 cdef extern from "_lock.h":
-    ctypedef int (*sendfunc)(object, object, PyObject**) except -1
     PyObject* take_spare_waiter() noexcept
     object owned(PyObject*)
     void set_primitive(Waiter, ParkingLot) noexcept
     void drop_primitive(Waiter) noexcept
+    void drop_primitive_now(Waiter) noexcept
+    void learn_marks(Waiter) noexcept
     void keep_spare_waiter(object)
     bint has_weak_references(Waiter)
     void track_anew(Waiter) noexcept
-    void set_stop_iteration_true() noexcept
+    void stop_with_true "set_stop_iteration_true"() noexcept
     void set_stop_iteration_index(Py_ssize_t) noexcept
-    int make_spare_stop() except -1
-    int finish_awaitable(PyTypeObject*, sendfunc, object) except -1
+    int make_stops() except -1
+    int finish "finish_awaitable"(PyTypeObject*, sendfunc, object) except -1
     ctypedef int (*visitproc)(PyObject*, void*) noexcept
     ctypedef int (*traverseproc)(PyObject*, visitproc, void*) noexcept
     traverseproc traverse_fields
@@ -99,11 +100,12 @@ cdef extern from *:
     void Py_DECREF(PyObject*) noexcept
     PyObject* PyLong_FromSsize_t(Py_ssize_t) except NULL
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*, PyObject*) except -1
+    object PyUnicode_FromFormat(const char*, object, object)
     void Py_FatalError(const char*) noexcept
 
 cdef type lock_class
 
-make_spare_stop()
+make_stops()
 learn_asyncio(_internals, Future, deque, InvalidStateError)
 
 # The __qualname__ of an awaitable, by Call: it can outlive its primitive.
@@ -130,8 +132,8 @@ cdef inline object inline_new_waiter(ParkingLot primitive, Call call):
         Py_DECREF(waiter)
         return allocate_waiter(primitive, call)
     set_primitive(<Waiter> waiter, primitive)
-    (<Waiter> waiter).state = CREATED
     (<Waiter> waiter).call = call
+    store_int(&(<Waiter> waiter).state, CREATED)
     return owned(waiter)
 
 
@@ -145,23 +147,13 @@ cdef object allocate_waiter(ParkingLot primitive, Call call):
         raise
     set_primitive(waiter, primitive)
     waiter.shown[3] = FRAME_CLEARED
-    waiter.state = CREATED
     waiter.call = call
+    store_int(&waiter.state, CREATED)
     return waiter
 
 
 cdef object new_waiter(ParkingLot primitive, Call call):  # for the other modules
     return inline_new_waiter(primitive, call)
-
-
-# ---- What aiofastlock.watch is told ----
-
-cdef Recorder* recorder = NULL  # unless it watches
-
-
-cdef void set_recorder(Recorder* new) noexcept:
-    global recorder
-    recorder = new
 
 
 # ---- The queue ----
@@ -187,6 +179,17 @@ cdef class ParkingLot:
     cdef int release_now(self, Waiter waiter) except -1:
         """Do what an await does that never waits, such as the end of `async with`."""
         raise NotImplementedError
+
+    cdef bint acquire_idle(self) noexcept:
+        """What acquire_now() does, without the critical section, if nobody waits.
+
+        Only free-threaded builds call this, and then acquire_now() unless it returns True.
+        """
+        return False
+
+    cdef bint release_idle(self) noexcept:
+        """What release_now(None) does, in the same way."""
+        return False
 
     cdef int acquire_woken(self, Waiter waiter) except -1:
         """Acquire for a woken waiter, which has left the queue."""
@@ -282,7 +285,8 @@ cdef class ParkingLot:
         cdef Waiter waiter = new_waiter(self, LOCK_ACQUIRE)
         enqueue(waiter, future)
         if first:
-            self.head = self.parked = <PyObject*> waiter
+            self.parked = <PyObject*> waiter
+            store_pointer(&self.head, self.parked)
         return waiter
 
     @cython.critical_section
@@ -390,7 +394,8 @@ cdef int finish_class(type cls) except -1:
 cdef inline void append(ParkingLot primitive, Waiter waiter) noexcept:
     cdef PyObject* self = <PyObject*> waiter
     if primitive.head is NULL:
-        primitive.head = waiter.prev = waiter.next = self
+        waiter.prev = waiter.next = self
+        store_pointer(&primitive.head, self)
     else:
         waiter.next = primitive.head
         waiter.prev = (<Waiter> primitive.head).prev
@@ -461,12 +466,12 @@ cdef inline void unlink(ParkingLot primitive, PyObject* waiter) noexcept:
     cdef PyObject* next = (<Waiter> waiter).next
     skip(primitive, waiter)
     if next is waiter:
-        primitive.head = NULL
+        store_pointer(&primitive.head, NULL)
     else:
         (<Waiter> prev).next = next
         (<Waiter> next).prev = prev
         if primitive.head is waiter:
-            primitive.head = next
+            store_pointer(&primitive.head, next)
     primitive.count -= 1
     primitive.woken -= (<Waiter> waiter).state == WOKEN
     Py_DECREF(<PyObject*> (<Waiter> waiter).future)  # the waiter still owns it
@@ -587,11 +592,11 @@ cdef class Waiter:
     # An await ends most cheaply with None: tp_iternext returns NULL and sets no exception. Cython
     # compiles the raise below to that as long as it is outside of any try or with statement.
     def __next__(self):
-        if in_section_of_primitive(inline_step, self) == NEXT:
+        if inline_step(self) == NEXT:
             return future_of_waiter(self)
         if self.call < FIRST_TO_RETURN_NONE:
             if self.call < FIRST_TO_RETURN_INDEX:
-                set_stop_iteration_true()
+                stop_with_true()
             else:
                 set_stop_iteration_index(self.index)
         raise StopIteration
@@ -605,8 +610,11 @@ cdef class Waiter:
         """Raise an exception where this waits, as a coroutine's throw() does."""
         if not isinstance(typ, BaseException) or val is not None or tb is not None:
             typ = _shared.exception_to_throw(typ, val, tb)
-        in_section_of_primitive(settle_if_woken_by_others, self)
-        in_section_of_primitive(abandon_unless_finished, self)
+        if claim(self):
+            drop_primitive_now(self)
+        else:
+            in_section_of_queue(settle_if_woken_by_others, self)
+            refuse_if_finished(in_section_of_queue(abandon_in_queue, self))
         raise _shared.as_raised(typ)
 
     def close(self):
@@ -631,11 +639,11 @@ cdef class Waiter:
     @property
     def _waiting_for(self):
         """For aiofastlock.watch: the primitive, and since when by the recorder's clock."""
-        primitive = primitive_of_waiter(self)
-        return None if primitive is None or state_of(self) < PARKED else (primitive, self.since)
+        primitive = queue_of_waiter(self)
+        return None if primitive is None else (primitive, self.since)
 
     def __repr__(self):
-        return f"<coroutine object {self.__qualname__} at {<Py_ssize_t> <PyObject*> self:#x}>"
+        return PyUnicode_FromFormat("<coroutine object %S at %p>", self.__qualname__, self)
 
     def __dealloc__(self):
         cdef State state = state_of(self)
@@ -649,21 +657,40 @@ cdef class Waiter:
 
 cdef inline int inline_step(Waiter self) except -1:
     """Run until there is a future to wait for (self.future), or the await is over."""
-    if self.state != CREATED:
-        return resume(self)
-    self.state = FINISHED
-    if self.call >= FIRST_TO_RELEASE:
-        self.primitive.release_now(self)
-    elif not self.primitive.acquire_now(self):
-        return park(self)
-    drop_primitive(self)
+    if not claim(self):
+        return refuse_if_finished(in_section_of_queue(resume, self))
+    if not FREE_THREADED or not begin_idle(self):
+        if in_section_of_claimed(begin, self) == NEXT:
+            return NEXT
+    drop_primitive_now(self)
     if not has_weak_references(self):
         keep_spare_waiter(self)
     return RETURN
 
 
 cdef int step(Waiter self) except -1:  # for the other modules, off the fast path
-    return in_section_of_primitive(inline_step, self)
+    return inline_step(self)
+
+
+cdef inline bint begin_idle(Waiter self) noexcept:
+    """The whole await, without the critical section, if nobody waits for the primitive."""
+    if self.call >= FIRST_TO_RELEASE:
+        return self.primitive.release_idle()
+    return self.primitive.acquire_idle()
+
+
+cdef inline int begin(Waiter self) except -1:
+    if self.call >= FIRST_TO_RELEASE:
+        self.primitive.release_now(self)
+    elif not self.primitive.acquire_now(self):
+        return park(self)
+    return RETURN
+
+
+cdef int refuse_if_finished(int outcome) except -1:
+    if outcome == NOT_QUEUED:
+        raise RuntimeError("cannot reuse already awaited coroutine")
+    return outcome
 
 
 cdef int park(Waiter self) except -1:
@@ -675,7 +702,6 @@ cdef int park(Waiter self) except -1:
     # Check again: the reason to wait may have gone with a closed loop, or while other code ran to
     # create the future (the garbage collector can run any). Then nothing would wake this waiter.
     if primitive.acquire_now(self):
-        drop_primitive(self)
         return RETURN
     return enqueue(self, future)
 
@@ -719,8 +745,8 @@ cdef int resume(Waiter self) except -1:
     if (self.state == PARKED or self.state == CANCELLED) and not is_done(self, future):
         set_blocking(future)  # resumed though nothing has happened
         return NEXT
-    if self.state == FINISHED:
-        raise RuntimeError("cannot reuse already awaited coroutine")
+    if self.state == FINISHED:  # by that
+        return NOT_QUEUED
     leave(self)
     if has_attributes(primitive):
         leave_replacing(primitive, future)
@@ -739,7 +765,8 @@ cdef bint is_done(Waiter self, object future) except -1:
             return False
         future.result()
     except BaseException:
-        abandon_in_section(self)
+        if self.state >= PARKED:  # the calls may have run Python code
+            abandon_in_queue(self)
         raise
     return True
 
@@ -751,29 +778,23 @@ cdef int settle_if_woken_by_others(Waiter self) except -1:
     return 0
 
 
-cdef int abandon_unless_finished(Waiter self) except -1:
-    if self.state == FINISHED:
-        raise RuntimeError("cannot reuse already awaited coroutine")
-    return abandon_in_section(self)
-
-
 cdef int abandon(Waiter self) except -1:
     """Finish without the turn."""
-    return in_section_of_primitive(abandon_in_section, self)
+    if claim(self):
+        drop_primitive_now(self)
+    else:
+        in_section_of_queue(abandon_in_queue, self)
+    return 0
 
 
-cdef int abandon_in_section(Waiter self) except -1:
+cdef int abandon_in_queue(Waiter self) except -1:
     cdef ParkingLot primitive = self.primitive
-    cdef State state = self.state
+    cdef State state = <State> self.state
     future = self.future  # as in resume()
-    if state == CREATED:
-        self.state = FINISHED
-        drop_primitive(self)
-    elif state != FINISHED:
-        leave(self)
-        if has_attributes(primitive):
-            leave_replacing(primitive, future)
-        primitive.hand_off(state)
+    leave(self)
+    if has_attributes(primitive):
+        leave_replacing(primitive, future)
+    primitive.hand_off(state)
     return 0
 
 
@@ -800,7 +821,7 @@ cdef int waiter_send(Waiter self, object value, PyObject** result) except -1:
     result[0] = NULL  # also if it raises
     if value is not None and state_of(self) == CREATED:
         raise TypeError("can't send non-None value to a just-started coroutine")
-    if in_section_of_primitive(inline_step, self) == NEXT:
+    if inline_step(self) == NEXT:
         future = future_of_waiter(self)
         result[0] = Py_NewRef(<PyObject*> future)
         return NEXT
@@ -813,7 +834,16 @@ cdef int waiter_send(Waiter self, object value, PyObject** result) except -1:
     return RETURN
 
 
-finish_awaitable(<PyTypeObject*> Waiter, <sendfunc> waiter_send, _shared.COROUTINE_ATTRIBUTES)
+cdef void set_stop_iteration_true() noexcept:  # for the other modules
+    stop_with_true()
+
+
+cdef int finish_awaitable(type cls, sendfunc send) except -1:
+    return finish(<PyTypeObject*> cls, send, _shared.COROUTINE_ATTRIBUTES)
+
+
+finish_awaitable(Waiter, <sendfunc> waiter_send)
+learn_marks(Waiter.__new__(Waiter))
 
 
 cdef object send_to(object awaitable, object value):
@@ -837,7 +867,9 @@ cdef class ContextManager(ParkingLot):
         waiters = own_or(self, "_waiters", self)
         if waiters is not self:
             return waiters
-        return _shared.View(self) if self.count or self.loop is not None else None
+        with cython.critical_section(self):
+            used = self.count > 0 or self.loop is not None
+        return _shared.View(self) if used else None
 
     @_waiters.setter
     def _waiters(self, waiters):
@@ -881,6 +913,18 @@ cdef class LockCore(ContextManager):
         self.held = True
         return True
 
+    cdef bint acquire_idle(self) noexcept:
+        if load_int(&self.held) or not is_idle(self):
+            return False
+        store_int(&self.held, True)
+        return True
+
+    cdef bint release_idle(self) noexcept:
+        if not load_int(&self.held) or not is_idle(self):
+            return False
+        store_int(&self.held, False)
+        return True
+
     cdef int release_now(self, Waiter waiter) except -1:
         if not self.held:
             return refuse_release()
@@ -903,7 +947,7 @@ cdef class LockCore(ContextManager):
     @property
     @cython.critical_section
     def _locked(self):
-        return own_or(self, "_locked", self.held)
+        return own_or(self, "_locked", <bint> self.held)
 
     @_locked.setter
     @cython.critical_section
@@ -920,8 +964,7 @@ cdef class LockCore(ContextManager):
 
 
 cdef object locked(object self):
-    with cython.critical_section(self):
-        return (<LockCore> self).held
+    return <bint> load_int(&(<LockCore> self).held)
 
 
 cdef object acquire(object self):
@@ -929,7 +972,8 @@ cdef object acquire(object self):
 
 
 cdef object release(object self):
-    in_section(release_primitive, <ParkingLot> self)
+    if not FREE_THREADED or not (<ParkingLot> self).release_idle():
+        in_section(release_primitive, <ParkingLot> self)
     return None
 
 

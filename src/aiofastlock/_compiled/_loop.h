@@ -8,10 +8,13 @@
 #include <Python.h>
 #include <structmember.h>
 
+#include "_class.h"
+#include "_lock.h" /* what a thread keeps */
+
 static struct { /* interned */
     PyObject *Future, *Handle, *base_events, *blocking, *call_soon, *check_closed, *closed,
         *create_future, *debug, *events, *futures, *get_debug, *get_running_loop, *loop, *ready, *run,
-        *schedule, *set_result;
+        *schedule, *set_result, *thread_id;
 } names;
 
 static struct { /* asyncio's modules, and their namespaces */
@@ -30,7 +33,7 @@ static PyTypeObject *handle_type = NULL; /* asyncio.Handle, or NULL if it is not
 
 #define MOST_FUNCTIONS 8
 
-static struct { /* the class that was judged last */
+kept struct { /* the class that was judged last */
     PyTypeObject *type;
     unsigned int tag;
     unsigned int handle_tag;
@@ -43,12 +46,12 @@ static int judge_loop(PyObject *loop)
 {
     PyTypeObject *type = Py_TYPE(loop);
     /* Read first: a class that changes meanwhile is judged again next time. */
-    unsigned int tag = type->tp_version_tag, handle_tag = handle_type->tp_version_tag;
+    unsigned int tag = tag_of(type), handle_tag = tag_of(handle_type);
     PyObject *verdict = PyObject_CallOneArg(judge, (PyObject *)type);
     if (verdict == NULL) {
         return -1;
     }
-    Py_ssize_t number = PyTuple_Check(verdict) && tag != 0 && handle_tag != 0
+    Py_ssize_t number = PyTuple_Check(verdict) && tag != 0 && handle_tag != 0 && may_keep()
                             ? PyTuple_GET_SIZE(verdict) : 0;
     last.type = type;
     last.tag = tag;
@@ -65,32 +68,35 @@ static int judge_loop(PyObject *loop)
 
 static inline int is_unchanged(PyTypeObject *type)
 {
-    if (type != last.type || type->tp_version_tag != last.tag
-        || handle_type->tp_version_tag != last.handle_tag) {
+    if (type != last.type || tag_of(type) != last.tag || tag_of(handle_type) != last.handle_tag) {
         return 0;
     }
     for (Py_ssize_t i = 0; i < last.number; i++) {
-        if (last.functions[i]->func_code != last.codes[i]) {
+        if (pointer_in(&last.functions[i]->func_code) != last.codes[i]) {
             return 0;
         }
     }
     return 1;
 }
 
+#ifdef Py_GIL_DISABLED
+static void forget_loops(void)
+{
+    for (int i = 0; i < MOST_FUNCTIONS; i++) {
+        Py_CLEAR(last.functions[i]);
+        Py_CLEAR(last.codes[i]);
+    }
+    last.type = NULL;
+}
+#endif
+
 /* Whether the class of a loop is asyncio's in what counts: 1 or 0, or -1 with an exception. */
 static inline int is_asyncios(PyObject *loop)
 {
-#ifdef Py_GIL_DISABLED /* `last` would be shared by threads with different loops */
-    (void)loop;
-    (void)judge_loop;
-    (void)is_unchanged;
-    return 0;
-#else
     if (handle_type == NULL) {
         return 0;
     }
     return is_unchanged(Py_TYPE(loop)) ? last.number > 0 : judge_loop(loop);
-#endif
 }
 
 /* Borrowed; NULL, perhaps with an exception. */
@@ -108,6 +114,37 @@ static inline int hides_methods(PyObject *attributes)
            || has_own(attributes, names.check_closed) || has_own(attributes, names.get_debug);
 }
 
+/* A loop's attribute, referenced; NULL if there is none, perhaps with an exception. */
+static inline PyObject *attribute_of_loop(PyObject *attributes, PyObject *name)
+{
+#ifdef Py_GIL_DISABLED
+    PyObject *value; /* another thread may replace it */
+    PyDict_GetItemRef(attributes, name, &value);
+    return value;
+#else
+    return Py_XNewRef(own_attribute(attributes, name));
+#endif
+}
+
+/* Whether the loop runs in this thread. In another one, it may take a handle off its queue while that
+   is not finished. */
+static inline int runs_here(PyObject *attributes)
+{
+#ifdef Py_GIL_DISABLED
+    PyObject *identifier = attribute_of_loop(attributes, names.thread_id);
+    if (identifier == NULL) {
+        return 0;
+    }
+    int here = PyLong_CheckExact(identifier)
+               && PyLong_AsUnsignedLong(identifier) == PyThread_get_thread_ident();
+    Py_DECREF(identifier);
+    return here;
+#else
+    (void)attributes;
+    return 1;
+#endif
+}
+
 /* loop._ready, if loop.call_soon() would only append an asyncio.Handle to it; or None. */
 static PyObject *ready_handles(PyObject *loop)
 {
@@ -123,13 +160,12 @@ static PyObject *ready_handles(PyObject *loop)
     if (own_attribute(modules.of_base_events, names.events) == modules.events
         && own_attribute(modules.of_events, names.Handle) == (PyObject *)handle_type
         && !hides_methods(attributes) && own_attribute(attributes, names.debug) == Py_False
-        && own_attribute(attributes, names.closed) == Py_False) {
-        ready = own_attribute(attributes, names.ready);
+        && own_attribute(attributes, names.closed) == Py_False && runs_here(attributes)) {
+        ready = attribute_of_loop(attributes, names.ready);
     }
     if (ready == NULL && !PyErr_Occurred()) {
-        ready = Py_None;
+        ready = Py_NewRef(Py_None);
     }
-    Py_XINCREF(ready);
     Py_DECREF(attributes);
     return ready;
 }
@@ -254,8 +290,13 @@ static const struct {
 static PyTypeObject *our_handle_type = NULL;
 static PyObject *report = NULL; /* calls the loop's exception handler, in Python */
 
+/* Not in free-threaded builds: another thread may still look at one that is deallocated. */
+#ifndef Py_GIL_DISABLED
 #define MOST_SPARE_HANDLES 32
-static PyObject *spare_handles[MOST_SPARE_HANDLES];
+#else
+#define MOST_SPARE_HANDLES 0
+#endif
+static PyObject *spare_handles[MOST_SPARE_HANDLES + 1];
 static int number_of_spare_handles = 0;
 
 /* A new handle is cancelled until let_run() is called. */
@@ -343,16 +384,23 @@ static PyObject *report_error(PyObject *handle)
    handle's attributes; else a call of it. */
 static PyObject *handle_run(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    PyObject *callback = slot(self, callback), *args = slot(self, args);
-    PyObject *context = slot(self, context);
-    if (handle_type->tp_version_tag != last.handle_tag || callback == NULL || args == NULL
-        || !PyTuple_CheckExact(args) || context == NULL || !PyContext_CheckExact(context)) {
+    PyObject *callback, *args, *context, *result = NULL;
+    int unchanged;
+    BEGIN_SECTION(self);
+    callback = slot(self, callback);
+    args = slot(self, args);
+    context = slot(self, context);
+    unchanged = tag_of(handle_type) == last.handle_tag && callback != NULL && args != NULL
+                && PyTuple_CheckExact(args) && context != NULL && PyContext_CheckExact(context);
+    if (unchanged) {
+        Py_INCREF(callback); /* cancel() may drop them */
+        Py_INCREF(args);
+        Py_INCREF(context);
+    }
+    END_SECTION();
+    if (!unchanged) {
         return PyObject_CallMethodOneArg((PyObject *)handle_type, names.run, self);
     }
-    PyObject *result = NULL;
-    Py_INCREF(callback); /* cancel() may drop them */
-    Py_INCREF(args);
-    Py_INCREF(context);
     if (PyContext_Enter(context) == 0) {
         result = PyTuple_GET_SIZE(args) == 1
                      ? PyObject_CallOneArg(callback, PyTuple_GET_ITEM(args, 0))
@@ -411,6 +459,9 @@ static int learn_handle(PyObject *handle)
     if (our_handle_type == NULL) {
         return -1; /* pragma: no cover - no memory at import */
     }
+#ifdef Py_GIL_DISABLED
+    Py_SET_REFCNT((PyObject *)our_handle_type, PY_SSIZE_T_MAX); /* as methods */
+#endif
     handle_type = (PyTypeObject *)Py_NewRef(handle);
     return 0;
 }
@@ -433,7 +484,12 @@ static PyObject *append_handle(PyObject *ready, PyObject *loop, PyObject *callba
 
 static inline void let_run(PyObject *handle)
 {
-    Py_SETREF(slot(handle, cancelled), Py_NewRef(Py_False));
+    PyObject *cancelled;
+    BEGIN_SECTION(handle);
+    cancelled = slot(handle, cancelled);
+    store_pointer(&slot(handle, cancelled), Py_NewRef(Py_False));
+    END_SECTION();
+    Py_DECREF(cancelled);
 }
 
 /* loop.call_soon(callback, argument) */
@@ -562,6 +618,7 @@ static int learn_names(void)
         {&names.run, "_run"},
         {&names.schedule, "_call_soon"},
         {&names.set_result, "set_result"},
+        {&names.thread_id, "_thread_id"},
     };
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         *all[i].name = PyUnicode_InternFromString(all[i].text);

@@ -344,10 +344,20 @@ static inline void count_hold(Record *record, uint32_t since)
     }
 }
 
+static PyObject *remove_hold(Record *record, size_t index)
+{
+    Holds *more = record->more;
+    PyObject *holder = more->holds[index].holder;
+    count_hold(record, more->holds[index].since);
+    memmove(&more->holds[index], &more->holds[index + 1], (--more->count - index) * sizeof(Hold));
+    return holder;
+}
+
 static PyObject *remove_first_hold(Record *record)
 {
     PyObject *holder = record->first.holder;
     Holds *more = record->more;
+    count_hold(record, record->first.since);
     record->first.flags &= ~(HELD | STRUCTURED);
     record->first.holder = NULL;
     if (more != NULL && more->count > 0) {
@@ -359,48 +369,52 @@ static PyObject *remove_first_hold(Record *record)
     return holder;
 }
 
-/* A task's own hold ends; if it has none, the oldest does. */
-static void record_released(PyObject *primitive, int is_lock)
+/* A task's own hold ends; if it has none, the oldest does. Return whether the task may not have held it:
+   unless `async with` ends, which releases what it acquired. */
+static int record_released(PyObject *primitive, int is_lock, int exits)
 {
     PyObject *holder = NULL, *ended = NULL;
+    int own = 0, by_others = 0;
     BEGIN_TABLE();
     Record *record = find_record(primitive);
     if (record == NULL) {
         END_TABLE();
-        return;
+        return 0;
     }
-    if (!(is_lock && record->first.flags & STRUCTURED)) { /* else nobody but the holder releases it */
+    own = is_lock && exits && record->first.flags & STRUCTURED;
+    if (!own) {
         END_TABLE();
         holder = running_holder();
         BEGIN_TABLE();
         record = find_record(primitive); /* that may have run code */
     }
     Holds *more = record->more;
-    if (!(record->first.flags & HELD)) { /* before the recording, or by a task that does not hold it */
-        if (record->counters->place != NULL) {
-            record->first.flags |= RELEASED_BY_OTHERS;
-        }
-    } else if (holder == NULL || record->first.holder == holder) {
-        count_hold(record, record->first.since);
+    size_t number = more == NULL ? 0 : more->count, i = 0;
+    if (!(record->first.flags & HELD)) { /* it was acquired before the recording, or by nobody */
+        by_others = record->counters->place != NULL;
+    } else if (own || (holder != NULL && record->first.holder == holder)) {
         ended = remove_first_hold(record);
     } else {
-        size_t i = 0;
-        while (more != NULL && i < more->count && more->holds[i].holder != holder) {
+        while (i < number && (holder == NULL || more->holds[i].holder != holder)) {
             i++;
         }
-        if (more != NULL && i < more->count) {
-            count_hold(record, more->holds[i].since);
-            ended = more->holds[i].holder;
-            memmove(&more->holds[i], &more->holds[i + 1], (--more->count - i) * sizeof(Hold));
-        } else {
-            record->first.flags |= RELEASED_BY_OTHERS;
-            count_hold(record, record->first.since);
-            ended = remove_first_hold(record);
-        }
+        by_others = i == number;
+        ended = by_others ? remove_first_hold(record) : remove_hold(record, i);
     }
     END_TABLE();
     Py_XDECREF(holder);
     Py_XDECREF(ended);
+    return by_others;
+}
+
+static void record_others(PyObject *primitive)
+{
+    BEGIN_TABLE();
+    Record *record = find_record(primitive);
+    if (record != NULL) {
+        record->first.flags |= RELEASED_BY_OTHERS;
+    }
+    END_TABLE();
 }
 
 /* A wait has ended. A primitive of which the place is not known is counted alone from then on.

@@ -1,6 +1,6 @@
 """Records who holds what and since when, for aiofastlock.watch.
 
-The pure-Python recorder says what each function does. While this one records, three methods of the
+The pure-Python recorder says what each function does. While this one records, methods of the
 primitives that can be held are replaced in the tables of C methods: nothing is slower while it does
 not. The core calls the functions of `hooks`.
 """
@@ -19,10 +19,11 @@ from aiofastlock._pure import recorder as pure
 from aiofastlock._compiled._lock cimport (
     CONDITION_WAIT,
     ENTER,
+    EXIT,
     ParkingLot,
     Recorder,
     Waiter,
-    set_recorder,
+    recorder,
 )
 
 cdef extern from "_recorder.h":
@@ -48,7 +49,8 @@ cdef extern from "_recorder.h":
     PyObject* task_of(PyObject* holder) noexcept
     PyObject* running_task() noexcept
     bint record_acquired(PyObject*, bint is_lock, bint structured) noexcept
-    void record_released(PyObject*, bint is_lock) noexcept
+    bint record_released(PyObject*, bint is_lock, bint exits) noexcept
+    void record_others(PyObject*) noexcept
     bint record_waited(PyObject*, uint32_t since) noexcept
     void record_made(PyObject*, Counters*) noexcept
     bint is_held(PyObject*) noexcept
@@ -58,29 +60,21 @@ cdef extern from "_recorder.h":
     void free_copy(Copy*) noexcept
     PyObject** recorded_primitives(size_t* count) noexcept
 
-ctypedef bint (*acquiring)(ParkingLot, Waiter) except -1
-ctypedef int (*turning)(ParkingLot, Waiter) except -1
-
 cdef extern from *:
     """
     #define owned(pointer) (pointer)
-    #define table_of(primitive) ((void *)(primitive)->__pyx_vtab)
-    #define acquire_now_of(primitive) ((primitive)->__pyx_vtab->acquire_now)
-    #define acquire_woken_of(primitive) ((primitive)->__pyx_vtab->acquire_woken)
-    #define release_now_of(primitive) ((primitive)->__pyx_vtab->release_now)
-    #define set_acquire_now(primitive, method) ((primitive)->__pyx_vtab->acquire_now = (method))
-    #define set_acquire_woken(primitive, method) ((primitive)->__pyx_vtab->acquire_woken = (method))
-    #define set_release_now(primitive, method) ((primitive)->__pyx_vtab->release_now = (method))
+    typedef struct __pyx_vtabstruct_11aiofastlock_9_compiled_5_lock_ParkingLot Methods;
+    #define methods_of(primitive) ((Methods *)(primitive)->__pyx_vtab)
     """
     object owned(PyObject*)
     void Py_INCREF(PyObject*) noexcept
-    void* table_of(ParkingLot) noexcept
-    acquiring acquire_now_of(ParkingLot) noexcept
-    turning acquire_woken_of(ParkingLot) noexcept
-    turning release_now_of(ParkingLot) noexcept
-    void set_acquire_now(ParkingLot, acquiring) noexcept
-    void set_acquire_woken(ParkingLot, turning) noexcept
-    void set_release_now(ParkingLot, turning) noexcept
+    ctypedef struct Methods:
+        bint (*acquire_now)(ParkingLot, Waiter) except -1
+        int (*acquire_woken)(ParkingLot, Waiter) except -1
+        int (*release_now)(ParkingLot, Waiter) except -1
+        bint (*acquire_idle)(ParkingLot) noexcept
+        bint (*release_idle)(ParkingLot) noexcept
+    Methods* methods_of(ParkingLot) noexcept
 
 # ---- Kinds, and what is counted of them ----
 
@@ -180,34 +174,34 @@ cdef void on_left(Waiter waiter) noexcept:
         record_waited(<PyObject*> waiter.primitive, waiter.since)
 
 
+cdef void on_released(PyObject* semaphore) noexcept:
+    if record_released(semaphore, False, False):
+        record_others(semaphore)
+
+
 cdef Recorder hooks
 hooks.made = on_made
 hooks.deallocated = forget
 hooks.parking = before_parking
 hooks.now = milliseconds
 hooks.left = on_left
+hooks.released = on_released
 
 
 # ---- In the place of the methods that acquire and release ----
 
-cdef struct Methods:
-    void* table
-    bint is_lock
-    acquiring acquire_now
-    turning acquire_woken
-    turning release_now
-
 cdef enum: HELD_KINDS = 3
-cdef Methods originals[HELD_KINDS]  # Lock first: it is used most
-
 cdef tuple examples = (_lock.Lock(), _semaphore.Semaphore(), _semaphore.BoundedSemaphore())
+cdef Methods* tables[HELD_KINDS]  # of their classes
+cdef Methods originals[HELD_KINDS]
+cdef enum: LOCK = 0  # first: it is used most
 
 
-cdef inline Methods* methods_of(ParkingLot primitive) noexcept:
-    cdef Methods* methods = originals
-    while methods.table is not table_of(primitive):
-        methods += 1
-    return methods
+cdef inline size_t table_of(ParkingLot primitive) noexcept:
+    cdef size_t table = 0
+    while tables[table] is not methods_of(primitive):
+        table += 1
+    return table
 
 
 cdef inline int note_acquired(ParkingLot primitive, bint is_lock, bint structured) except -1:
@@ -219,26 +213,40 @@ cdef inline int note_acquired(ParkingLot primitive, bint is_lock, bint structure
     return 0
 
 
+cdef inline bint is_structured(Waiter waiter) noexcept:
+    """Whether it is for `async with`, or for a condition's wait(), which acquires the lock again."""
+    return waiter is None or waiter.call == ENTER or waiter.call == CONDITION_WAIT
+
+
 cdef bint acquire_now(ParkingLot primitive, Waiter waiter) except -1:
-    cdef Methods* methods = methods_of(primitive)
-    cdef bint acquired = methods.acquire_now(primitive, waiter)
+    cdef size_t table = table_of(primitive)
+    cdef bint acquired = originals[table].acquire_now(primitive, waiter)
     if acquired:
-        note_acquired(primitive, methods.is_lock, waiter is None or waiter.call == ENTER)
+        note_acquired(primitive, table == LOCK, is_structured(waiter))
     return acquired
 
 
 cdef int acquire_woken(ParkingLot primitive, Waiter waiter) except -1:
-    cdef Methods* methods = methods_of(primitive)
-    methods.acquire_woken(primitive, waiter)
-    note_acquired(primitive, methods.is_lock, waiter.call == ENTER or waiter.call == CONDITION_WAIT)
+    cdef size_t table = table_of(primitive)
+    originals[table].acquire_woken(primitive, waiter)
+    note_acquired(primitive, table == LOCK, is_structured(waiter))
     return 0
 
 
 cdef int release_now(ParkingLot primitive, Waiter waiter) except -1:
+    cdef size_t table = table_of(primitive)
+    cdef bint exits = waiter is not None and waiter.call == EXIT
     # First: other code may acquire it before the method returns.
-    cdef Methods* methods = methods_of(primitive)
-    record_released(<PyObject*> primitive, methods.is_lock)
-    return methods.release_now(primitive, waiter)
+    cdef bint by_others = record_released(<PyObject*> primitive, table == LOCK, exits)
+    originals[table].release_now(primitive, waiter)
+    if by_others:  # and it did not raise
+        record_others(<PyObject*> primitive)
+    return 0
+
+
+cdef bint never_idle(ParkingLot primitive) noexcept:
+    """In the place of acquire_idle() and release_idle(): the caller goes on with the others."""
+    return False
 
 
 # ---- The interface, as that of pure ----
@@ -248,47 +256,40 @@ on_parking = on_acquired = None
 
 def start(parking, acquired=None):
     """As pure.start()."""
-    global on_parking, on_acquired, clock_began, current_task
+    global on_parking, on_acquired, clock_began, current_task, recorder
     on_parking, on_acquired = parking, acquired
     pure.on_parking, pure.on_acquired = parking, acquired
     if _shared.recorder is not None:
         return
     if clock_began == 0:
         clock_began = clock_now()
+    cdef size_t i
     task_now = sys.modules["asyncio.tasks"].current_task
     Py_INCREF(<PyObject*> task_now)
     current_task = <PyObject*> task_now
-    cdef ParkingLot example
-    cdef size_t i
     for i in range(HELD_KINDS):
-        example = examples[i]
-        originals[i].table = table_of(example)
-        originals[i].is_lock = i == 0
-        originals[i].acquire_now = acquire_now_of(example)
-        originals[i].acquire_woken = acquire_woken_of(example)
-        originals[i].release_now = release_now_of(example)
-        set_acquire_now(example, acquire_now)
-        set_acquire_woken(example, acquire_woken)
-        set_release_now(example, release_now)
+        tables[i] = methods_of(<ParkingLot> examples[i])
+        originals[i] = tables[i][0]
+        tables[i].acquire_now = acquire_now
+        tables[i].acquire_woken = acquire_woken
+        tables[i].release_now = release_now
+        tables[i].acquire_idle = tables[i].release_idle = never_idle
     for module in (_condition, _event, _lock):
         module.make_in_full(True)
-    set_recorder(&hooks)
+    recorder = &hooks
     _shared.recorder = sys.modules[__name__]
 
 
 def stop():
     """As pure.stop()."""
-    cdef ParkingLot example
+    global recorder
     cdef size_t i
     if _shared.recorder is None:
         return
     _shared.recorder = None
-    set_recorder(NULL)
+    recorder = NULL
     for i in range(HELD_KINDS):
-        example = examples[i]
-        set_acquire_now(example, originals[i].acquire_now)
-        set_acquire_woken(example, originals[i].acquire_woken)
-        set_release_now(example, originals[i].release_now)
+        tables[i][0] = originals[i]
     for module in (_condition, _event, _lock):
         module.make_in_full(False)
     forget_all()
@@ -329,7 +330,8 @@ def acquired(primitive):
 def released(primitive):
     if not isinstance(primitive, ParkingLot):
         return pure.released(primitive)
-    record_released(<PyObject*> primitive, isinstance(primitive, _lock.Lock))
+    if record_released(<PyObject*> primitive, isinstance(primitive, _lock.Lock), False):
+        record_others(<PyObject*> primitive)
 
 
 cdef double seconds_at(uint32_t since):

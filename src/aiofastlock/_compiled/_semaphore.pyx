@@ -1,7 +1,7 @@
 """Semaphore and BoundedSemaphore, on the queue of _lock.pyx."""
 
 cimport cython
-from cpython.object cimport PyTypeObject
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.pyport cimport PY_SSIZE_T_MAX, PY_SSIZE_T_MIN
 
 from aiofastlock import _internals, _shared
@@ -9,6 +9,7 @@ from aiofastlock._pure import semaphore as pure
 
 from aiofastlock._compiled._lock cimport (
     ACQUIRE,
+    FREE_THREADED,
     INTERNALS,
     LOCKED,
     RELEASE,
@@ -28,14 +29,19 @@ from aiofastlock._compiled._lock cimport (
     get_loop,
     in_section,
     is_closed,
+    is_idle,
+    load_ssize,
     method,
     method_with_argument,
     new_class,
     new_waiter,
     own_or,
+    recorder,
     release_primitive,
     serves,
     set_own,
+    shared_ssize,
+    store_ssize,
     unset_own,
 )
 
@@ -46,7 +52,7 @@ cdef type bounded_class
 
 @cython.no_gc_clear
 cdef class SemaphoreCore(ContextManager):
-    cdef Py_ssize_t value
+    cdef shared_ssize value
 
     def __cinit__(self):
         self.value = 1
@@ -68,9 +74,23 @@ cdef class SemaphoreCore(ContextManager):
         if self.value == 0 or self.head is not NULL and (self.any_live() or self.value == 0):
             return not self.is_served() and acquire_by_python(self)
         if self.value == PY_SSIZE_T_MIN:
-            self._value = <object> self.value - 1
+            self._value = <object> <Py_ssize_t> self.value - 1
         else:
             self.value -= 1
+        return True
+
+    cdef bint acquire_idle(self) noexcept:
+        cdef Py_ssize_t value = load_ssize(&self.value)
+        if value <= 0 or not is_idle(self):
+            return False
+        store_ssize(&self.value, value - 1)
+        return True
+
+    cdef bint release_idle(self) noexcept:
+        cdef Py_ssize_t value = load_ssize(&self.value)
+        if value == PY_SSIZE_T_MAX or not is_idle(self):
+            return False
+        store_ssize(&self.value, value + 1)
         return True
 
     cdef int release_now(self, Waiter waiter) except -1:
@@ -130,7 +150,7 @@ cdef class SemaphoreCore(ContextManager):
     @property
     @cython.critical_section
     def _value(self):
-        return own_or(self, "_value", self.value)
+        return own_or(self, "_value", <Py_ssize_t> self.value)
 
     @_value.setter
     @cython.critical_section
@@ -166,11 +186,18 @@ cdef object acquire(object self):
 
 
 cdef object release(object self):
-    in_section(release_unbounded, <SemaphoreCore> self)
+    if (
+        not FREE_THREADED
+        or recorder is not NULL
+        or not SemaphoreCore.release_idle(<SemaphoreCore> self)
+    ):
+        in_section(release_unbounded, <SemaphoreCore> self)
     return None
 
 
 cdef inline int release_unbounded(ParkingLot semaphore) except -1:
+    if recorder is not NULL:
+        recorder.released(<PyObject*> semaphore)
     return SemaphoreCore.release_now(<SemaphoreCore> semaphore, None)
 
 
@@ -201,7 +228,7 @@ cdef bint is_number_of_permits(object value) except -1:
 
 @cython.no_gc_clear
 cdef class BoundedSemaphoreCore(SemaphoreCore):
-    cdef Py_ssize_t bound
+    cdef shared_ssize bound
 
     def __cinit__(self):
         self.bound = 1
@@ -212,6 +239,11 @@ cdef class BoundedSemaphoreCore(SemaphoreCore):
         else:
             python_init(self, *args, **kwargs)
 
+    cdef bint release_idle(self) noexcept:
+        if load_ssize(&self.value) >= load_ssize(&self.bound):
+            return False
+        return SemaphoreCore.release_idle(self)
+
     cdef int release_now(self, Waiter waiter) except -1:
         if self.value >= self.bound:
             raise ValueError("BoundedSemaphore released too many times")
@@ -220,7 +252,7 @@ cdef class BoundedSemaphoreCore(SemaphoreCore):
     @property
     @cython.critical_section
     def _bound_value(self):
-        return own_or(self, "_bound_value", self.bound)
+        return own_or(self, "_bound_value", <Py_ssize_t> self.bound)
 
     @_bound_value.setter
     @cython.critical_section
@@ -237,7 +269,8 @@ cdef class BoundedSemaphoreCore(SemaphoreCore):
 
 
 cdef object release_bounded(object self):
-    in_section(release_primitive, <SemaphoreCore> self)
+    if not FREE_THREADED or not (<SemaphoreCore> self).release_idle():
+        in_section(release_primitive, <SemaphoreCore> self)
     return None
 
 

@@ -18,7 +18,7 @@ TYPE_CHECKING = False  # as typing says it
 if TYPE_CHECKING:
     from asyncio import Future, Task
     from collections.abc import Callable
-    from types import FrameType
+    from types import CodeType, FrameType
     from typing import Any
 
 
@@ -80,6 +80,7 @@ WAITING = {
 }
 REACQUIRING = {Condition.wait.__code__, acquire_and_raise.__code__}
 ENTERING = ContextManager.__aenter__.__code__
+EXITING = ContextManager.__aexit__.__code__
 
 
 def start(parking: Callable[[Any], None], acquired: Callable[[Any], None] | None = None) -> None:
@@ -139,8 +140,7 @@ def left(primitive: Any, future: Future[Any]) -> None:
 def acquired(primitive: Any) -> None:
     record = record_of(primitive)
     task = current_task()
-    caller = sys._getframe(1).f_back
-    structured = caller is not None and caller.f_code is ENTERING
+    structured = is_called_by(ENTERING)
     record.counters.acquired += 1
     record.holds.append((None if task is None else ref(task), time.monotonic(), structured))
     if on_acquired is not None:
@@ -153,14 +153,27 @@ def released(primitive: Any) -> None:
         # Released by a task that has not acquired it, unless that was before the recording.
         record.released_by_others |= record.counters.place is not None
         return
-    task = current_task()
-    own = [i for i, (holder, _, _) in enumerate(record.holds) if holder and holder() is task]
+    if isinstance(primitive, Lock) and record.holds[0][2] and is_called_by(EXITING):
+        own = [0]
+    else:
+        task = current_task()
+        own = [
+            i
+            for i, (holder, _, _) in enumerate(record.holds)
+            if holder is not None and task is not None and holder() is task
+        ]
     if not own:
         record.released_by_others = True
     _, began, _ = record.holds.pop(own[0] if own else 0)
     held = time.monotonic() - began
     record.counters.total_hold += held
     record.counters.longest_hold = max(record.counters.longest_hold, held)
+
+
+def is_called_by(code: CodeType) -> bool:
+    """Whether this code has called the primitive's method."""
+    caller = sys._getframe(2).f_back
+    return caller is not None and caller.f_code is code
 
 
 def record_of(primitive: Any) -> Record:
