@@ -17,6 +17,7 @@ from types import (
     AsyncGeneratorType,
     BuiltinFunctionType,
     CoroutineType,
+    FrameType,
     FunctionType,
     GeneratorType,
     MethodDescriptorType,
@@ -31,7 +32,7 @@ TYPE_CHECKING = False  # as typing says it
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future, Task
     from collections.abc import Iterable, Iterator, Sequence
-    from types import CodeType, FrameType
+    from types import CodeType
     from typing import Any
 
 recorder: Any = _implementation.recorder
@@ -219,13 +220,20 @@ FUNCTIONS = (
 def entered(awaitable: Any) -> Iterator[Any]:
     """The context managers that suspended code is inside, and those that run inside of them."""
     before: Any = None
-    for value in gc.get_referents(awaitable):
+    for value in referents(awaitable):
         kind = type(value)
         if kind in (MethodType, BuiltinFunctionType) and value.__name__ in EXITS:
             yield from with_inner(value.__self__)
         elif type(before) in FUNCTIONS and before.__name__ in EXITS:  # from Python 3.14 on
             yield from with_inner(value)
         before = value
+
+
+def referents(awaitable: Any) -> list[Any]:
+    found = gc.get_referents(awaitable)
+    if found and type(found[0]) is FrameType:  # as in PyPy: it is the frame that has them
+        return gc.get_referents(found[0])
+    return found
 
 
 def with_inner(manager: Any) -> Iterator[Any]:
@@ -352,6 +360,8 @@ def tasks_of_scope(scope: Any) -> Iterator[Task[Any]]:
 
 # ---- Tasks that tasks wait for ----
 
+# What awaits a future, where asyncio's are in Python.
+FUTURE = getattr(asyncio.Future.__await__, "__code__", None)
 WAIT: CodeType = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
 WAIT_FOR = asyncio.wait_for.__code__
 GROUP_EXITS = {
@@ -379,7 +389,7 @@ def needs(future: Future[Any]) -> tuple[Sequence[Any], bool, Future[Any]] | None
         return [waited[0]], True, waited_for
     for awaitable in reversed(awaitables):
         frame = frame_of(awaitable)
-        if frame is None:
+        if frame is None or frame.f_code is FUTURE:
             continue
         if frame.f_code is WAIT:
             found = variables(frame)

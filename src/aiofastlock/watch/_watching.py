@@ -148,6 +148,7 @@ class Watch:
             self.thread = None
             _tasks.recorder.stop()
             self.draw_edges([])
+            _deadlocks.sleepers.clear()
             self.reported.clear()
             self.before.clear()
 
@@ -469,6 +470,7 @@ def dump(file: TextIO | None = None) -> None:
 # ---- Signals ----
 
 _registered: dict[int, Any] = {}  # the handlers that were there before
+NEVER_CAUGHT = [getattr(signals, name, None) for name in ("SIGKILL", "SIGSTOP")]
 
 
 def register(signum: int, file: TextIO | None = None) -> None:
@@ -491,6 +493,8 @@ def register(signum: int, file: TextIO | None = None) -> None:
     if threading.current_thread() is not threading.main_thread():
         raise ValueError("signals can be registered in the main thread only")
     try:
+        if signum in NEVER_CAUGHT:  # PyPy says nothing
+            raise ValueError("no program can")
         before = signals.signal(signum, handler)
     except (OSError, ValueError) as error:
         raise ValueError(f"signal {signum!r} cannot be caught: {error}") from None
