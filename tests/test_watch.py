@@ -20,7 +20,7 @@ import time
 import weakref
 
 import pytest
-from conftest import OURS
+from conftest import OURS, needs_refcounts
 from helpers import retrieve, steps
 
 from aiofastlock import watch
@@ -1013,6 +1013,7 @@ async def visit_and(lock, coroutine):
         await coroutine
 
 
+@needs_refcounts
 async def test_nothing_is_kept(watched):
     for _ in range(3):
         one, other = watched.Lock(), watched.Lock()

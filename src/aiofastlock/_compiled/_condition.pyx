@@ -18,11 +18,11 @@ from aiofastlock._compiled._lock cimport (
     ENTER,
     EXIT,
     FINISHED,
-    FRAME_CLEARED,
     INTERNALS,
     LOCK_ACQUIRE,
     LOCKED,
     NEXT,
+    NO_FRAME,
     RELEASE,
     RETURN,
     WOKEN,
@@ -222,7 +222,7 @@ cdef object wait(object condition):
     wait = Wait.__new__(Wait)
     wait.condition = self
     wait.lock = lock
-    wait.shown[3] = FRAME_CLEARED
+    wait.shown[3] = NO_FRAME
     wait.phase = UNSTARTED
     return wait
 

@@ -48,10 +48,13 @@ ctypedef object (*fast_method)(object self)
 ctypedef object (*fast_method_with_argument)(object self, object argument)
 
 
-# What a coroutine has at the place of `shown[3]` if it has no frame (CPython 3.14 and 3.15): from
-# outside of the process, nobody can see that a task's coroutine is none of Python's.
-cdef enum:
-    FRAME_CLEARED = 4
+# What a coroutine has at the place of `shown[3]` if it has no frame: from outside of the process,
+# nobody can see that a task's coroutine is none of Python's.
+cdef extern from *:
+    """
+    #define NO_FRAME (PY_VERSION_HEX >= 0x030F0000 ? 5 : 4) /* CPython's FRAME_CLEARED, from 3.14 on */
+    """
+    enum: NO_FRAME
 
 
 # How a step of an await ends, as am_send returns it.

@@ -146,7 +146,7 @@ cdef object allocate_waiter(ParkingLot primitive, Call call):
             primitive.release_now(None)
         raise
     set_primitive(waiter, primitive)
-    waiter.shown[3] = FRAME_CLEARED
+    waiter.shown[3] = NO_FRAME
     waiter.call = call
     store_int(&waiter.state, CREATED)
     return waiter
