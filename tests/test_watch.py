@@ -1032,6 +1032,37 @@ async def test_nothing_is_kept(watched):
         assert not _deadlocks.sleepers
 
 
+@needs_refcounts
+@pytest.mark.parametrize("look", [watch.snapshot, lambda: None], ids=["snapshot", "deadlock"])
+async def test_nothing_is_kept_until_the_collector_runs(watched, look):
+    """What the watch makes to look at tasks and frames is in no cycle."""
+
+    class Value:
+        pass
+
+    async def take_twice(lock):
+        value = Value()
+        values.append(weakref.ref(value))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0), lock:
+                look()
+                await lock.acquire()
+
+    values = []
+    gc.collect()
+    gc.disable()
+    try:
+        task = asyncio.create_task(take_twice(watched.Lock()))
+        await asyncio.wait([task])
+        values.append(weakref.ref(task))
+        del task
+        await asyncio.sleep(0)
+        assert [value() for value in values] == [None, None]
+    finally:
+        gc.enable()
+    assert watched.kinds() == ["self"]
+
+
 # ---- Orders ----
 
 

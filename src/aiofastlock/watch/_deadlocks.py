@@ -24,7 +24,7 @@ from aiofastlock.watch import _tasks
 TYPE_CHECKING = False  # as typing says it
 if TYPE_CHECKING:
     from asyncio import Task
-    from typing import Any, Literal
+    from typing import Any, Literal, Self
 
 # How many of the tasks that a holder awaits are looked at when another task is about to wait: each
 # of a thousand tasks of a group would look at a thousand. The look every so often sees them all.
@@ -64,7 +64,7 @@ class Node:
 
 
 class Graph:
-    """One search.
+    """One search. Nodes refer to each other, and so the end of `with` forgets them.
 
     `parking` is a task that is about to wait, and the primitive. Where permits are taken without
     `async with`, any task may release them, as a consumer those of a producer: only holds from
@@ -78,9 +78,14 @@ class Graph:
         self.bare_before = bare_before
         self.nodes: dict[int, Node] = {}  # by the id() of the thing
 
-    def needs(self) -> dict[int, list[Any]]:
-        """What each thing waits for, by its id."""
-        return {key: [need.thing for need in node.needs] for key, node in self.nodes.items()}
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in self.nodes.values():
+            node.needs.clear()
+            node.needed_by.clear()
+            node.rest = NOTHING
 
     def is_dead(self, start: Any) -> bool:
         first = self.add(start)
@@ -193,6 +198,7 @@ class Found(NamedTuple):
 
     kind: Literal["self", "circle", "permits", "ended"]
     things: list[Any]  # tasks, futures and primitives, in the order in which they wait
+    needs: dict[int, list[Any]]  # what each thing of the graph waits for, by its id
 
     def tasks(self) -> list[Task[Any]]:
         return [thing for thing in self.things if _tasks.is_task(thing)]
@@ -204,24 +210,25 @@ class Found(NamedTuple):
         return tuple(sorted(id(thing) for thing in (*self.tasks(), *self.primitives())))
 
 
-def find(start: Node, prefer: Any = None) -> Found:
+def find(graph: Graph, start: Any, prefer: Any = None) -> Found:
     """Follow a dead node to the circle, or to the end, that makes it dead."""
+    needs = {key: [need.thing for need in node.needs] for key, node in graph.nodes.items()}
     path: dict[int, Node] = {}
-    node = start
+    node = graph.nodes[id(start)]
     while id(node) not in path:
         path[id(node)] = node
         following = node.dead_needs()
         if not following:
             ended = node.thing
-            return Found("ended", [ended.primitive, *([ended.task] if ended.task else [])])
+            return Found("ended", [ended.primitive, *([ended.task] if ended.task else [])], needs)
         node = next((n for n in following if n.thing is prefer), following[0])
     nodes = list(path.values())
     circle = [node.thing for node in nodes[nodes.index(node) :]]
     if any(issubclass(type(thing), asyncio.Semaphore) for thing in circle):
-        return Found("permits", [node.thing for node in closure(node)])
+        return Found("permits", [node.thing for node in closure(node)], needs)
     while not _tasks.is_task(circle[0]):
         circle.append(circle.pop(0))
-    return Found("self" if len(circle) == 2 else "circle", circle)
+    return Found("self" if len(circle) == 2 else "circle", circle, needs)
 
 
 # ---- When a task is about to wait ----
@@ -231,7 +238,7 @@ def find(start: Node, prefer: Any = None) -> Found:
 sleepers: dict[int, tuple[ref[Any], ref[Any], ref[Any]]] = {}
 
 
-def at_once(task: Task[Any], primitive: Any) -> tuple[Found, Graph] | None:
+def at_once(task: Task[Any], primitive: Any) -> Found | None:
     """Return what goes wrong if the task waits for the primitive now."""
     key = id(primitive)
     if key in sleepers:
@@ -240,18 +247,18 @@ def at_once(task: Task[Any], primitive: Any) -> tuple[Found, Graph] | None:
         waited_for = None if holder is None else _tasks.future_of(holder)
         if waited_for is not None and waited_for is future():
             return None
-    graph = Graph(parking=(task, primitive))
-    if not graph.is_dead(task):
+    with Graph(parking=(task, primitive)) as graph:
+        if graph.is_dead(task):
+            found = find(graph, task, prefer=task)
+            # Otherwise the task joins others that wait for what was found before.
+            closes = primitive if found.kind == "ended" else task
+            return found if closes in found.things else None
         for node in graph.nodes[key].needs:
             waited_for = _tasks.future_of(node.thing) if _tasks.is_task(node.thing) else None
             if node.live and not node.needs and waited_for is not None:
                 forget = ref(primitive, lambda _: forget_sleeper(key))
                 sleepers[key] = forget, ref(node.thing), ref(waited_for)
-        return None
-    found = find(graph.nodes[id(task)], prefer=task)
-    # Otherwise the task joins others that wait for what was found before.
-    closes = primitive in found.things if found.kind == "ended" else task in found.things
-    return (found, graph) if closes else None
+    return None
 
 
 def forget_sleeper(key: int) -> None:
@@ -261,29 +268,29 @@ def forget_sleeper(key: int) -> None:
 # ---- Every so often ----
 
 
-def search(primitives: Iterable[Any], bare_before: float) -> list[tuple[Found, Graph]]:
+def search(primitives: Iterable[Any], bare_before: float) -> list[Found]:
     """Return what is wrong with these primitives.
 
     Other threads go on while this one looks, so it looks twice: a task that waits on one future
     both times, or that holds a primitive both times and waits on one future, did so between.
     """
-    result: dict[tuple[int, ...], tuple[Found, Graph]] = {}
+    result: dict[tuple[int, ...], Found] = {}
     known: set[int] = set()
     for primitive in primitives:
         if id(primitive) in known:
             continue
-        once, twice = Graph(bare_before=bare_before), Graph(bare_before=bare_before)
-        if not once.is_dead(primitive) or not twice.is_dead(primitive):
-            continue
-        dead = closure(once.nodes[id(primitive)])
-        for node in dead:
-            again = twice.nodes.get(id(node.thing))
-            if type(node.thing) is not Ended and not (again and same(node.basis, again.basis)):
-                break
-        else:
-            known.update(id(node.thing) for node in dead)
-            found = find(once.nodes[id(primitive)])
-            result.setdefault(found.key(), (found, once))
+        with Graph(bare_before=bare_before) as once, Graph(bare_before=bare_before) as twice:
+            if not once.is_dead(primitive) or not twice.is_dead(primitive):
+                continue
+            dead = closure(once.nodes[id(primitive)])
+            for node in dead:
+                again = twice.nodes.get(id(node.thing))
+                if type(node.thing) is not Ended and not (again and same(node.basis, again.basis)):
+                    break
+            else:
+                known.update(id(node.thing) for node in dead)
+                found = find(once, primitive)
+                result.setdefault(found.key(), found)
     return list(result.values())
 
 

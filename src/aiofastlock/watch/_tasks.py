@@ -11,6 +11,7 @@ import contextlib
 import functools
 import gc
 import sys
+import threading
 from asyncio import base_events, runners
 from inspect import CO_OPTIMIZED
 from types import (
@@ -148,10 +149,25 @@ def place_of(frame: FrameType) -> Place:
 
 
 LIBRARIES = ("aiofastlock", "asyncio", "contextlib")
+WATCH = __name__.rpartition(".")[0]
 
 
 def of_program(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__")).partition(".")[0] not in LIBRARIES
+
+
+def innermost_frames() -> dict[int, FrameType]:
+    """The innermost frame of each thread; of this one, without the frames of the watch.
+
+    A function of the watch that kept its own frame would be a cycle, which would keep the variables
+    of the program's functions until the garbage collector runs.
+    """
+    found = sys._current_frames()
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(WATCH):
+        frame = frame.f_back
+    del found[threading.get_ident()]
+    return found if frame is None else {**found, threading.get_ident(): frame}
 
 
 def outwards(frame: FrameType | None) -> Iterator[FrameType]:
@@ -165,7 +181,7 @@ def frames(task: Task[Any]) -> list[FrameType]:
     awaitables = chain(task.get_coro())
     found = [frame for awaitable in awaitables if (frame := frame_of(awaitable))]
     if found and future_of(task) is None:
-        for innermost in sys._current_frames().values():
+        for innermost in innermost_frames().values():
             running = list(outwards(innermost))
             if found[0] in running:
                 return running[running.index(found[0]) :: -1]
@@ -500,7 +516,7 @@ def loops(
     running = asyncio._get_running_loop()
     if running is not None:
         found[running] = None
-    for innermost in sys._current_frames().values():
+    for innermost in innermost_frames().values():
         for frame in outwards(innermost):
             if frame.f_code in RUNNING:
                 runner = frame.f_locals["self"]
@@ -517,7 +533,7 @@ def loops(
 
 def thread_stack(loop: AbstractEventLoop) -> list[FrameType]:
     """The frames of the program that run in a loop's thread, from the outermost."""
-    innermost = sys._current_frames().get(getattr(loop, "_thread_id", None) or 0)
+    innermost = innermost_frames().get(getattr(loop, "_thread_id", None) or 0)
     frames = list(outwards(innermost))
     inside = [index for index, frame in enumerate(frames) if frame.f_code in RUNNING]
     return [frame for frame in frames[: min(inside, default=0)] if of_program(frame)][::-1]

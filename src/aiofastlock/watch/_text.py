@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-    from aiofastlock.watch._deadlocks import Found, Graph
+    from aiofastlock.watch._deadlocks import Found
 
 # ---- Names ----
 
@@ -96,11 +96,9 @@ def indented(lines: str) -> str:
     return "\n".join("  " + line for line in lines.splitlines())
 
 
-def of_deadlock(
-    found: Found, graph: Graph, now: float, parking: Task[Any] | None = None
-) -> Deadlock:
+def of_deadlock(found: Found, now: float, parking: Task[Any] | None = None) -> Deadlock:
     """`parking` is a task that is about to wait."""
-    needs = graph.needs()
+    needs = found.needs
     tasks, primitives = found.tasks(), found.primitives()
     names: dict[int, str] = {}
     for primitive in primitives[:MOST] if len(primitives) > MOST else primitives:

@@ -183,12 +183,10 @@ class Watch:
     def deadlock_at_once(self, primitive: Any) -> Deadlock | None:
         """Report what goes wrong if the running task waits; return it if it is to be raised."""
         task = asyncio.current_task()
-        result = None if task is None else _deadlocks.at_once(task, primitive)
-        if result is None:
+        found = None if task is None else _deadlocks.at_once(task, primitive)
+        if found is None:
             return None
-        found, graph = result
-        now = time.monotonic()
-        deadlock = _text.of_deadlock(found, graph, now, parking=task)
+        deadlock = _text.of_deadlock(found, time.monotonic(), parking=task)
         if self.on_deadlock == "raise" and not deadlock.ends_by_timeout:
             return deadlock
         self.report(found.key(), logging.ERROR, deadlock.text, deadlock=deadlock.as_dict())
@@ -217,15 +215,14 @@ class Watch:
         began = time.monotonic()
         contended = {id(p): p for p in self.held() if p._waiters}
         self.draw_edges(contended.values())
-        found = _deadlocks.search(contended.values(), now - self.stuck_after)
         current: set[Hashable] = set()
-        for one, graph in found:
-            key = one.key()
+        for found in _deadlocks.search(contended.values(), now - self.stuck_after):
+            key = found.key()
             current.add(key)
-            for primitive in one.primitives():
+            for primitive in found.primitives():
                 contended.pop(id(primitive), None)
             if key not in self.reported:
-                deadlock = _text.of_deadlock(one, graph, now)
+                deadlock = _text.of_deadlock(found, now)
                 self.report(key, logging.ERROR, deadlock.text, deadlock=deadlock.as_dict())
         for primitive in contended.values():
             stuck_key = self.stuck_key(primitive, now)
@@ -348,7 +345,7 @@ def snapshot() -> Snapshot:
             describe(primitive, holds.get(key, []), waiters.get(key, []), now)
             for key, primitive in primitives.items()
         ),
-        tuple(_text.of_deadlock(one, graph, now) for one, graph in dead),
+        tuple(_text.of_deadlock(found, now) for found in dead),
         is_watching(),
     )
 
