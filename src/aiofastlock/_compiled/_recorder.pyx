@@ -251,6 +251,8 @@ cdef bint never_idle(ParkingLot primitive) noexcept:
 
 # ---- The interface, as that of pure ----
 
+AWAITABLES = (_lock.Waiter, _condition.Wait)
+
 on_parking = on_acquired = None
 
 
@@ -407,7 +409,7 @@ def released_by_others(primitive):
 
 def waited(awaitable):
     """As pure.waited()."""
-    if type(awaitable) is not _lock.Waiter and type(awaitable) is not _condition.Wait:
+    if type(awaitable) not in AWAITABLES:
         return pure.waited(awaitable)
     found = awaitable._waiting_for
     if found is None:

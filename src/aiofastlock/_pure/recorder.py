@@ -78,6 +78,7 @@ WAITING = {
     method.__code__
     for method in (Lock.acquire, Semaphore.acquire, Event.wait, Condition.wait, Barrier.wait)
 }
+AWAITABLES: tuple[type, ...] = ()  # that primitives return and that are no coroutines
 REACQUIRING = {Condition.wait.__code__, acquire_and_raise.__code__}
 ENTERING = ContextManager.__aenter__.__code__
 EXITING = ContextManager.__aexit__.__code__

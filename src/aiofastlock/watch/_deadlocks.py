@@ -197,17 +197,12 @@ class Found(NamedTuple):
     """What is wrong in a dead graph."""
 
     kind: Literal["self", "circle", "permits", "ended"]
-    things: list[Any]  # tasks, futures and primitives, in the order in which they wait
+    tasks: list[Task[Any]]  # in the order in which they wait
+    primitives: list[Any]
     needs: dict[int, list[Any]]  # what each thing of the graph waits for, by its id
 
-    def tasks(self) -> list[Task[Any]]:
-        return [thing for thing in self.things if _tasks.is_task(thing)]
-
-    def primitives(self) -> list[Any]:
-        return [t for t in self.things if type(t) is not Ended and not asyncio.isfuture(t)]
-
     def key(self) -> tuple[int, ...]:
-        return tuple(sorted(id(thing) for thing in (*self.tasks(), *self.primitives())))
+        return tuple(sorted(map(id, [*self.tasks, *self.primitives])))
 
 
 def find(graph: Graph, start: Any, prefer: Any = None) -> Found:
@@ -220,15 +215,29 @@ def find(graph: Graph, start: Any, prefer: Any = None) -> Found:
         following = node.dead_needs()
         if not following:
             ended = node.thing
-            return Found("ended", [ended.primitive, *([ended.task] if ended.task else [])], needs)
+            tasks = [] if ended.task is None else [ended.task]
+            return Found("ended", tasks, [ended.primitive], needs)
         node = next((n for n in following if n.thing is prefer), following[0])
     nodes = list(path.values())
     circle = [node.thing for node in nodes[nodes.index(node) :]]
-    if any(issubclass(type(thing), asyncio.Semaphore) for thing in circle):
-        return Found("permits", [node.thing for node in closure(node)], needs)
-    while not _tasks.is_task(circle[0]):
-        circle.append(circle.pop(0))
-    return Found("self" if len(circle) == 2 else "circle", circle, needs)
+    tasks, primitives = sort(circle)
+    if any(issubclass(type(primitive), asyncio.Semaphore) for primitive in primitives):
+        return Found("permits", *sort(node.thing for node in closure(node)), needs)
+    if circle[0] is not tasks[0]:  # then with the task that waits for the first
+        tasks.insert(0, tasks.pop())
+    return Found("self" if len(circle) == 2 else "circle", tasks, primitives, needs)
+
+
+def sort(things: Iterable[Any]) -> tuple[list[Task[Any]], list[Any]]:
+    """Return the tasks and the primitives."""
+    tasks, primitives = [], []
+    for thing in things:
+        if not asyncio.isfuture(thing):
+            if type(thing) is not Ended:
+                primitives.append(thing)
+        elif _tasks.get_coro(thing) is not None:
+            tasks.append(thing)
+    return tasks, primitives
 
 
 # ---- When a task is about to wait ----
@@ -251,8 +260,8 @@ def at_once(task: Task[Any], primitive: Any) -> Found | None:
         if graph.is_dead(task):
             found = find(graph, task, prefer=task)
             # Otherwise the task joins others that wait for what was found before.
-            closes = primitive if found.kind == "ended" else task
-            return found if closes in found.things else None
+            ended = found.kind == "ended" and found.primitives[0] is primitive
+            return found if ended or (found.kind != "ended" and task in found.tasks) else None
         for node in graph.nodes[key].needs:
             waited_for = _tasks.future_of(node.thing) if _tasks.is_task(node.thing) else None
             if node.live and not node.needs and waited_for is not None:

@@ -101,7 +101,7 @@ def chain(outermost: Any) -> list[Any]:
         kind = type(outermost)
         if kind is CoroutineType:  # as inside() says, and faster
             outermost = outermost.cr_await
-        elif kind is FUTURE_ITERATOR:
+        elif kind is FUTURE_ITERATOR or kind in recorder.AWAITABLES:
             break
         else:
             outermost = inside(outermost)
@@ -319,11 +319,13 @@ def is_of_program(awaitable: Any) -> bool:
 # ---- Timeouts ----
 
 
-def will_time_out(task: Task[Any]) -> bool:
-    """Whether a timeout will cancel the task, or one that awaits it."""
-    timed = {id(task) for task in tasks_with_timers(task.get_loop())}
-    seen = {task}
-    unseen = [task]
+def will_time_out(tasks: set[Task[Any]]) -> bool:
+    """Whether a timeout will cancel one of these tasks, or one that awaits it."""
+    timed = {
+        id(task) for loop in {task.get_loop() for task in tasks} for task in tasks_with_timers(loop)
+    }
+    seen = set(tasks)
+    unseen = list(tasks)
     while unseen:
         task = unseen.pop()
         if id(task) in timed or any(map(has_timeout, chain(task.get_coro()))):

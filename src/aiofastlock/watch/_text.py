@@ -99,7 +99,7 @@ def indented(lines: str) -> str:
 def of_deadlock(found: Found, now: float, parking: Task[Any] | None = None) -> Deadlock:
     """`parking` is a task that is about to wait."""
     needs = found.needs
-    tasks, primitives = found.tasks(), found.primitives()
+    tasks, primitives = found.tasks, found.primitives
     names: dict[int, str] = {}
     for primitive in primitives[:MOST] if len(primitives) > MOST else primitives:
         around = [task for task in tasks if primitive in needs.get(id(task), ())]
@@ -108,8 +108,8 @@ def of_deadlock(found: Found, now: float, parking: Task[Any] | None = None) -> D
         names[id(primitive)] = f"{kind_of(primitive)} {name_of(primitive, around)}"
     for primitive in primitives[MOST:]:
         names[id(primitive)] = f"{kind_of(primitive)} {object.__repr__(primitive)}"
-    waiting = {id(task): task for task in (*tasks, parking) if task is not None}.values()
-    ends = any(_tasks.will_time_out(task) for task in waiting if not task.done())
+    waiting = {task for task in (*tasks, parking) if task is not None and not task.done()}
+    ends = _tasks.will_time_out(waiting)
     lines = [headline(found, tasks, primitives, names)]
     if found.kind == "ended":
         lines += held(primitives[0], now)

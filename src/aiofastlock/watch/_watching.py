@@ -219,7 +219,7 @@ class Watch:
         for found in _deadlocks.search(contended.values(), now - self.stuck_after):
             key = found.key()
             current.add(key)
-            for primitive in found.primitives():
+            for primitive in found.primitives:
                 contended.pop(id(primitive), None)
             if key not in self.reported:
                 deadlock = _text.of_deadlock(found, now)
