@@ -1063,6 +1063,19 @@ async def test_nothing_is_kept_until_the_collector_runs(watched, look):
     assert watched.kinds() == ["self"]
 
 
+async def test_a_library_has_wrapped_asyncios_classes(watched, monkeypatch):
+    """As ddtrace's profiler does, with objects that are no classes."""
+    for name in ("Condition", "Lock", "Semaphore"):
+        monkeypatch.setattr(asyncio, name, object())
+        monkeypatch.setattr(asyncio.locks, name, object())
+    lock = watched.Lock()
+    async with running(take_both(lock, lock)):
+        assert watched.kinds() == ["self"]
+        (primitive,) = watch.snapshot().primitives
+        assert primitive.kind == "Lock"
+    assert watch.is_watching()
+
+
 # ---- Orders ----
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from weakref import ref
 
+from aiofastlock import _internals
 from aiofastlock.watch import _tasks
 
 TYPE_CHECKING = False  # as typing says it
@@ -145,11 +146,11 @@ class Graph:
     def holders(self, node: Node, primitive: Any) -> list[Any] | None:
         """Return the tasks that hold a primitive, or None if it may be released by others."""
         recorder = _tasks.recorder
-        is_semaphore = issubclass(type(primitive), asyncio.Semaphore)
+        is_semaphore = issubclass(type(primitive), _internals.locks.Semaphore)
         if is_semaphore:
             if primitive._value > 0:
                 return None
-        elif not issubclass(type(primitive), asyncio.Lock) or not primitive._locked:
+        elif not issubclass(type(primitive), _internals.locks.Lock) or not primitive._locked:
             return None
         holds: list[Any] = recorder.holders(primitive)
         if not holds or recorder.missed(primitive) or recorder.released_by_others(primitive):
@@ -221,7 +222,7 @@ def find(graph: Graph, start: Any, prefer: Any = None) -> Found:
     nodes = list(path.values())
     circle = [node.thing for node in nodes[nodes.index(node) :]]
     tasks, primitives = sort(circle)
-    if any(issubclass(type(primitive), asyncio.Semaphore) for primitive in primitives):
+    if any(issubclass(type(primitive), _internals.locks.Semaphore) for primitive in primitives):
         return Found("permits", *sort(node.thing for node in closure(node)), needs)
     if circle[0] is not tasks[0]:  # then with the task that waits for the first
         tasks.insert(0, tasks.pop())

@@ -26,7 +26,7 @@ from types import (
     WrapperDescriptorType,
 )
 
-from aiofastlock import _implementation
+from aiofastlock import _implementation, _internals
 from aiofastlock.watch._types import Place
 
 TYPE_CHECKING = False  # as typing says it
@@ -273,7 +273,7 @@ def is_it(value: Any, primitive: Any) -> bool:
 
 def lock_of(condition: Any) -> Any:
     """The lock that `async with condition` acquires."""
-    return condition._lock if issubclass(type(condition), asyncio.Condition) else None
+    return condition._lock if issubclass(type(condition), _internals.locks.Condition) else None
 
 
 def suspended_inside(primitive: Any) -> Place | None:

@@ -7,6 +7,7 @@ import contextlib
 import traceback
 from types import MemberDescriptorType
 
+from aiofastlock import _internals
 from aiofastlock.watch import _tasks
 from aiofastlock.watch._types import MOST, Deadlock, Place, Primitive, count, label, seconds
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def kind_of(primitive: Any) -> str:
     for kind in ("Lock", "BoundedSemaphore", "Semaphore", "Event", "Condition", "Barrier"):
-        if issubclass(type(primitive), getattr(asyncio.locks, kind)):
+        if issubclass(type(primitive), getattr(_internals.locks, kind)):
             return kind
     return type(primitive).__name__
 
@@ -134,7 +135,7 @@ def headline(
     if found.kind == "ended":
         return f"Deadlock: {first} is held by a task that has ended. Nobody will release it."
     if found.kind == "permits":
-        semaphores = [p for p in primitives if issubclass(type(p), asyncio.Semaphore)]
+        semaphores = [p for p in primitives if issubclass(type(p), _internals.locks.Semaphore)]
         semaphore = names[id(semaphores[0])]
         return f"Deadlock: all permits of {semaphore} are held by tasks that wait for one."
     return (

@@ -13,6 +13,7 @@ import time
 from typing import NamedTuple
 from weakref import ref
 
+from aiofastlock import _internals
 from aiofastlock.watch import _deadlocks, _tasks, _text
 from aiofastlock.watch._order import Order
 from aiofastlock.watch._types import (
@@ -435,7 +436,8 @@ def describe(primitive: Any, holds: list[Any], waiters: list[Waiter], now: float
 
 
 def is_held(primitive: Any) -> bool:
-    return issubclass(type(primitive), (asyncio.Lock, asyncio.Semaphore)) and primitive.locked()
+    kinds = _internals.locks.Lock, _internals.locks.Semaphore
+    return issubclass(type(primitive), kinds) and primitive.locked()
 
 
 def place_of(awaitables: list[Any], places: Places) -> Place | None:
