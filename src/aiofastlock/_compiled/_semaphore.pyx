@@ -186,19 +186,21 @@ cdef object acquire(object self):
 
 
 cdef object release(object self):
-    if (
-        not FREE_THREADED
-        or recorder is not NULL
-        or not SemaphoreCore.release_idle(<SemaphoreCore> self)
-    ):
+    if recorder is not NULL:
+        return release_recorded(self)
+    if not FREE_THREADED or not SemaphoreCore.release_idle(<SemaphoreCore> self):
         in_section(release_unbounded, <SemaphoreCore> self)
     return None
 
 
 cdef inline int release_unbounded(ParkingLot semaphore) except -1:
-    if recorder is not NULL:
-        recorder.released(<PyObject*> semaphore)
     return SemaphoreCore.release_now(<SemaphoreCore> semaphore, None)
+
+
+cdef object release_recorded(object self):
+    recorder.released(<PyObject*> self)
+    in_section(release_unbounded, <SemaphoreCore> self)
+    return None
 
 
 cdef object wake_up_next(object self):

@@ -231,7 +231,8 @@ def find(graph: Graph, start: Any, prefer: Any = None) -> Found:
 
 def sort(things: Iterable[Any]) -> tuple[list[Task[Any]], list[Any]]:
     """Return the tasks and the primitives."""
-    tasks, primitives = [], []
+    tasks: list[Any] = []
+    primitives = []
     for thing in things:
         if not asyncio.isfuture(thing):
             if type(thing) is not Ended:
