@@ -25,7 +25,17 @@ from implementations import IMPLEMENTATIONS
 from timed import LOOPS
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("counts", "memory", "ratios", "growth", "freeze", "timed", "programs", "watching", "report")
+PARTS = (
+    "counts",
+    "memory",
+    "ratios",
+    "growth",
+    "freeze",
+    "timed",
+    "programs",
+    "watching",
+    "report",
+)
 FREEZE = ["--freeze", "50000", "--rounds", "3"]
 QUICK = {
     "memory": ["--tasks", "10000"],

@@ -52,7 +52,8 @@ ctypedef object (*fast_method_with_argument)(object self, object argument)
 # nobody can see that a task's coroutine is none of Python's.
 cdef extern from *:
     """
-    #define NO_FRAME (PY_VERSION_HEX >= 0x030F0000 ? 5 : 4) /* CPython's FRAME_CLEARED, from 3.14 on */
+    /* CPython's FRAME_CLEARED, from 3.14 on. */
+    #define NO_FRAME (PY_VERSION_HEX >= 0x030F0000 ? 5 : 4)
     """
     enum: NO_FRAME
 
@@ -134,6 +135,7 @@ cdef struct Recorder:
 
 
 cdef Recorder* recorder  # NULL unless it records
+cdef void set_recorder(Recorder*) noexcept
 
 
 cdef inline State state_of(Waiter waiter) noexcept:

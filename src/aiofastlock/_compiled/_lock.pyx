@@ -156,6 +156,11 @@ cdef object new_waiter(ParkingLot primitive, Call call):  # for the other module
     return inline_new_waiter(primitive, call)
 
 
+cdef void set_recorder(Recorder* new) noexcept:
+    global recorder
+    recorder = new
+
+
 # ---- The queue ----
 
 @cython.no_gc_clear  # Cython's tp_clear would set __dict__ to None; the dict itself breaks cycles

@@ -23,7 +23,7 @@ from aiofastlock._compiled._lock cimport (
     ParkingLot,
     Recorder,
     Waiter,
-    recorder,
+    set_recorder,
 )
 
 cdef extern from "_recorder.h":
@@ -214,7 +214,7 @@ cdef inline int note_acquired(ParkingLot primitive, bint is_lock, bint structure
 
 
 cdef inline bint is_structured(Waiter waiter) noexcept:
-    """Whether it is for `async with`, or for a condition's wait(), which acquires the lock again."""
+    """Whether it acquires for `async with`, or for a condition's wait(), as it was before."""
     return waiter is None or waiter.call == ENTER or waiter.call == CONDITION_WAIT
 
 
@@ -258,7 +258,7 @@ on_parking = on_acquired = None
 
 def start(parking, acquired=None):
     """As pure.start()."""
-    global on_parking, on_acquired, clock_began, current_task, recorder
+    global on_parking, on_acquired, clock_began, current_task
     on_parking, on_acquired = parking, acquired
     pure.on_parking, pure.on_acquired = parking, acquired
     if _shared.recorder is not None:
@@ -278,18 +278,17 @@ def start(parking, acquired=None):
         tables[i].acquire_idle = tables[i].release_idle = never_idle
     for module in (_condition, _event, _lock):
         module.make_in_full(True)
-    recorder = &hooks
+    set_recorder(&hooks)
     _shared.recorder = sys.modules[__name__]
 
 
 def stop():
     """As pure.stop()."""
-    global recorder
     cdef size_t i
     if _shared.recorder is None:
         return
     _shared.recorder = None
-    recorder = NULL
+    set_recorder(NULL)
     for i in range(HELD_KINDS):
         tables[i][0] = originals[i]
     for module in (_condition, _event, _lock):

@@ -44,9 +44,10 @@ def dump(pid: int) -> str:
         )
     with tempfile.TemporaryDirectory(prefix="aiofastlock-") as directory:
         # The process may be another user's, if this one is root.
-        with contextlib.suppress(OSError):
-            owner = Path(f"/proc/{pid}").stat()
-            os.chown(directory, owner.st_uid, owner.st_gid)
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):
+                owner = Path(f"/proc/{pid}").stat()
+                os.chown(directory, owner.st_uid, owner.st_gid)
         script, answer = Path(directory, "script.py"), Path(directory, "answer")
         script.write_text(SCRIPT.format(path=str(answer)), "utf-8")
         script.chmod(0o644)
@@ -72,12 +73,12 @@ def wait_for(answer: Path, pid: int) -> str:
     stopped and continued ends its wait. That is not done at once, since a shell notices.
     """
     began = time.monotonic()
-    interrupted = not hasattr(signal, "SIGSTOP")
+    interrupted = False
     while not answer.exists():
         waited = time.monotonic() - began
         try:
             os.kill(pid, 0)
-            if waited > 0.3 and not interrupted:
+            if sys.platform != "win32" and waited > 0.3 and not interrupted:
                 interrupted = True
                 os.kill(pid, signal.SIGSTOP)
                 os.kill(pid, signal.SIGCONT)
