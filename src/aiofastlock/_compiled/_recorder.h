@@ -92,6 +92,7 @@ static struct {
     size_t count, allocated;
     uint32_t *slots; /* index + 1, or 0 */
     size_t mask;
+    int open; /* records may be added */
 } table;
 
 static inline size_t hash_of(const void *primitive)
@@ -451,7 +452,7 @@ static void record_made(PyObject *primitive, Counters *counters)
     enable_try_incref(primitive);
     BEGIN_TABLE();
     Record *record = find_record(primitive);
-    if (record == NULL && (record = add_record(primitive)) != NULL) {
+    if (record == NULL && table.open && (record = add_record(primitive)) != NULL) {
         record->counters = counters;
         counters->made++;
     }
@@ -478,14 +479,31 @@ static void forget(PyObject *primitive)
     }
 }
 
-static void forget_all(void)
+static void open_table(void)
 {
-    while (table.count > 0) {
-        forget(table.records[table.count - 1].primitive);
-    }
-    PyMem_RawFree(table.records);
-    PyMem_RawFree(table.slots);
-    memset(&table, 0, sizeof(table));
+    BEGIN_TABLE();
+    table.open = 1;
+    END_TABLE();
+}
+
+/* Forget all, and refuse new records, which other threads may be about to add. */
+static void close_table(void)
+{
+    PyObject *last;
+    do {
+        BEGIN_TABLE();
+        table.open = 0;
+        last = table.count > 0 ? table.records[table.count - 1].primitive : NULL;
+        if (last == NULL) {
+            PyMem_RawFree(table.records);
+            PyMem_RawFree(table.slots);
+            memset(&table, 0, sizeof(table));
+        }
+        END_TABLE();
+        if (last != NULL) {
+            forget(last);
+        }
+    } while (last != NULL);
 }
 
 /* ---- What was recorded ----

@@ -55,7 +55,8 @@ cdef extern from "_recorder.h":
     void record_made(PyObject*, Counters*) noexcept
     bint is_held(PyObject*) noexcept
     void forget(PyObject*) noexcept
-    void forget_all() noexcept
+    void open_table() noexcept
+    void close_table() noexcept
     Copy* copy_record(PyObject*) noexcept
     void free_copy(Copy*) noexcept
     PyObject** recorded_primitives(size_t* count) noexcept
@@ -165,7 +166,8 @@ cdef bint may_release(PyObject* holder) except -1:
     task = owned(found)
     running = running_task()
     current = owned(running) if running is not NULL else None
-    return task is not current and task._fut_waiter is None and not task.done()
+    waits_on = getattr(task, "_fut_waiter", None)
+    return task is not current and waits_on is None and not task.done()
 
 
 cdef void on_left(Waiter waiter) noexcept:
@@ -278,6 +280,7 @@ def start(parking, acquired=None):
         tables[i].acquire_idle = tables[i].release_idle = never_idle
     for module in (_condition, _event, _lock):
         module.make_in_full(True)
+    open_table()
     set_recorder(&hooks)
     _shared.recorder = sys.modules[__name__]
 
@@ -293,7 +296,7 @@ def stop():
         tables[i][0] = originals[i]
     for module in (_condition, _event, _lock):
         module.make_in_full(False)
-    forget_all()
+    close_table()
     places.clear()
     for i in range(MOST_KINDS):
         of_kind[i] = NOTHING_COUNTED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from inspect import CO_OPTIMIZED
 from typing import NamedTuple
 from weakref import WeakKeyDictionary, ref
 
@@ -198,7 +199,16 @@ def is_of(primitive: Any, frame: FrameType) -> bool:
     if frame.f_globals.get("__name__", "").startswith("aiofastlock."):
         return True
     constructs = frame.f_code.co_name == "__init__" and frame.f_code.co_argcount > 0
-    return constructs and frame.f_locals.get(frame.f_code.co_varnames[0]) is primitive
+    return constructs and variables(frame).get(frame.f_code.co_varnames[0]) is primitive
+
+
+def variables(frame: FrameType) -> dict[str, Any]:
+    """The local variables of a function."""
+    found = frame.f_locals
+    copy = dict(found)
+    if sys.version_info < (3, 13) and frame.f_code.co_flags & CO_OPTIMIZED and not frame.f_trace:
+        found.clear()  # it would keep their values until the function ends
+    return copy
 
 
 def current_task() -> Task[Any] | None:
@@ -278,10 +288,8 @@ def waited(awaitable: Any) -> tuple[Any, float | None] | None:
     """Return the primitive that a suspended coroutine waits for, and since when; or None."""
     if getattr(awaitable, "cr_code", None) not in WAITING or awaitable.cr_frame is None:
         return None
-    variables = awaitable.cr_frame.f_locals
-    if "future" not in variables:
-        return None
-    return variables["self"], since.get(variables["future"])
+    found = variables(awaitable.cr_frame)
+    return (found["self"], since.get(found["future"])) if "future" in found else None
 
 
 def made_at(primitive: Any) -> tuple[str, int, str] | None:

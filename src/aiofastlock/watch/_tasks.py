@@ -13,7 +13,6 @@ import gc
 import sys
 import threading
 from asyncio import base_events, runners
-from inspect import CO_OPTIMIZED
 from types import (
     AsyncGeneratorType,
     BuiltinFunctionType,
@@ -27,6 +26,7 @@ from types import (
 )
 
 from aiofastlock import _implementation, _internals
+from aiofastlock._pure.recorder import variables
 from aiofastlock.watch._types import Place
 
 TYPE_CHECKING = False  # as typing says it
@@ -205,15 +205,6 @@ def where_inside(task: Task[Any], primitive: Any) -> Place | None:
             if frame is not None and of_program(frame):
                 return place_of(frame)
     return where(task)
-
-
-def variables(frame: FrameType) -> dict[str, Any]:
-    """The local variables of a function."""
-    found = frame.f_locals
-    copy = dict(found)
-    if sys.version_info < (3, 13) and frame.f_code.co_flags & CO_OPTIMIZED and not frame.f_trace:
-        found.clear()  # it would keep their values until the function ends
-    return copy
 
 
 # ---- What code is inside: the evaluation stack has the __aexit__ that is to be called ----

@@ -8,6 +8,7 @@ import traceback
 from types import MemberDescriptorType
 
 from aiofastlock import _internals
+from aiofastlock._pure.recorder import variables
 from aiofastlock.watch import _tasks
 from aiofastlock.watch._types import MOST, Deadlock, Place, Primitive, count, label, seconds
 
@@ -46,11 +47,11 @@ def made_at(primitive: Any) -> Place | None:
 
 
 def name_in(frame: FrameType, primitive: Any) -> str | None:
-    variables = _tasks.variables(frame)
-    for name, value in variables.items():
+    local = variables(frame)
+    for name, value in local.items():
         if _tasks.is_it(value, primitive):
             return name
-    for name, value in variables.items():
+    for name, value in local.items():
         if (key := key_in(value, primitive)) is not None:
             return name + key
         for attribute, part in attributes(value):
