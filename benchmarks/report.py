@@ -134,7 +134,7 @@ def on_loop(row: dict[str, Any]) -> str:
 def environments() -> str:
     """Return the environments of all parts, in one line for the parts that share one."""
     parts: dict[tuple[str, ...], list[str]] = {}
-    for part in ("ratios", "timed", "growth", "freeze", "memory", "counts", "programs"):
+    for part in ("ratios", "timed", "growth", "freeze", "memory", "counts", "programs", "watching"):
         for found in reversed(results.read(part).values()):
             made_on = found["environment"]
             versions = ", ".join(f"{name} {number}" for name, number in made_on["versions"].items())
@@ -230,6 +230,24 @@ def programs(found: dict[str, Any]) -> str:
     return table(head, cells)
 
 
+def watching() -> str:
+    """Return a table with a column for each Python, and its last lines of what is done once."""
+    found = results.read("watching")
+    lines: dict[str, dict[str, str]] = {}
+    for python, part in found.items():
+        for row in part["rows"]:
+            lines.setdefault(row["row"], {})[python] = times(row)
+        once = part["once"]
+        for name, figure in (
+            ("a circle of 1,000 tasks and locks is found in", f"{once['circle'] * 1000:.0f} ms"),
+            (f"a snapshot of {once['tasks']:,} parked tasks takes", f"{once['snapshot']:.2f} s"),
+            ("the record of a lock that is held", f"{once['bytes']:.0f} bytes"),
+        ):
+            lines.setdefault(name, {})[python] = figure
+    cells = [[name, *(line.get(python, "-") for python in found)] for name, line in lines.items()]
+    return table(["", *found], cells) if found else NOTHING
+
+
 def change(row: dict[str, Any]) -> str:
     low, high = row["spread"]
     return f"{row['change']:.3f} ({low:.3f} to {high:.3f})"
@@ -248,6 +266,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "growth": lambda: by_python("growth", growth),
     "memory": lambda: by_python("memory", memory),
     "programs": lambda: by_python("programs", programs),
+    "watching": watching,
 }
 
 

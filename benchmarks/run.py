@@ -2,7 +2,7 @@
 
     run.py               about 30 minutes
     run.py --quick       a smoke test of two minutes; writes to build/benchmarks only
-    run.py PART...       some of: counts memory ratios growth freeze timed programs report
+    run.py PART...       some of: counts memory ratios growth freeze timed programs watching report
 
 Each part runs in a process of its own, one at a time.
 """
@@ -25,7 +25,17 @@ from implementations import IMPLEMENTATIONS
 from timed import LOOPS
 
 HERE = Path(__file__).resolve().parent
-PARTS = ("counts", "memory", "ratios", "growth", "freeze", "timed", "programs", "report")
+PARTS = (
+    "counts",
+    "memory",
+    "ratios",
+    "growth",
+    "freeze",
+    "timed",
+    "programs",
+    "watching",
+    "report",
+)
 FREEZE = ["--freeze", "50000", "--rounds", "3"]
 QUICK = {
     "memory": ["--tasks", "10000"],
@@ -33,6 +43,7 @@ QUICK = {
     "growth": ["--rounds", "1", "--most", "10000"],
     "freeze": ["--freeze", "2000", "--rounds", "1"],
     "programs": ["--quick"],
+    "watching": ["--seconds", "0.1", "--tasks", "1000"],
 }
 PYPERF = ["--processes", "2", "--values", "5"]
 QUICK_PYPERF = ["--debug-single-value", "--primitive", "Lock"]

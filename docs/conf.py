@@ -52,6 +52,7 @@ docs/start
 :caption: Guide
 
 docs/using
+docs/watch
 docs/implementation
 docs/processes
 docs/not-faster

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import importlib
+import logging
 import os
 import random
 import sys
@@ -40,6 +41,11 @@ def pytest_addoption(parser):
         default="asyncio",
         help="whose event loop the async tests run on (default: asyncio)",
     )
+    parser.addoption(
+        "--watched",
+        action="store_true",
+        help="run the tests while aiofastlock.watch records, which must not change anything",
+    )
 
 
 def pytest_asyncio_loop_factories(config, item):
@@ -50,6 +56,16 @@ def pytest_asyncio_loop_factories(config, item):
 def pytest_configure(config):
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(10**9)  # xdist tells its workers
+    if config.option.watched:
+        logging.getLogger(
+            "aiofastlock.watch"
+        ).disabled = True  # the tests' deadlocks are on purpose
+        importlib.import_module("aiofastlock.watch").start()
+
+
+def pytest_runtest_teardown(item):
+    if item.config.option.watched:
+        assert sys.modules["aiofastlock.watch"].is_watching(), "a fault has turned it off"
 
 
 def pytest_report_header(config):

@@ -647,7 +647,7 @@ runpy.run_module("aiofastlock", run_name="__main__")
 def test_help(arguments):
     done = run("-m", "aiofastlock", *arguments.split())
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("usage: python -m aiofastlock [-h | --version]\n")
+    assert done.stdout.startswith("usage: python -m aiofastlock [-h | --version | --dump PID]\n")
 
 
 @pytest.mark.parametrize("implementation", SWITCHES)

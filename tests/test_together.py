@@ -13,7 +13,7 @@ from unittest import mock
 
 import anyio
 import pytest
-from conftest import IMPLEMENTATIONS, PRIMITIVES
+from conftest import IMPLEMENTATIONS, PRIMITIVES, needs_compiled
 
 # ---- A primitive that tasks must wait for ----
 
@@ -502,6 +502,28 @@ async def test_a_call_graph(door):
     assert "outer()" in asyncio.format_call_graph(task)
     door.open()
     assert await awaiting in (True, 0)
+
+
+@needs_compiled
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="python -m asyncio has no ps before 3.14")
+def test_an_awaitable_has_no_frame_for_another_process():
+    """It has what a coroutine has that has ended, at the place where `ps` looks for that."""
+    ctypes = pytest.importorskip("ctypes")
+
+    async def end():
+        pass
+
+    def state(coroutine):
+        place = object.__basicsize__ + 6 * ctypes.sizeof(ctypes.c_void_p) + 3  # gi_frame_state
+        return ctypes.string_at(id(coroutine) + place, 1)
+
+    ended = end()
+    with pytest.raises(StopIteration):
+        ended.send(None)
+    compiled = IMPLEMENTATIONS["compiled"]
+    for awaitable in (compiled.Lock().acquire(), compiled.Condition().wait()):
+        assert state(awaitable) == state(ended)
+        awaitable.close()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="python -m asyncio has no ps before 3.14")

@@ -23,6 +23,7 @@ from aiofastlock import (
     QueueFull,
     QueueShutDown,
     Semaphore,
+    watch,
 )
 
 assert_type(aiofastlock.__version__, str)
@@ -156,3 +157,26 @@ async def items() -> None:
 class UpperCase(Queue[str]):
     def _put(self, item: str) -> None:
         super()._put(item.upper())
+
+
+def watched() -> None:
+    watch.start(stuck_after=5, on_deadlock="raise", order="each")
+    watch.start(on_deadlock="panic")  # type: ignore[arg-type]
+    assert_type(watch.is_watching(), bool)
+    snapshot = watch.snapshot()
+    assert_type(snapshot.primitives, tuple[watch.Primitive, ...])
+    for primitive in snapshot.primitives:
+        for holder in primitive.holders:
+            assert_type(holder.task, asyncio.Task[Any] | None)
+            assert_type(holder.held_for, float | None)
+            assert_type(holder.where, watch.Place | None)
+        for waiter in primitive.waiters:
+            assert_type(waiter.task, asyncio.Task[Any])
+    for deadlock in snapshot.deadlocks:
+        assert_type(deadlock.kind, Literal["self", "circle", "permits", "ended"])
+    assert_type(snapshot.as_dict(), dict[str, Any])
+    assert_type([found.total_wait for found in watch.statistics()], list[float])
+    try:
+        watch.stop()
+    except watch.DeadlockError as error:
+        assert_type(error.deadlock, watch.Deadlock)

@@ -12,7 +12,12 @@ IMPLEMENTATION is "compiled" or "pure", the implementation in use. The environme
 AIOFASTLOCK_EXTENSIONS chooses it when aiofastlock is imported: if unset, the compiled one, or the
 pure-Python one where that cannot be imported; if 0, the pure-Python one; if 1, the compiled one,
 or an ImportError that says why it cannot be imported.
+
+aiofastlock.watch tells who holds what, and why a program is stuck. AIOFASTLOCK_WATCH=1 starts it
+when aiofastlock is imported.
 """
+
+import os as _os
 
 from aiofastlock._implementation import (
     IMPLEMENTATION,
@@ -50,3 +55,9 @@ __all__ = [
     "installed",
     "uninstall",
 ]
+
+_watch_setting = _os.environ.get("AIOFASTLOCK_WATCH", "")
+if _watch_setting not in ("", "0"):
+    from aiofastlock.watch import _watching
+
+    _watching.start_by_environment(_watch_setting)

@@ -66,6 +66,16 @@ if IMPLEMENTATION == "pure":
         Semaphore,
     )
 
+
+def __getattr__(name: str) -> object:
+    if name != "recorder":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Imported when aiofastlock.watch is.
+    if IMPLEMENTATION == "pure":
+        return import_module("aiofastlock._pure.recorder")
+    return import_module("aiofastlock._compiled").import_recorder()
+
+
 __all__ = [
     "IMPLEMENTATION",
     "Barrier",

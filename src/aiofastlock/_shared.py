@@ -10,6 +10,7 @@ TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Iterator
+    from types import ModuleType
     from typing import Any, Protocol, TypeVar
 
     Class = TypeVar("Class", bound=type)
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
         def _futures(self, most: int = ...) -> list[Future[Any]]: ...
         def _enqueue(self, future: Future[Any], first: bool) -> object: ...
         def _dequeue(self, future: Future[Any], waiter: object) -> bool: ...
+
+
+# While aiofastlock.watch is on: what the primitives tell who acquires and releases them.
+recorder: ModuleType | None = None
 
 
 class Waiters(Sequence["Future[Any]"]):

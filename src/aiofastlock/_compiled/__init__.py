@@ -3,7 +3,7 @@
 from aiofastlock._compiled._barrier import Barrier
 from aiofastlock._compiled._condition import Condition
 from aiofastlock._compiled._event import Event
-from aiofastlock._compiled._lock import Lock, hide_vtables
+from aiofastlock._compiled._lock import Lock, hide_vtables, import_recorder
 from aiofastlock._compiled._queue import LifoQueue, PriorityQueue, Queue
 from aiofastlock._compiled._semaphore import BoundedSemaphore, Semaphore
 from aiofastlock._pure.queues import QueueEmpty, QueueFull, QueueShutDown
@@ -33,4 +33,5 @@ __all__ = [
     "QueueFull",
     "QueueShutDown",
     "Semaphore",
+    "import_recorder",
 ]

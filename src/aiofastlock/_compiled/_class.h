@@ -37,11 +37,28 @@ static struct {
     destructor dealloc;         /* Cython's */
     Py_ssize_t objects[MOST_OBJECTS]; /* the offsets of the fields that are Python objects */
     int number;                 /* of those fields */
-    int count;                  /* of spares */
+    int count, most;            /* of spares */
     PyObject *spares[MOST_SPARES];
-} quick;
+} quick = {.most = MOST_SPARES};
 
 #define field(self, offset) ((PyObject **)((char *)(self) + (offset)))
+
+static void free_spare(PyObject *spare)
+{
+    for (int i = 0; i < quick.number; i++) {
+        Py_CLEAR(*field(spare, quick.objects[i]));
+    }
+    quick.type->tp_free(spare);
+}
+
+/* While instances are recorded, all are made and deallocated in full. */
+static inline void keep_no_spares(int none)
+{
+    quick.most = none ? 0 : MOST_SPARES;
+    while (quick.count > quick.most) {
+        free_spare(quick.spares[--quick.count]);
+    }
+}
 
 static void keep_or_dealloc(PyObject *self)
 {
@@ -49,7 +66,7 @@ static void keep_or_dealloc(PyObject *self)
     if (type == quick.type && type->tp_finalize != NULL && PyObject_CallFinalizerFromDealloc(self) < 0) {
         return; /* a patch has added __del__(), which has kept the object */
     }
-    if (type != quick.type || quick.count == MOST_SPARES
+    if (type != quick.type || quick.count >= quick.most
         || *field(self, quick.objects[0]) == NULL) { /* its allocation failed half-way */
         quick.dealloc(self);
         Py_DECREF(type);
@@ -75,11 +92,8 @@ static void keep_or_dealloc(PyObject *self)
     for (int i = 0; i < quick.number; i++) {
         Py_DECREF(objects[i]);
     }
-    if (quick.count == MOST_SPARES) {
-        for (int i = 0; i < quick.number; i++) {
-            Py_CLEAR(*field(self, quick.objects[i]));
-        }
-        quick.type->tp_free(self);
+    if (quick.count >= quick.most) {
+        free_spare(self);
     } else {
         quick.spares[quick.count++] = self;
     }

@@ -13,15 +13,16 @@ from aiofastlock._pure import lock as pure_lock
 
 from aiofastlock._compiled._lock cimport (
     ACQUIRE,
+    CONDITION_WAIT,
     CREATED,
     ENTER,
     EXIT,
     FINISHED,
-    FRAME_CLEARED,
     INTERNALS,
     LOCK_ACQUIRE,
     LOCKED,
     NEXT,
+    NO_FRAME,
     RELEASE,
     RETURN,
     WOKEN,
@@ -48,6 +49,7 @@ from aiofastlock._compiled._lock cimport (
     is_closed,
     is_plain_lock,
     is_served_lock,
+    keep_no_spares,
     keep_spares,
     leave,
     loop_field,
@@ -220,7 +222,7 @@ cdef object wait(object condition):
     wait = Wait.__new__(Wait)
     wait.condition = self
     wait.lock = lock
-    wait.shown[3] = FRAME_CLEARED
+    wait.shown[3] = NO_FRAME
     wait.phase = UNSTARTED
     return wait
 
@@ -355,6 +357,10 @@ cdef class Wait:
     def _awaited(self):
         return None if self.waiter is None else future_of_waiter(self.waiter)
 
+    @property
+    def _waiting_for(self):
+        return None if self.waiter is None else self.waiter._waiting_for
+
     def __repr__(self):
         return PyUnicode_FromFormat("<coroutine object %S at %p>", self.__qualname__, self)
 
@@ -409,7 +415,7 @@ cdef inline int begin(Wait self) except -1:
     if not in_section(is_held, self.lock):
         raise RuntimeError("cannot wait on un-acquired lock")
     future = future_to_yield(self.condition)
-    self.waiter = new_waiter(self.condition, LOCK_ACQUIRE)
+    self.waiter = new_waiter(self.condition, CONDITION_WAIT)
     self.waiter.state = FINISHED  # until it is in a queue
     self.waiter.future = future
     in_section(release_primitive, self.lock)
@@ -445,10 +451,7 @@ cdef int acquire_lock(Wait self) except -1:
 
 cdef inline int acquire_if_idle(ParkingLot primitive) except -1:
     """Acquire a lock that is unlocked and has no waiters; return whether it was acquired."""
-    cdef bint idle = not (<LockCore> primitive).held and primitive.head is NULL
-    if idle:
-        (<LockCore> primitive).held = True
-    return idle
+    return primitive.head is NULL and primitive.acquire_now(None)
 
 
 cdef int finish(Wait self) except -1:
@@ -549,3 +552,8 @@ finish_class(condition_class)
 construct_without_init(<PyTypeObject*> condition_class)
 cdef ConditionCore one = Condition()
 keep_spares(one, [loop_field(one), lock_field(one)], 2)
+
+
+def make_in_full(bint always):
+    """As _lock's."""
+    keep_no_spares(always)

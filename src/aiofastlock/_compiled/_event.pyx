@@ -16,6 +16,7 @@ from aiofastlock._compiled._lock cimport (
     delete_own,
     finish_class,
     get_loop,
+    keep_no_spares,
     keep_spares,
     load_int,
     loop_field,
@@ -105,3 +106,8 @@ finish_class(event_class)
 construct_without_init(<PyTypeObject*> event_class)
 cdef EventCore one = Event()
 keep_spares(one, [loop_field(one)], 1)
+
+
+def make_in_full(bint always):
+    """As _lock's."""
+    keep_no_spares(always)

@@ -125,6 +125,11 @@ static inline int run_in_section_of_queue(PyObject *waiter, PyObject **its_primi
     return outcome;
 }
 
+static inline PyObject *or_none(PyObject *object)
+{
+    return object == NULL ? Py_NewRef(Py_None) : object;
+}
+
 /* The future of a waiter that is in a queue, or None. */
 static inline PyObject *read_future(PyObject *waiter, PyObject **its_primitive, int *state,
                                     PyObject **field)
@@ -182,6 +187,9 @@ static inline void enable_try_incref(PyObject *object)
 #define future_of_waiter(waiter) \
     read_future((PyObject *)(waiter), (PyObject **)&(waiter)->primitive, (int *)&(waiter)->state, \
                 &(waiter)->future)
+#define queue_of_waiter(waiter) \
+    or_none(primitive_of_queued((PyObject *)(waiter), (PyObject **)&(waiter)->primitive, \
+                                (int *)&(waiter)->state))
 #define alive(waiter) (try_incref(waiter) ? (waiter) : Py_NewRef(Py_None))
 #define may_be_looked_for(waiter) enable_try_incref((PyObject *)(waiter))
 #define track_anew(awaitable) ((void)0)
@@ -207,6 +215,8 @@ typedef Py_ssize_t shared_ssize;
 #define in_section_of_queue(operation, waiter) \
     ((waiter)->state >= PARKED ? (operation)(waiter) : NOT_QUEUED)
 #define future_of_waiter(waiter) Py_NewRef((waiter)->future)
+#define queue_of_waiter(waiter) \
+    Py_NewRef((waiter)->state >= PARKED ? (PyObject *)(waiter)->primitive : Py_None)
 #define alive(waiter) Py_NewRef(waiter)
 #define may_be_looked_for(waiter) ((void)0)
 /* For an awaitable that parks: gc.freeze() may have hidden it from the collector while it was a spare. */

@@ -15,6 +15,7 @@ cdef extern from "_class.h":
         QUEUE_NOWAIT
     void construct_without_init(PyTypeObject*)
     void keep_spares(object one, PyObject*** fields, int number)
+    void keep_no_spares(bint) noexcept
     PyObject** loop_field(ParkingLot)
 
 # These enter a critical section in free-threaded builds, and in others do nothing beside the call.
@@ -29,6 +30,7 @@ cdef extern from "_guard.h":
     enum: NOT_QUEUED
     int in_section_of_queue(int (*)(Waiter) except -1, Waiter) except -1  # or NOT_QUEUED
     object future_of_waiter(Waiter)
+    object queue_of_waiter(Waiter)  # the primitive in whose queue it is, or None
 
 # Numbers that are read or written outside of the critical section, too.
 cdef extern from "_guard.h":
@@ -48,10 +50,14 @@ ctypedef object (*fast_method)(object self)
 ctypedef object (*fast_method_with_argument)(object self, object argument)
 
 
-# What a coroutine has at the place of `shown[3]` if it has no frame (CPython 3.14 and 3.15): from
-# outside of the process, nobody can see that a task's coroutine is none of Python's.
-cdef enum:
-    FRAME_CLEARED = 4
+# What a coroutine has at the place of `shown[3]` if it has no frame: from outside of the process,
+# nobody can see that a task's coroutine is none of Python's.
+cdef extern from *:
+    """
+    /* CPython's FRAME_CLEARED, from 3.14 on. */
+    #define NO_FRAME (PY_VERSION_HEX >= 0x030F0000 ? 5 : 4)
+    """
+    enum: NO_FRAME
 
 
 # How a step of an await ends, as am_send returns it.
@@ -73,6 +79,7 @@ cdef enum Call:
     LOCK_ACQUIRE
     SEMAPHORE_ACQUIRE
     EVENT_WAIT
+    CONDITION_WAIT
     BARRIER_WAIT
     BARRIER_ENTER
     ENTER
@@ -116,6 +123,21 @@ cdef class Waiter:
     cdef unsigned char shown[4]    # to `python -m asyncio ps`, which takes this for a coroutine
     cdef shared_int state          # a State
     cdef Call call
+    cdef unsigned int since        # when it began to wait, in milliseconds; 0: that is not recorded
+
+
+# What records who holds what. It sees a waiter before that joins the queue, and after it has left.
+cdef struct Recorder:
+    int (*made)(ParkingLot primitive) except -1
+    void (*deallocated)(PyObject* primitive) noexcept
+    int (*parking)(Waiter waiter) except -1  # if it raises, the waiter does not wait
+    unsigned int (*now)() noexcept
+    void (*left)(Waiter waiter) noexcept
+    void (*released)(PyObject* semaphore) noexcept  # not by its method release_now()
+
+
+cdef Recorder* recorder  # NULL unless it records
+cdef void set_recorder(Recorder*) noexcept
 
 
 cdef inline State state_of(Waiter waiter) noexcept:

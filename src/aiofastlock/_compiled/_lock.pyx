@@ -75,6 +75,7 @@ cdef extern from "_method.h":
                    unsigned int mask, fast_method_with_argument) except -1
     int finish_public_class(PyTypeObject*) except -1
     int hide_vtable(PyTypeObject*) except -1
+    int show_vtable(PyTypeObject*, object) except -1
 
 cdef extern from "_guard.h":
     void may_be_looked_for(Waiter) noexcept
@@ -112,6 +113,7 @@ cdef tuple QUALNAMES = (
     "Lock.acquire",
     "Semaphore.acquire",
     "Event.wait",
+    "Condition.wait",
     "Barrier.wait",
     "Barrier.__aenter__",
     "ContextManager.__aenter__",
@@ -144,7 +146,7 @@ cdef object allocate_waiter(ParkingLot primitive, Call call):
             primitive.release_now(None)
         raise
     set_primitive(waiter, primitive)
-    waiter.shown[3] = FRAME_CLEARED
+    waiter.shown[3] = NO_FRAME
     waiter.call = call
     store_int(&waiter.state, CREATED)
     return waiter
@@ -152,6 +154,11 @@ cdef object allocate_waiter(ParkingLot primitive, Call call):
 
 cdef object new_waiter(ParkingLot primitive, Call call):  # for the other modules
     return inline_new_waiter(primitive, call)
+
+
+cdef void set_recorder(Recorder* new) noexcept:
+    global recorder
+    recorder = new
 
 
 # ---- The queue ----
@@ -162,8 +169,12 @@ cdef class ParkingLot:
 
     def __cinit__(self):
         drop_attributes(self)
+        if recorder is not NULL:
+            recorder.made(self)
 
     def __dealloc__(self):
+        if recorder is not NULL:
+            recorder.deallocated(<PyObject*> self)
         drop_attributes(self)
 
     cdef bint acquire_now(self, Waiter waiter) except -1:
@@ -630,6 +641,12 @@ cdef class Waiter:
     def _awaited(self):
         return future_of_waiter(self)
 
+    @property
+    def _waiting_for(self):
+        """For aiofastlock.watch: the primitive, and since when by the recorder's clock."""
+        primitive = queue_of_waiter(self)
+        return None if primitive is None else (primitive, self.since)
+
     def __repr__(self):
         return PyUnicode_FromFormat("<coroutine object %S at %p>", self.__qualname__, self)
 
@@ -685,6 +702,8 @@ cdef int park(Waiter self) except -1:
     cdef ParkingLot primitive = self.primitive
     future = future_of(primitive)
     set_blocking(future)
+    if recorder is not NULL:
+        recorder.parking(self)
     # Check again: the reason to wait may have gone with a closed loop, or while other code ran to
     # create the future (the garbage collector can run any). Then nothing would wake this waiter.
     if primitive.acquire_now(self):
@@ -699,6 +718,7 @@ cdef int enqueue(Waiter self, object future) noexcept:
     may_be_looked_for(self)
     track_anew(self)
     self.state = PARKED
+    self.since = 0 if recorder is NULL else recorder.now()
     append(primitive, self)
     if AIOFASTLOCK_DEBUG:
         check(primitive)
@@ -795,6 +815,8 @@ cdef int leave_replacing(ParkingLot primitive, object future) except -1:
 cdef void leave(Waiter self) noexcept:
     unlink(self.primitive, <PyObject*> self)
     self.state = FINISHED
+    if self.since != 0 and recorder is not NULL:
+        recorder.left(self)
     self.future = None  # first: the primitive's critical section guards it
     drop_primitive(self)
 
@@ -1018,7 +1040,28 @@ cdef LockCore one = Lock()
 keep_spares(one, [loop_field(one)], 1)
 
 
+def make_in_full(bint always):
+    """Whether all objects are made and deallocated in full, without spares."""
+    keep_no_spares(always)
+
+
+cdef dict vtables = {
+    cls: vars(cls)["__pyx_vtable__"] for cls in (LockCore, ContextManager, ParkingLot)
+}
+
+
 def hide_vtables(*classes):
     """Remove `__pyx_vtable__` from classes and their bases, after the last module is imported."""
     for cls in classes:
         hide_vtable(<PyTypeObject*> cls)
+
+
+def import_recorder():
+    """Import _recorder, which needs what is hidden."""
+    for cls, vtable in vtables.items():
+        show_vtable(<PyTypeObject*> cls, vtable)
+    try:
+        from aiofastlock._compiled import _recorder
+    finally:
+        hide_vtables(*vtables)
+    return _recorder

@@ -474,4 +474,10 @@ static inline int hide_vtable(PyTypeObject *type)
     return 0;
 }
 
+/* A module that is imported later needs it. */
+static inline int show_vtable(PyTypeObject *type, PyObject *vtable)
+{
+    return PyDict_SetItemString(type->tp_dict, "__pyx_vtable__", vtable);
+}
+
 #endif

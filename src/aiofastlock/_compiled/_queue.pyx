@@ -18,10 +18,10 @@ from aiofastlock._pure.queues import QueueEmpty, QueueFull, QueueShutDown
 
 from aiofastlock._compiled._lock cimport (
     FINISHED,
-    FRAME_CLEARED,
     INTERNALS,
     LOCK_ACQUIRE,
     NEXT,
+    NO_FRAME,
     PARKED,
     QUEUE,
     QUEUE_NOWAIT,
@@ -42,6 +42,7 @@ from aiofastlock._compiled._lock cimport (
     future_to_yield,
     get_loop,
     has_attributes,
+    keep_no_spares,
     keep_spares,
     leave,
     loop_field,
@@ -541,11 +542,11 @@ cdef inline object new_transfer(QueueCore queue, Direction direction, object ite
     cdef Transfer self
     if spare is NULL:
         self = Transfer.__new__(Transfer)
-        self.shown[3] = FRAME_CLEARED
+        self.shown[3] = NO_FRAME
     elif has_weak_references(<Transfer> spare):  # they were made after it was kept
         Py_DECREF(spare)
         self = Transfer.__new__(Transfer)
-        self.shown[3] = FRAME_CLEARED
+        self.shown[3] = NO_FRAME
     else:
         self = owned(spare)
     self.queue = queue
@@ -861,3 +862,8 @@ LifoQueue = list_queue_class(LifoQueueCore, pure.LifoQueue, _internals.queues.Li
 PriorityQueue = list_queue_class(
     PriorityQueueCore, pure.PriorityQueue, _internals.queues.PriorityQueue
 )
+
+
+def make_in_full(bint always):
+    """As _lock's."""
+    keep_no_spares(always)

@@ -1,7 +1,7 @@
 """Semaphore and BoundedSemaphore, on the queue of _lock.pyx."""
 
 cimport cython
-from cpython.object cimport PyTypeObject
+from cpython.object cimport PyObject, PyTypeObject
 from cpython.pyport cimport PY_SSIZE_T_MAX, PY_SSIZE_T_MIN
 
 from aiofastlock import _internals, _shared
@@ -36,6 +36,7 @@ from aiofastlock._compiled._lock cimport (
     new_class,
     new_waiter,
     own_or,
+    recorder,
     release_primitive,
     serves,
     set_own,
@@ -185,6 +186,8 @@ cdef object acquire(object self):
 
 
 cdef object release(object self):
+    if recorder is not NULL:
+        return release_recorded(self)
     if not FREE_THREADED or not SemaphoreCore.release_idle(<SemaphoreCore> self):
         in_section(release_unbounded, <SemaphoreCore> self)
     return None
@@ -192,6 +195,12 @@ cdef object release(object self):
 
 cdef inline int release_unbounded(ParkingLot semaphore) except -1:
     return SemaphoreCore.release_now(<SemaphoreCore> semaphore, None)
+
+
+cdef object release_recorded(object self):
+    recorder.released(<PyObject*> self)
+    in_section(release_unbounded, <SemaphoreCore> self)
+    return None
 
 
 cdef object wake_up_next(object self):

@@ -10,6 +10,7 @@ from aiofastlock._pure.lock import ParkingLot, Queue, prepare
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
     import asyncio
+    from asyncio import Future
     from typing import Any
 else:
     asyncio = _internals.locks
@@ -46,6 +47,8 @@ class Barrier(ParkingLot, asyncio.Barrier):
         self._parties = parties
         self._state = FILLING
         self._refilling = False
+        if _shared.recorder is not None:
+            _shared.recorder.made(self)
 
     # Invariant, by state:
     #
@@ -73,12 +76,10 @@ class Barrier(ParkingLot, asyncio.Barrier):
                 try:
                     index: int = await future
                 except BaseException:
-                    waiters.leave(future)
-                    self._leave(waiters)
+                    self._leave(waiters, future)
                     raise
-                waiters.leave(future)
                 state = self._state
-                self._leave(waiters)
+                self._leave(waiters, future)
                 if index == BLOCKED:
                     raise BrokenBarrierError("Barrier aborted")
                 if state in (RESETTING, BROKEN):
@@ -87,7 +88,7 @@ class Barrier(ParkingLot, asyncio.Barrier):
         self._state = DRAINING
         last = int(self._parties) - 1
         self._wake(last)
-        self._leave(self._waiters)
+        self._let_in_if_left(self._waiters)
         return last
 
     def _is_last(self) -> bool:
@@ -106,8 +107,14 @@ class Barrier(ParkingLot, asyncio.Barrier):
             if waiters.parked:
                 waiters.wake_first(index if result is None else result)
 
-    def _leave(self, waiters: Queue) -> None:
-        """A task has left: if it was the last one inside, let the blocked waiters in."""
+    def _leave(self, waiters: Queue, future: Future[Any]) -> None:
+        if _shared.recorder is not None:
+            _shared.recorder.left(self, future)
+        waiters.leave(future)
+        self._let_in_if_left(waiters)
+
+    def _let_in_if_left(self, waiters: Queue) -> None:
+        """If all woken waiters have left, let the blocked ones in."""
         if not waiters.parked:
             self._refilling = False
         left = waiters is self._waiters and not waiters.woken
@@ -153,7 +160,7 @@ class Barrier(ParkingLot, asyncio.Barrier):
         elif not self._refilling:
             self._state = RESETTING
             self._wake(len(waiters.parked), 0)
-            self._leave(waiters)
+            self._let_in_if_left(waiters)
 
     async def abort(self) -> None:
         """Put the barrier into the broken state.

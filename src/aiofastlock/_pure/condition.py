@@ -70,6 +70,8 @@ class Condition(ContextManager, ParkingLot, asyncio.Condition):
         self.locked = lock.locked  # type: ignore[method-assign]
         self.acquire = lock.acquire  # type: ignore[method-assign]
         self.release = lock.release  # type: ignore[method-assign]
+        if _shared.recorder is not None:
+            _shared.recorder.made(self)
 
     _make_lock = Lock
 

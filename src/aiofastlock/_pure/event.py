@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aiofastlock import _internals, _shared
-from aiofastlock._pure.lock import ParkingLot, Queue, leave, leave_woken
+from aiofastlock._pure.lock import ParkingLot, Queue, leave, leave_woken, new_future
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class Event(ParkingLot, asyncio.Event):
     def __init__(self) -> None:
         self._waiters = Queue()
         self._value = False
+        if _shared.recorder is not None:
+            _shared.recorder.made(self)
 
     def is_set(self) -> bool:
         """Return True if the event is set, False otherwise."""
@@ -70,7 +72,7 @@ class Event(ParkingLot, asyncio.Event):
         """
         if self._value:
             return True
-        future = self._get_loop().create_future()
+        future = new_future(self)
         if not self._value:  # check again, as in Lock.acquire()
             waiters = self._waiters
             waiters.append(future)

@@ -192,9 +192,17 @@ def any_live(waiters: Any) -> bool:
     return waiters is not None and any(not future.cancelled() for future in waiters)
 
 
+def new_future(primitive: ParkingLot) -> Future[Any]:
+    """Return a future of the running loop to wait on."""
+    future: Future[Any] = primitive._get_loop().create_future()
+    if _shared.recorder is not None:
+        _shared.recorder.parking(primitive, future)
+    return future
+
+
 def prepare(primitive: ParkingLot) -> tuple[Any, Future[Any]]:
-    """Return the queue to wait in, and a future of the running loop to wait on."""
-    future = primitive._get_loop().create_future()
+    """Return the queue to wait in, and a future to wait on."""
+    future = new_future(primitive)
     waiters = primitive._waiters
     if waiters is None:
         waiters = primitive._waiters = Queue()
@@ -203,6 +211,8 @@ def prepare(primitive: ParkingLot) -> tuple[Any, Future[Any]]:
 
 def leave_woken(primitive: ParkingLot, waiters: Any, future: Future[Any]) -> None:
     """As leave(), and faster if the future was woken."""
+    if _shared.recorder is not None:
+        _shared.recorder.left(primitive, future)
     if type(waiters) is not Queue or not waiters.settled.pop(future, False):
         leave(primitive, waiters, future)
     elif primitive._waiters is not waiters:
@@ -213,6 +223,8 @@ def leave(
     primitive: ParkingLot, waiters: Any, future: Future[Any], after: BaseException | None = None
 ) -> bool:
     """Remove a future from the queue that it is in; return whether it was woken."""
+    if _shared.recorder is not None:
+        _shared.recorder.left(primitive, future)
     current = primitive._waiters
     if type(waiters) is Queue:
         # A subclass may have woken it.
@@ -312,6 +324,8 @@ class Lock(ContextManager, ParkingLot, asyncio.Lock):
     def __init__(self) -> None:
         self._waiters = None
         self._locked = False
+        if _shared.recorder is not None:
+            _shared.recorder.made(self)
 
     # Invariant: while the lock is unlocked and a waiter in the queue can still have a turn, the
     # first waiter is settled: it was woken, or it is cancelled and will hand its turn on. So
@@ -348,6 +362,8 @@ class Lock(ContextManager, ParkingLot, asyncio.Lock):
                     hand_off(self)
                     raise
         self._locked = True
+        if _shared.recorder is not None:
+            _shared.recorder.acquired(self)
         return True
 
     def release(self) -> None:
@@ -358,6 +374,8 @@ class Lock(ContextManager, ParkingLot, asyncio.Lock):
         if not self._locked:
             raise RuntimeError("Lock is not acquired.")
         self._locked = False
+        if _shared.recorder is not None:
+            _shared.recorder.released(self)
         self._wake_up_first()
 
     def _wake_up_first(self) -> None:

@@ -45,6 +45,8 @@ class Semaphore(ContextManager, ParkingLot, asyncio.Semaphore):
             raise ValueError("Semaphore initial value must be >= 0")
         self._waiters = None
         self._value = value
+        if _shared.recorder is not None:
+            _shared.recorder.made(self)
 
     # Invariant: a woken waiter's permit is not in the value any more. While the value is above 0,
     # waiters are parked only behind a woken or a cancelled one; each waiter that leaves the queue
@@ -77,10 +79,14 @@ class Semaphore(ContextManager, ParkingLot, asyncio.Semaphore):
                 except BaseException as exception:
                     hand_off(self, leave(self, waiters, future, exception))
                     raise
+                if _shared.recorder is not None:
+                    _shared.recorder.acquired(self)
                 if self._value > 0:
                     wake_up_more(self)
                 return True
         self._value -= 1
+        if _shared.recorder is not None:
+            _shared.recorder.acquired(self)
         return True
 
     def release(self) -> None:
@@ -90,6 +96,8 @@ class Semaphore(ContextManager, ParkingLot, asyncio.Semaphore):
         value.
         """
         self._value += 1
+        if _shared.recorder is not None:
+            _shared.recorder.released(self)
         self._wake_up_next()
 
     def _wake_up_next(self) -> bool:  # type: ignore[override]

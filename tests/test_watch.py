@@ -1,0 +1,1266 @@
+"""What aiofastlock.watch finds, and what it must not find.
+
+Each shape of a hang has a sound twin, in which nothing may be reported. No test asks a clock: the
+thread that looks every so often does not run, and the tests take its look at times of their own.
+"""
+
+import asyncio
+import contextlib
+import gc
+import importlib
+import io
+import json
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+import time
+import weakref
+
+import pytest
+from conftest import OURS, needs_refcounts
+from helpers import retrieve, steps
+
+from aiofastlock import watch
+from aiofastlock.watch import DeadlockError, _deadlocks, _tasks, _watching
+
+LOOKS = _watching.Watch.looks
+LATER = 1000.0  # seconds, after which what still waits is stuck
+
+
+class Watched:
+    """The primitives of one implementation, and what the watch reports of them."""
+
+    def __init__(self, name):
+        self.module = OURS[name]
+        self.records = []
+
+    def __getattr__(self, name):
+        return getattr(self.module, name)
+
+    def texts(self):
+        return [record.getMessage() for record in self.records]
+
+    def kinds(self):
+        """Return the kinds of what was reported, in order, and forget it."""
+        kinds = [
+            record.deadlock["kind"] if hasattr(record, "deadlock") else "stuck"
+            for record in self.records
+        ]
+        self.records.clear()
+        return kinds
+
+    def look(self, later=0.0):
+        _watching.watch.look(time.monotonic() + later)
+        return self.kinds()
+
+
+@pytest.fixture
+def ours(our_name, monkeypatch):
+    """An implementation that is not watched yet."""
+    recorder = importlib.import_module(f"aiofastlock._{our_name}.{RECORDERS[our_name]}")
+    monkeypatch.setattr(_tasks, "recorder", recorder)
+    monkeypatch.setattr(_watching.Watch, "looks", lambda self: None)
+    found = Watched(our_name)
+    handler = logging.Handler()
+    handler.emit = found.records.append
+    logger = logging.getLogger("aiofastlock.watch")
+    logger.addHandler(handler)
+    monkeypatch.setattr(logger, "propagate", False)
+    yield found
+    watch.stop()
+    logger.removeHandler(handler)
+    assert not found.records, found.texts()
+
+
+RECORDERS = {"pure": "recorder", "compiled": "_recorder"}
+
+
+@pytest.fixture
+def watched(ours):
+    watch.start()
+    return ours
+
+
+@pytest.fixture
+def raising(ours):
+    watch.start(on_deadlock="raise")
+    return ours
+
+
+@contextlib.asynccontextmanager
+async def running(*coroutines):
+    """Run tasks until they wait. In the end, they are cancelled."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    for task in tasks:
+        task.add_done_callback(retrieve)
+    await steps(5)
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+# ---- A task that waits for what it holds ----
+
+
+class Pool:
+    """As in a client whose connections call back into the pool while it is locked."""
+
+    def __init__(self, ours, callback=True):
+        self._lock = ours.Lock()
+        self.callback = callback
+
+    async def get(self):
+        async with self._lock:
+            if self.callback:
+                await self.on_connect()
+
+    async def on_connect(self):
+        await self.release()
+
+    async def release(self):
+        async with self._lock:
+            pass
+
+
+async def test_a_pool_that_is_locked_in_its_own_callback(watched):
+    async with running(Pool(watched).get()) as (task,):
+        (text,) = watched.texts()
+        assert f"{task.get_name()} (Pool.get) waits for Lock Pool._lock, which it holds" in text
+        assert "test_watch.py" in text
+        assert "in Pool.release" in text
+        assert watched.kinds() == ["self"]
+        assert watched.look() == []  # it was reported
+    await Pool(watched, callback=False).get()
+    async with running(Pool(watched, callback=False).get()):
+        assert watched.look(LATER) == []
+
+
+async def test_it_is_raised_and_the_lock_is_as_it_was(raising):
+    pool = Pool(raising)
+    with pytest.raises(DeadlockError, match="Pool._lock, which it holds itself") as caught:
+        await pool.get()
+    assert caught.value.deadlock.kind == "self"
+    assert caught.value.deadlock.tasks == (asyncio.current_task(),)
+    assert caught.value.deadlock.primitives == (pool._lock,)
+    assert not pool._lock.locked()
+    assert not pool._lock._waiters
+    await pool.release()
+    assert watch.snapshot().primitives == ()
+
+
+async def test_a_lock_as_a_gate(raising):
+    """Another task may release a lock. From then on it is a signal."""
+    gate = raising.Lock()
+    await gate.acquire()
+
+    async def open_it():
+        gate.release()
+
+    await asyncio.create_task(open_it())
+    await gate.acquire()
+    async with running(open_it()):
+        await gate.acquire()
+    async with running(gate.acquire()):
+        assert raising.look(LATER) == []
+
+
+# ---- A circle of tasks and locks ----
+
+
+async def take_both(first, second, step=None):
+    async with first:
+        await asyncio.sleep(0)
+        if step is not None:
+            await step.wait()
+        async with second:
+            pass
+
+
+async def test_two_locks_in_both_orders(watched):
+    one, other = watched.Lock(), watched.Lock()
+    async with running(take_both(one, other), take_both(other, one)) as tasks:
+        (text,) = watched.texts()
+        assert "2 tasks wait for each other in a circle, with 2 locks" in text
+        for task in tasks:
+            assert f"{task.get_name()} (take_both), at " in text
+        assert text.count("waits for Lock second, held for") == 2
+        assert watched.kinds() == ["circle"]
+        (deadlock,) = watch.snapshot().deadlocks
+        assert set(deadlock.tasks) == set(tasks)
+        assert set(deadlock.primitives) == {one, other}
+        assert not deadlock.ends_by_timeout
+        assert watched.look() == []
+
+
+async def test_two_locks_in_one_order(watched):
+    one, other = watched.Lock(), watched.Lock()
+    await asyncio.gather(*(take_both(one, other) for _ in range(5)))
+    assert watched.look(LATER) == []
+
+
+async def test_the_task_that_closes_the_circle_gets_the_error(raising):
+    one, other = raising.Lock(), raising.Lock()
+    results = await asyncio.gather(
+        take_both(one, other), take_both(other, one), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [type(None), DeadlockError]
+    assert not one.locked()
+    assert not other.locked()
+
+
+async def test_who_joins_the_queue_of_a_circle_is_not_in_it(watched):
+    one, other = watched.Lock(), watched.Lock()
+    async with running(take_both(one, other), take_both(other, one)) as tasks:
+        watched.kinds()
+        async with running(take_both(one, other)):
+            assert watched.kinds() == []
+            assert watched.look() == []
+            (deadlock,) = watch.snapshot().deadlocks
+            assert set(deadlock.tasks) == set(tasks)
+
+
+async def test_a_reader_that_reads_again_while_a_writer_waits(watched):
+    """As in a lock for readers and writers, made of a turnstile and a lock."""
+    turnstile, nobody_reads = watched.Lock(), watched.Lock()
+    again = asyncio.Event()
+
+    async def read(twice):
+        async with turnstile:
+            await nobody_reads.acquire()
+        await again.wait()
+        if twice:
+            async with turnstile:
+                pass
+        nobody_reads.release()
+
+    async def write():
+        async with turnstile, nobody_reads:
+            pass
+
+    for twice in (False, True):
+        async with running(read(twice), write()):
+            assert watched.kinds() == []
+            again.set()
+            await steps()
+            assert watched.kinds() == ["circle"] * twice
+            again.clear()
+
+
+async def test_a_circle_of_many(watched):
+    locks = [watched.Lock() for _ in range(1000)]
+    pairs = [take_both(one, other) for one, other in zip(locks, locks[1:] + locks[:1], strict=True)]
+    async with running(*pairs):
+        (text,) = watched.texts()
+        assert "1,000 tasks wait for each other in a circle, with 1,000 locks" in text
+        assert "and 990 more tasks" in text
+        assert watched.kinds() == ["circle"]
+        assert len(watch.snapshot().deadlocks[0].tasks) == 1000
+        assert watched.look() == []
+
+
+# ---- A circle through tasks ----
+
+
+async def visit(lock, step=None):
+    if step is not None:
+        await step.wait()
+    async with lock:
+        pass
+
+
+async def await_task(child):
+    await asyncio.create_task(child)
+
+
+async def await_gather(child):
+    await asyncio.gather(asyncio.gather(child), asyncio.sleep(0))
+
+
+async def await_wait(child):
+    await asyncio.wait([asyncio.create_task(child)])
+
+
+async def await_first(child):
+    await asyncio.wait([asyncio.create_task(child)], return_when=asyncio.FIRST_COMPLETED)
+
+
+async def await_group(child):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(child)
+
+
+async def await_shield(child):
+    await asyncio.shield(asyncio.create_task(child))
+
+
+async def await_anyio(child):
+    anyio = pytest.importorskip("anyio")
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: child)
+
+
+AWAIT = pytest.mark.parametrize(
+    "await_",
+    [
+        await_task,
+        await_gather,
+        await_wait,
+        await_first,
+        await_group,
+        await_shield,
+        await_anyio,
+    ],
+)
+
+
+async def hold_and_await(lock, await_, child):
+    async with lock:
+        await await_(child)
+
+
+@AWAIT
+async def test_a_parent_that_awaits_a_child_that_needs_its_lock(watched, await_):
+    lock = watched.Lock()
+    async with running(hold_and_await(lock, await_, visit(lock))) as (parent,):
+        (text,) = watched.texts()
+        assert "2 tasks wait for each other in a circle, with 1 lock" in text
+        assert f"{parent.get_name()} (hold_and_await)" in text
+        assert ", awaits " in text
+        assert watched.kinds() == ["circle"]
+        assert watched.look() == []
+    await hold_and_await(lock, await_, visit(watched.Lock()))
+    assert watched.look(LATER) == []
+
+
+@AWAIT
+async def test_a_parent_that_awaits_a_child_which_waits_already(watched, await_):
+    lock = watched.Lock()
+    step = asyncio.Event()
+
+    async def parent():
+        async with lock:
+            task = asyncio.create_task(visit(lock))
+            await step.wait()
+            await await_(join(task))
+
+    async def join(task):
+        await task
+
+    async with running(parent()):
+        assert watched.look() == []
+        step.set()
+        await steps()
+        assert watched.look() == ["circle"]
+        assert watched.look() == []
+
+
+async def test_a_parent_that_awaits_the_first_of_two(watched):
+    lock, other = watched.Lock(), asyncio.Event()
+
+    async def parent():
+        async with lock:
+            children = [asyncio.create_task(visit(lock)), asyncio.create_task(other.wait())]
+            await asyncio.wait(children, return_when=asyncio.FIRST_COMPLETED)
+
+    async with running(parent()) as (task,):
+        assert watched.look() == []
+        other.set()
+        await task
+
+
+async def test_a_parent_of_many(watched):
+    """More children than are looked at when one begins to wait."""
+    lock = watched.Lock()
+    others = asyncio.Event()
+
+    async def parent():
+        async with lock, asyncio.TaskGroup() as group:
+            for _ in range(100):
+                group.create_task(others.wait())
+            group.create_task(visit(lock, others))
+
+    async with running(parent()) as (task,):
+        assert watched.look() == []
+        others.set()
+        await steps()
+        assert watched.kinds() == ["circle"]
+        assert not task.done()
+
+
+async def test_a_child_deep_below_many(watched):
+    """What is not found at once is found by the look."""
+    lock = watched.Lock()
+    others = asyncio.Event()
+
+    async def middle():
+        await asyncio.create_task(visit(lock))
+
+    async def parent():
+        async with lock, asyncio.TaskGroup() as group:
+            for _ in range(100):
+                group.create_task(others.wait())
+            group.create_task(middle())
+
+    async with running(parent()):
+        assert watched.kinds() + watched.look() == ["circle"]
+
+
+# ---- Semaphores ----
+
+
+async def nest(semaphore, count=2):
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(count):
+            await stack.enter_async_context(semaphore)
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("kind", ["Semaphore", "BoundedSemaphore"])
+async def test_tasks_that_hold_all_permits_and_want_more(watched, kind):
+    semaphore = getattr(watched, kind)(3)
+    async with running(nest(semaphore), nest(semaphore), nest(semaphore)) as tasks:
+        (text,) = watched.texts()
+        assert f"all permits of {kind} semaphore are held by tasks that wait for one" in text
+        assert watched.kinds() == ["permits"]
+        (deadlock,) = watch.snapshot().deadlocks
+        assert set(deadlock.tasks) == set(tasks)
+        assert watched.look() == []
+
+
+async def test_a_permit_that_will_be_released(watched):
+    semaphore = watched.Semaphore(3)
+    async with running(nest(semaphore), nest(semaphore), nest(semaphore, 1)):
+        pass
+    step = asyncio.Event()
+
+    async def hold():
+        async with semaphore:
+            await step.wait()
+
+    async with running(hold(), nest(semaphore), nest(semaphore)) as tasks:
+        assert watched.look() == []
+        step.set()
+        await asyncio.gather(*tasks)
+    assert watched.look(LATER) == []
+
+
+async def test_the_last_permit(raising):
+    semaphore = raising.Semaphore(1)
+    with pytest.raises(DeadlockError, match="all permits of Semaphore semaphore"):
+        await nest(semaphore)
+    assert not semaphore.locked()
+    assert semaphore._value == 1
+
+
+async def test_a_circle_of_a_semaphore_and_a_lock(watched):
+    semaphore, lock = watched.Semaphore(1), watched.Lock()
+    async with running(take_both(semaphore, lock), take_both(lock, semaphore)):
+        assert watched.kinds() == ["permits"]
+
+
+async def test_a_bounded_buffer(raising):
+    """Producers acquire what consumers release."""
+    free, used = raising.Semaphore(2), raising.Semaphore(0)
+
+    async def produce():
+        for _ in range(10):
+            await free.acquire()
+            used.release()
+
+    async def consume():
+        for _ in range(10):
+            await used.acquire()
+            free.release()
+
+    async with running(produce()) as (producer,):
+        assert raising.look() == []
+        await consume()
+        await producer
+        assert raising.look(LATER) == []
+        async with running(consume()):
+            assert raising.look(LATER) == []
+
+
+async def test_permits_without_async_with(watched):
+    """Anybody may release them, so they are given time."""
+    semaphore = watched.Semaphore(2)
+
+    async def acquire_two():
+        await semaphore.acquire()
+        await asyncio.sleep(0)
+        await semaphore.acquire()
+
+    async with running(acquire_two(), acquire_two()):
+        assert watched.look() == []
+        assert watched.look(LATER) == ["permits"]
+
+
+# ---- Holders that have ended ----
+
+
+async def acquire(lock):
+    await lock.acquire()
+
+
+async def fail(lock):
+    await lock.acquire()
+    raise KeyError
+
+
+async def be_cancelled(lock):
+    await lock.acquire()
+    await asyncio.Event().wait()
+    lock.release()
+
+
+@pytest.mark.parametrize(
+    ("hold", "how"),
+    [(acquire, "has ended"), (fail, "failed with KeyError"), (be_cancelled, "was cancelled")],
+)
+async def test_a_lock_whose_holder_has_ended(watched, hold, how):
+    lock = watched.Lock()
+    async with running(hold(lock)) as (holder,):
+        holder.cancel()
+        await steps()
+        assert holder.done()
+        (deadlock,) = watch.snapshot().deadlocks
+        assert deadlock.kind == "ended"
+        assert deadlock.tasks == (holder,)
+        async with running(visit(lock)):
+            (text,) = watched.texts()
+            assert "Lock lock is held by a task that has ended. Nobody will release it." in text
+            assert f"by {holder.get_name()} ({hold.__name__}), which {how}" in text
+            assert watched.kinds() == ["ended"]
+            assert watched.look(LATER) == []
+
+
+async def test_a_holder_that_was_collected(raising):
+    lock = raising.Lock()
+    await asyncio.create_task(acquire(lock))
+    await asyncio.sleep(0)
+    gc.collect()
+    with pytest.raises(DeadlockError, match="a task that has ended and is forgotten"):
+        await visit(lock)
+    (holder,) = watch.snapshot().primitives[0].holders
+    assert (holder.task, holder.ended) == (None, True)
+    lock.release()
+    await visit(lock)
+
+
+async def test_a_holder_outside_of_a_task(watched):
+    """Who released it last is not known, and who will is not."""
+    lock = watched.Lock()
+    done = asyncio.get_running_loop().create_future()
+
+    def by_hand():
+        with pytest.raises(StopIteration):
+            lock.acquire().send(None)
+        done.set_result(None)
+
+    asyncio.get_running_loop().call_soon(by_hand)
+    await done
+    async with running(visit(lock)):
+        assert watched.look() == []
+        (primitive,) = watch.snapshot().primitives
+        assert primitive.holders[0].task is None
+        assert not primitive.holders[0].ended
+        lock.release()
+
+
+async def rows(lock):
+    async with lock:
+        yield 1
+        yield 2
+
+
+async def test_a_generator_that_is_left_inside(watched):
+    lock = watched.Lock()
+    left = []
+
+    async def first_row():
+        generator = rows(lock)
+        left.append(generator)
+        return await anext(generator)
+
+    async with running(first_row()), running(visit(lock)):
+        assert watched.look() == []
+        assert watch.snapshot().deadlocks == ()
+        (holder,) = watch.snapshot().primitives[0].holders
+        assert holder.generator
+        assert holder.where.function == "rows"
+        _watching.watch.look(time.monotonic() + LATER)
+        assert "by an asynchronous generator that is suspended, at " in watched.texts()[0]
+        assert watched.kinds() == ["stuck"]
+        await left[0].aclose()
+        await steps()
+        assert not lock.locked()
+    async for _ in rows(lock):
+        pass
+    assert watched.look(LATER) == []
+
+
+# ---- What does not move ----
+
+
+async def test_a_lock_that_is_held_across_a_long_call(watched):
+    lock = watched.Lock()
+    answer = asyncio.Event()
+
+    async def fetch():
+        await answer.wait()
+
+    async def hold():
+        async with lock:
+            await fetch()
+
+    async with running(hold(), visit(lock), visit(lock)) as (holder, *_):
+        assert watched.look() == []
+        assert watched.look(29) == []
+        _watching.watch.look(time.monotonic() + LATER)
+        (record,) = watched.records
+        assert record.levelno == logging.WARNING
+        text = record.getMessage()
+        assert "Stuck: Lock lock, which has not moved while 2 tasks waited up to 1,0" in text
+        assert f"by {holder.get_name()} (hold)" in text
+        assert "await answer.wait()" in text  # what the holder does
+        assert record.stuck["holders"][0]["where"]["function"].endswith("hold")
+        assert watched.kinds() == ["stuck"]
+        assert watched.look(LATER) == []
+        answer.set()
+        await steps()
+    assert watched.look(LATER) == []
+
+
+async def test_a_long_queue_that_moves(watched):
+    """Its last task waits long, but not for one holder."""
+    lock = watched.Lock()
+    go = asyncio.Semaphore(0)
+
+    async def hold():
+        async with lock:
+            await go.acquire()
+
+    async with running(*(hold() for _ in range(3))):
+        go.release()
+        await steps()
+        # The second has held it since now.
+        assert _watching.watch.stuck_key(lock, time.monotonic() + LATER) is not None
+        assert _watching.watch.stuck_key(lock, time.monotonic() + 29) is None
+
+
+async def test_what_waits_for_an_event_is_not_stuck(watched):
+    event, condition, barrier = watched.Event(), watched.Condition(), watched.Barrier(2)
+
+    async def wait():
+        async with condition:
+            await condition.wait()
+
+    async with running(event.wait(), wait(), barrier.wait()):
+        assert watched.look(LATER) == []
+        kinds = {primitive.kind: primitive for primitive in watch.snapshot().primitives}
+        assert set(kinds) == {"Event", "Condition", "Barrier"}
+        assert all(len(primitive.waiters) == 1 for primitive in kinds.values())
+
+
+def test_a_loop_that_is_blocked(ours):
+    blocked, go_on = threading.Event(), threading.Event()
+    lock = ours.Lock()
+
+    async def block():
+        async with lock:
+            await asyncio.sleep(0)
+            blocking_call()
+
+    def blocking_call():
+        blocked.set()
+        go_on.wait()
+
+    async def main():
+        watch.start()
+        await asyncio.gather(block(), visit(lock))
+
+    thread = threading.Thread(target=asyncio.run, args=[main()])
+    thread.start()
+    blocked.wait()
+    _watching.watch.look(time.monotonic() + LATER)
+    (text,) = ours.texts()
+    assert "blocking_call()" in text
+    assert "go_on.wait()" in text
+    text = str(watch.snapshot())  # of a loop in another thread
+    assert "Lock lock" in text
+    assert "in visit" in text
+    go_on.set()
+    thread.join()
+    assert ours.kinds() == ["stuck"]
+
+
+# ---- Timeouts and cancellations ----
+
+
+async def with_timeout(coroutine):
+    async with asyncio.timeout(1000):
+        await coroutine
+
+
+async def with_wait_for(coroutine):
+    await asyncio.wait_for(coroutine, 1000)
+
+
+async def with_wait(coroutine):
+    await asyncio.wait([asyncio.create_task(coroutine)], timeout=1000)
+
+
+async def with_anyio(coroutine):
+    with pytest.importorskip("anyio").fail_after(1000):
+        await coroutine
+
+
+async def with_timer(coroutine):
+    timer = asyncio.get_running_loop().call_later(1000, asyncio.current_task().cancel)
+    try:
+        await coroutine
+    finally:
+        timer.cancel()
+
+
+@pytest.mark.parametrize("limit", [with_timeout, with_wait_for, with_wait, with_anyio, with_timer])
+async def test_a_deadlock_that_a_timeout_will_end(raising, limit):
+    async with running(limit(Pool(raising).get())):
+        assert "A timeout will cancel one of these tasks, and end this." in raising.texts()[0]
+        assert raising.records[0].deadlock["ends_by_timeout"]
+        assert raising.kinds() == ["self"]
+
+
+@pytest.mark.parametrize("limit", [with_timeout, with_wait_for, with_anyio])
+async def test_a_timeout_that_is_over(raising, limit):
+    await limit(asyncio.sleep(0))
+    async with asyncio.timeout(None):
+        with pytest.raises(DeadlockError):
+            await Pool(raising).get()
+
+
+async def test_a_waiter_that_was_cancelled(watched):
+    one, other = watched.Lock(), watched.Lock()
+    async with running(take_both(one, other)) as (first,):
+        await first
+    hold = asyncio.Event()
+
+    async def keep():
+        async with other:
+            await hold.wait()
+
+    async with running(keep(), take_both(one, other)) as (_, second):
+        second.cancel()
+        # It releases `one` when it runs.
+        assert watched.look() == []
+
+
+# ---- When the watch begins ----
+
+
+async def test_what_was_held_before(ours):
+    lock, semaphore = ours.Lock(), ours.BoundedSemaphore(1)
+
+    async def hold():
+        async with lock, semaphore:
+            await asyncio.Event().wait()
+
+    async with running(hold(), visit(lock), visit(semaphore)):
+        watch.start(on_deadlock="raise")
+        snapshot = watch.snapshot()
+        assert {primitive.kind for primitive in snapshot.primitives} == {"Lock", "BoundedSemaphore"}
+        assert all(primitive.unknown for primitive in snapshot.primitives)
+        async with running(visit(lock), visit(semaphore)):
+            assert ours.look() == []
+            assert sorted(ours.look(LATER)) == ["stuck", "stuck"]
+    async with running(visit(lock), visit(semaphore)):
+        pass
+    assert watch.snapshot().primitives == ()
+
+
+async def test_without_start(ours):
+    lock, event = ours.Lock(), ours.Event()
+
+    async def hold():
+        async with lock:
+            await asyncio.Event().wait()
+
+    async with running(hold(), visit(lock), visit(lock), event.wait()) as tasks:
+        snapshot = watch.snapshot()
+        assert not snapshot.recorded
+        found = {primitive.primitive: primitive for primitive in snapshot.primitives}
+        assert set(found) == {lock, event}
+        assert found[lock].unknown
+        (holder,) = found[lock].holders
+        assert (holder.task, holder.held_for) == (tasks[0], None)
+        assert holder.where.function.endswith("hold")
+        assert [waiter.task for waiter in found[lock].waiters] == tasks[1:3]
+        assert {waiter.waited for waiter in found[lock].waiters} == {None}
+        assert "Who holds what is not recorded" in str(snapshot)
+        assert f"held by {tasks[0].get_name()} (hold), at" in str(snapshot)
+
+
+async def test_a_holder_without_async_with_is_unknown(ours):
+    lock = ours.Lock()
+    await lock.acquire()
+    async with running(visit(lock)):
+        (primitive,) = watch.snapshot().primitives
+        assert (primitive.holders, primitive.unknown) == ((), True)
+        assert "held since before the watch, by an unknown task" in str(primitive)
+        lock.release()
+
+
+async def test_a_task_that_waits_for_its_own_lock_without_start(ours):
+    pool = Pool(ours)
+    async with running(pool.get()) as (task,):
+        (primitive,) = watch.snapshot().primitives
+        assert [holder.task for holder in primitive.holders] == [task]
+        assert [waiter.task for waiter in primitive.waiters] == [task]
+
+
+async def test_starting_twice_changes_the_settings(ours):
+    assert not watch.is_watching()
+    watch.start()
+    lock = ours.Lock()
+    await lock.acquire()
+    watch.start(on_deadlock="raise", stuck_after=5)
+    assert watch.is_watching()
+    with pytest.raises(DeadlockError):
+        await lock.acquire()
+    watch.stop()
+    watch.stop()
+    assert not watch.is_watching()
+    async with running(visit(lock)):
+        assert watch.snapshot().primitives[0].holders == ()
+        lock.release()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"on_deadlock": "panic"}, ValueError, "on_deadlock must be 'log' or 'raise', not 'panic'"),
+        ({"stuck_after": -1}, ValueError, "above 0, not -1"),
+        ({"stuck_after": 0}, ValueError, "above 0, not 0"),
+        ({"stuck_after": math.nan}, ValueError, "above 0, not nan"),
+        ({"stuck_after": math.inf}, ValueError, "above 0, not inf"),
+        ({"stuck_after": "1"}, TypeError, "a number of seconds, not '1'"),
+        ({"order": "all"}, ValueError, "order must be False, True or 'each', not 'all'"),
+    ],
+)
+def test_wrong_settings(arguments, error, message):
+    with pytest.raises(error, match=message):
+        watch.start(**arguments)
+    assert not watch.is_watching()
+
+
+# ---- Snapshots ----
+
+
+async def test_a_snapshot(watched):
+    lock = watched.Lock()
+    go = asyncio.Event()
+
+    async def hold():
+        async with lock:
+            await go.wait()
+
+    async with running(hold(), visit(lock), visit(lock)) as (holder, *waiters):
+        waiters.append(asyncio.create_task(visit(lock)))
+        await steps()
+        snapshot = watch.snapshot()
+        (primitive,) = snapshot.primitives
+        assert (primitive.kind, primitive.name, primitive.primitive) == ("Lock", "lock", lock)
+        assert primitive.made_at.function == "test_a_snapshot"
+        assert not primitive.unknown
+        assert primitive.holders[0].task is holder
+        assert primitive.holders[0].held_for >= 0
+        assert primitive.holders[0].where.function.endswith("hold")
+        assert [waiter.task for waiter in primitive.waiters] == waiters
+        assert all(waiter.waited >= 0 for waiter in primitive.waiters)
+        assert {waiter.where.function for waiter in primitive.waiters} == {"visit"}
+        lines = str(snapshot).splitlines()
+        assert lines[0].startswith("Lock lock, made at ")
+        assert lines[1].startswith("  held for 0.0 s by Task-")
+        assert [line[:5] for line in lines[2:]] == ["  1. ", "  2. ", "  3. "]
+        plain = json.loads(json.dumps(snapshot.as_dict()))
+        assert plain["primitives"][0]["waiters"][0]["where"]["function"] == "visit"
+        assert plain["recorded"]
+        assert plain["deadlocks"] == []
+        with pytest.raises(AttributeError):
+            snapshot.recorded = False
+        go.set()
+        await waiters[-1]
+    assert str(watch.snapshot()) == "Nothing is held, and nobody waits.\n"
+
+
+@contextlib.asynccontextmanager
+async def connection(lock):
+    async with lock:
+        yield
+
+
+async def test_where_the_code_is_that_is_inside(watched):
+    """Not where it is now: that is further inside."""
+    lock = watched.Condition()
+
+    async def sleep():
+        await asyncio.Event().wait()
+
+    async def directly():
+        async with lock:
+            await sleep()
+
+    async def in_a_context():
+        async with connection(lock):
+            await sleep()
+
+    async def in_a_stack():
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(lock)
+            await sleep()
+
+    for hold in (directly, in_a_context, in_a_stack):
+        async with running(hold()):
+            (primitive,) = watch.snapshot().primitives
+            assert primitive.kind == "Lock"
+            assert primitive.name == "lock"
+            assert primitive.holders[0].where.function == hold.__qualname__
+
+
+a_global = None
+
+
+async def test_a_name(watched, monkeypatch):
+    class Account:
+        def __init__(self, lock):
+            self.lock = lock
+
+        async def use(self):
+            async with self.lock:
+                await asyncio.Event().wait()
+
+    class Slotted(Account):
+        __slots__ = ("lock",)
+
+    class Bank:
+        def __init__(self, lock):
+            self.locks = {"a": lock}
+
+        async def use(self):
+            async with self.locks["a"]:
+                await asyncio.Event().wait()
+
+    async def use_list(locks):
+        async with locks[1]:
+            await asyncio.Event().wait()
+
+    async def use_global():
+        async with a_global:
+            await asyncio.Event().wait()
+
+    lock = watched.Lock()
+    monkeypatch.setitem(globals(), "a_global", lock)
+    for coroutine, name in [
+        (use_global(), "a_global"),
+        (Account(lock).use(), "Account.lock"),
+        (Slotted(lock).use(), "Slotted.lock"),
+        (Bank(lock).use(), "Bank.locks['a']"),
+        (use_list([None, lock]), "locks[1]"),
+    ]:
+        async with running(coroutine):
+            assert watch.snapshot().primitives[0].name == name
+    held = [lock]
+    del lock
+    await held[0].acquire()
+    monkeypatch.setitem(globals(), "a_global", None)
+    held = iter(held)
+    assert watch.snapshot().primitives[0].name.startswith("made at ")
+
+
+def test_the_values_of_variables_are_not_kept(ours):
+    """Frames keep what is read from them, before Python 3.13."""
+
+    class Value:
+        pass
+
+    async def hold(lock):
+        value = Value()
+        values.append(weakref.ref(value))
+        async with lock:
+            await asyncio.sleep(0)
+            watch.snapshot()
+            del value
+            gc.collect()
+            assert values[0]() is None
+
+    async def main():
+        watch.start()
+        lock = ours.Lock()
+        await asyncio.gather(hold(lock), visit(lock))
+
+    values = []
+    asyncio.run(main())
+
+
+async def visit_and(lock, coroutine):
+    async with lock:
+        await coroutine
+
+
+@needs_refcounts
+async def test_nothing_is_kept(watched):
+    for _ in range(3):
+        one, other = watched.Lock(), watched.Lock()
+        async with running(take_both(one, other), take_both(other, one)):
+            assert watched.kinds() == ["circle"]
+        event = asyncio.Event()
+        async with running(visit_and(one, event.wait()), visit(one)):
+            assert len(_deadlocks.sleepers) == 1
+        watched.look()
+        gone = weakref.ref(one)
+        del one, other
+        await asyncio.sleep(0)
+        gc.collect()
+        assert gone() is None
+        assert not _watching.watch.reported
+        assert not _deadlocks.sleepers
+
+
+@needs_refcounts
+@pytest.mark.parametrize("look", [watch.snapshot, lambda: None], ids=["snapshot", "deadlock"])
+async def test_nothing_is_kept_until_the_collector_runs(watched, look):
+    """What the watch makes to look at tasks and frames is in no cycle."""
+
+    class Value:
+        pass
+
+    async def take_twice(lock):
+        value = Value()
+        values.append(weakref.ref(value))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0), lock:
+                look()
+                await lock.acquire()
+
+    values = []
+    gc.collect()
+    gc.disable()
+    try:
+        task = asyncio.create_task(take_twice(watched.Lock()))
+        await asyncio.wait([task])
+        values.append(weakref.ref(task))
+        del task
+        await asyncio.sleep(0)
+        assert [value() for value in values] == [None, None]
+    finally:
+        gc.enable()
+    assert watched.kinds() == ["self"]
+
+
+async def test_a_library_has_wrapped_asyncios_classes(watched, monkeypatch):
+    """As ddtrace's profiler does, with objects that are no classes."""
+    for name in ("Condition", "Lock", "Semaphore"):
+        monkeypatch.setattr(asyncio, name, object())
+        monkeypatch.setattr(asyncio.locks, name, object())
+    lock = watched.Lock()
+    async with running(take_both(lock, lock)):
+        assert watched.kinds() == ["self"]
+        (primitive,) = watch.snapshot().primitives
+        assert primitive.kind == "Lock"
+    assert watch.is_watching()
+
+
+# ---- Orders ----
+
+
+def of_order(ours):
+    return [record.getMessage() for record in ours.records if hasattr(record, "order")]
+
+
+async def test_two_orders(ours):
+    watch.start(order=True)
+    one = ours.Lock()
+    other = ours.Lock()
+    await take_both(one, other)
+    assert of_order(ours) == []
+    await take_both(one, other)
+    assert of_order(ours) == []
+    await take_both(other, one)
+    (text,) = of_order(ours)
+    assert "Two locks are acquired in both orders" in text
+    assert "acquires Lock second while it holds Lock first" in text
+    await take_both(other, one)
+    assert len(ours.records) == 1
+    ours.records.clear()
+
+
+@pytest.mark.parametrize("order", [True, "each"])
+async def test_locks_of_one_place(ours, order):
+    watch.start(order=order)
+    one, other = (ours.Lock() for _ in range(2))
+    await take_both(one, other)
+    await take_both(other, one)
+    assert len(of_order(ours)) == (order == "each")
+    ours.records.clear()
+
+
+async def test_a_lock_that_was_released_before(ours):
+    watch.start(order=True)
+    one = ours.Lock()
+    other = ours.Lock()
+    await take_both(one, other)
+    await other.acquire()
+    other.release()
+    await one.acquire()
+    one.release()
+    assert ours.records == []
+
+
+# ---- Faults ----
+
+
+async def test_a_fault_of_the_watch(ours, monkeypatch):
+    """It is logged once, and the watch is off; the program goes on."""
+    watch.start(on_deadlock="raise")
+    monkeypatch.setattr(_deadlocks, "at_once", lambda *_: 1 / 0)
+    lock, event = ours.Lock(), asyncio.Event()
+    async with running(visit_and(lock, event.wait()), visit(lock), visit(lock)) as tasks:
+        (record,) = ours.records
+        assert record.exc_info[0] is ZeroDivisionError
+        assert not watch.is_watching()
+        event.set()
+        await asyncio.gather(*tasks)
+    ours.records.clear()
+
+
+def test_a_fault_of_the_look(ours, monkeypatch):
+    watch.start()
+    monkeypatch.setattr(_deadlocks, "search", lambda *_: 1 / 0)
+    monkeypatch.setattr(_watching.watch.stopped, "wait", stop_after(3))
+    LOOKS(_watching.watch)
+    (record,) = ours.records
+    assert record.exc_info[0] is ZeroDivisionError
+    assert not watch.is_watching()
+    ours.records.clear()
+
+
+def stop_after(times):
+    remaining = iter(range(times))
+    return lambda timeout: next(remaining, None) is None
+
+
+def test_looks(ours, monkeypatch):
+    watch.start(stuck_after=0.4)
+    looks = []
+    monkeypatch.setattr(_watching.watch, "look", looks.append)
+    monkeypatch.setattr(_watching.watch.stopped, "wait", stop_after(3))
+    LOOKS(_watching.watch)
+    assert looks == sorted(looks)
+    assert len(looks) == 3
+
+
+# ---- Statistics ----
+
+
+async def test_statistics(watched):
+    def make():
+        return watched.Lock()
+
+    locks = [make() for _ in range(3)]
+    for lock in locks:
+        await asyncio.gather(*(take_both(lock, watched.Lock()) for _ in range(2)))
+    (found,) = (s for s in watch.statistics() if s.place.function.endswith("make"))
+    assert (found.kind, found.made, found.acquired, found.waited) == ("Lock", 3, 6, 3)
+    assert found.name.startswith("made at ")
+    assert 0 <= found.longest_wait <= found.total_wait
+    assert 0 <= found.longest_hold <= found.total_hold
+    json.dumps(found.as_dict())
+
+
+# ---- Signals and files ----
+
+
+async def test_a_dump(watched, capsys):
+    file = io.StringIO()
+    watch.dump(file)
+    watch.dump()
+    assert file.getvalue() == capsys.readouterr().err == str(watch.snapshot())
+
+
+def test_a_dump_to_nowhere(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with pytest.raises(ValueError, match="there is no sys.stderr"):
+        watch.dump()
+    with pytest.raises(ValueError, match="there is no sys.stderr"):
+        watch.register(signal.SIGINT)
+
+
+on_posix = pytest.mark.skipif(os.name != "posix", reason="needs signals")
+
+
+@on_posix
+def test_a_signal():
+    before = signal.getsignal(signal.SIGUSR1)
+    file = io.StringIO()
+    watch.register(signal.SIGUSR1, file)
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+        assert "Nothing is held" in file.getvalue()
+        other = io.StringIO()
+        watch.register(signal.SIGUSR1, other)
+        signal.raise_signal(signal.SIGUSR1)
+        assert other.getvalue() == file.getvalue()
+    finally:
+        assert watch.unregister(signal.SIGUSR1)
+    assert signal.getsignal(signal.SIGUSR1) == before
+    assert not watch.unregister(signal.SIGUSR1)
+
+
+@on_posix
+def test_a_signal_that_cannot_be_registered(tmp_path):
+    with pytest.raises(ValueError, match="cannot be caught"):
+        watch.register(signal.SIGKILL)
+    with pytest.raises(ValueError, match="cannot be caught"):
+        watch.register(12345)
+    with (tmp_path / "x").open("w") as file:
+        pass
+    with pytest.raises(ValueError, match="closed file"):
+        watch.register(signal.SIGUSR1, file)
+    with (tmp_path / "x").open() as file, pytest.raises(ValueError, match="cannot be written"):
+        watch.register(signal.SIGUSR1, file)
+    with pytest.raises(ValueError, match="cannot be written"):
+        watch.register(signal.SIGUSR1, tmp_path / "x")
+    errors = []
+
+    def elsewhere():
+        try:
+            watch.register(signal.SIGUSR1)
+        except ValueError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert errors == ["signals can be registered in the main thread only"]
+
+
+@on_posix
+def test_a_file_that_fails_in_the_signal(ours):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError("no space")
+
+    watch.register(signal.SIGUSR1, Full())
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        watch.unregister(signal.SIGUSR1)
+    (record,) = ours.records
+    assert record.exc_info[0] is OSError
+    ours.records.clear()
