@@ -201,7 +201,7 @@ class Stock(Thing):
         while self.items:
             self.get_nowait()
             self.primitive.task_done()
-        expect(self.primitive._finished.is_set(), self, "is not finished")
+        expect(not self.primitive._unfinished_tasks, self, "is not finished")
         waiters = *self.primitive._getters, *self.primitive._putters
         expect(not waiters, self, "still waited for")
 
