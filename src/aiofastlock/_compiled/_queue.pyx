@@ -856,7 +856,13 @@ construct_without_init(<PyTypeObject*> queue_class)
 cdef QueueCore one = Queue()
 keep_spares(
     one,
-    [loop_field(one), items_field(one), getters_field(one), putters_field(one), finished_field(one)],
+    [
+        loop_field(one),
+        items_field(one),
+        getters_field(one),
+        putters_field(one),
+        finished_field(one),
+    ],
     5,
 )
 
