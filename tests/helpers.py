@@ -110,7 +110,9 @@ async def result(task):
 
 
 def state(primitive):
-    """Return the state that a primitive's repr shows."""
+    """Return the state that a primitive's repr shows, or a queue's."""
+    if hasattr(primitive, "put_nowait"):
+        return primitive._format()
     return repr(primitive).rpartition(" [")[2].removesuffix("]>")
 
 

@@ -5,21 +5,23 @@
 
 The number of tasks is constant; one that ends is replaced. Each is a small random program over the
 primitives of a group: it holds a lock, or a semaphore and then a lock, waits for an event, takes an
-item under one of two conditions that share a lock, meets others at a barrier, or breaks it. Tasks
-are cancelled at any time, and in the step in which they are woken, with a message or without; their
-operations time out. These invariants are checked all the time:
+item under one of two conditions that share a lock, meets others at a barrier, or breaks it, puts an
+item into a queue, or gets one and works on it. Tasks are cancelled at any time, and in the step in
+which they are woken, with a message or without; their operations time out. These invariants are
+checked all the time:
 
 - A lock has one holder, and a semaphore no more holders than permits. No task passes an event that
   was not set. A barrier returns no index more often than its parties have met.
-- Waiters get their turns in the order in which they came.
+- Waiters get their turns in the order in which they came. So do the items of a queue, in its order:
+  no item is lost, or got twice.
 - A CancelledError has the message that was sent to this task.
-- No wake-up is lost: while a lock is free, an event is set, or there is a permit or an item, the
-  first waiter for it is on the way. No wait takes more than a bounded number of turns of the event
-  loop. (Each group has a driver that sets, notifies and resets. Tasks hold locks for turns, not for
-  a time.)
+- No wake-up is lost: while a lock is free, an event is set, or there is a permit, an item or a free
+  slot, the first waiter for it is on the way. No wait takes more than a bounded number of turns of
+  the event loop. (Each group has a driver that sets, notifies, resets, puts and gets. Tasks hold
+  locks for turns, not for a time.)
 
-At the end every task ends, all permits are back, all queues are empty, no lock is locked, and no
-more objects exist than before. Memory is sampled meanwhile, and must not grow.
+At the end every task ends, all permits are back, nobody waits, no lock is locked, and no more
+objects exist than before. Memory is sampled meanwhile, and must not grow.
 
 The seed determines the programs. How they run also depends on time, and does not repeat.
 """
@@ -31,6 +33,7 @@ import contextlib
 import gc
 import importlib
 import itertools
+import operator
 import random
 import sys
 import time
@@ -46,6 +49,7 @@ DRAIN = 50_000  # turns in which all must have ended
 # Types of objects that must not outlive the tasks.
 LEAVE_NOTHING = (
     "Waiter", "Queue", "Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier",
+    "Transfer", "Parked", "LifoQueue", "PriorityQueue",
     "Task", "Future", "Handle", "TimerHandle", "Timeout", "coroutine", "CancelledError",
 )  # fmt: skip
 # So many objects of a type may be kept to be used again. PyPy keeps finished tasks.
@@ -147,6 +151,67 @@ class Thing:
         expect(not self.inside and not self.primitive._waiters, self, "still waited for")
 
 
+NEXT = {"Queue": operator.itemgetter(0), "LifoQueue": operator.itemgetter(-1), "PriorityQueue": min}
+
+
+class Stock(Thing):
+    """A queue, and which items must be in it."""
+
+    def __init__(self, group, name, maxsize):
+        super().__init__(group, name, maxsize)
+        self.next_of = NEXT[name]
+        self.items = []  # in the order in which they were put
+        self.getting = set()  # those of the waiting tasks that get
+
+    async def get(self):
+        task = asyncio.current_task()
+        self.getting.add(task)
+        try:
+            item = await self.wait(self.primitive.get(), in_order=False)
+        finally:
+            self.getting.discard(task)
+        self.take(item)
+
+    def get_nowait(self):
+        self.take(self.primitive.get_nowait())
+
+    def take(self, item):
+        expect(item == self.next_of(self.items), self, f"{item} was got of {self.items}")
+        self.items.remove(item)
+
+    async def put(self):
+        item = next(self.soak.tickets)
+        await self.wait(self.primitive.put(item), in_order=False)
+        self.items.append(item)
+
+    def put_nowait(self):
+        item = next(self.soak.tickets)
+        self.primitive.put_nowait(item)
+        self.items.append(item)
+
+    def check(self):
+        expect(sorted(self.primitive._queue) == sorted(self.items), self, "not", self.items)
+        maxsize, size = self.primitive.maxsize, len(self.items)
+        expect(size <= maxsize, self, "too many items")
+        expect(not size or someone_comes(self.getting), self, "has items, and nobody comes")
+        putting = self.waits.keys() - self.getting
+        expect(size == maxsize or someone_comes(putting), self, "is not full, and nobody comes")
+
+    def check_end(self):
+        while self.items:
+            self.get_nowait()
+            self.primitive.task_done()
+        expect(not self.primitive._unfinished_tasks, self, "is not finished")
+        waiters = *self.primitive._getters, *self.primitive._putters
+        expect(not waiters, self, "still waited for")
+
+
+def someone_comes(tasks):
+    """Whether none of these tasks waits, or one of them was woken or cancelled."""
+    waiters = [task._fut_waiter for task in tasks]
+    return not waiters or any(waiter is None or waiter.done() for waiter in waiters)
+
+
 class Group:
     """Primitives of each kind for a number of tasks, which acquire them in this order."""
 
@@ -163,6 +228,8 @@ class Group:
         self.barrier = Thing(self, "Barrier", 2 + members // 25)
         self.things = [self.semaphore, self.bounded, self.lock, self.event, self.shared]
         self.things += [*self.conditions, self.barrier]
+        kind = soak.random.choice(["Queue", "LifoQueue", "PriorityQueue"])
+        self.stock = Stock(self, kind, 1 + members // 50)
 
     # ---- Operations of tasks ----
 
@@ -248,12 +315,25 @@ class Group:
         finally:
             await barrier.reset()
 
+    async def put_item(self):
+        await self.stock.put()
+        self.soak.provoke(self.stock)
+
+    async def get_item(self):
+        await self.stock.get()
+        self.soak.provoke(self.stock)
+        try:
+            await turns(self.soak.random.randrange(3))
+        finally:
+            self.stock.primitive.task_done()
+
     async def use_own(self):
         """Use locks of this task only, which are dropped with a waiter in the queue."""
         made = self.soak.implementation
-        lock, condition, event = made.Lock(), made.Condition(), made.Event()
+        lock, condition, event, queue = made.Lock(), made.Condition(), made.Event(), made.Queue()
         async with lock, made.Semaphore(), condition:
-            tasks = [asyncio.create_task(wait()) for wait in (lock.acquire, event.wait)]
+            waits = (lock.acquire, event.wait, queue.get)
+            tasks = [asyncio.create_task(wait()) for wait in waits]
             try:
                 await turns(1)
             finally:
@@ -263,14 +343,14 @@ class Group:
     programs = (
         (hold_lock, 4), (hold_permit, 4), (hold_permit_and_lock, 2), (hold_permit_and_take, 1),
         (wait_for_event, 4), (take_item, 4), (bring_item, 2), (meet, 4), (break_barrier, 0.2),
-        (use_own, 0.2),
+        (put_item, 4), (get_item, 4), (use_own, 0.2),
     )  # fmt: skip
 
     # ---- Drivers ----
 
     def drive(self):
         # One task for each: a task that waits for a permit may wait for one that waits for an item.
-        ways = (self.pulse, self.supply, self.lend, self.break_barrier)
+        ways = (self.pulse, self.supply, self.lend, self.break_barrier, self.carry)
         return [asyncio.create_task(self.again_and_again(way)) for way in ways]
 
     async def again_and_again(self, way):
@@ -302,10 +382,24 @@ class Group:
             await semaphore.wait(semaphore.primitive.acquire())
             semaphore.permits -= 1
 
+    async def carry(self):
+        """Put for those who wait to get, and get for those who wait to put."""
+        stock = self.stock
+        with contextlib.suppress(asyncio.QueueEmpty, asyncio.QueueFull):
+            while stock.waits:
+                self.soak.provoke(stock)
+                if stock.getting:
+                    stock.put_nowait()
+                else:
+                    stock.get_nowait()
+                    stock.primitive.task_done()
+                self.soak.provoke(stock)
+
     # ---- Invariants between any two turns ----
 
     def check(self):
-        for thing in self.things:
+        self.stock.check()
+        for thing in (*self.things, self.stock):
             thing.check_turns()
         for lock in (self.lock, self.shared):
             lost = not lock.primitive.locked() and lock.nobody_comes()
@@ -323,7 +417,8 @@ class Group:
     def check_end(self):
         for thing in self.things[:-1]:
             thing.check_given()
-        for thing in self.things:
+        self.stock.check_end()
+        for thing in (*self.things, self.stock):
             expect(not thing.waits, thing, "still waited for")
         for lock in (self.lock, self.shared, *self.conditions):
             expect(not lock.primitive.locked(), lock, "still locked")

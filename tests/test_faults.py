@@ -1,15 +1,16 @@
-"""Faults that asyncio's locks once had, each under the number of its issue.
+"""Faults that asyncio's locks and queues once had, each under the number of its issue.
 
-Each test fails on locks that have the fault.
+Each test fails on locks, or queues, that have the fault.
 """
 
 import asyncio
 import gc
 import sys
+import weakref
 
 import pytest
-from conftest import needs_refcounts
-from helpers import end, park_on, queue_up, result, steps
+from conftest import IMPLEMENTATIONS, QUEUES, needs_refcounts
+from helpers import by_hand, end, park, park_on, parked, queue_up, result, steps
 
 # ---- bpo-27585: after a cancellation no task was woken any more ----
 
@@ -490,3 +491,320 @@ async def test_the_lock_passes_a_waiter_that_takes_it_back(Condition, how):
     abandon_first(waiting, how)
     await result(task)
     assert not condition.locked()
+
+
+# ---- Queues ----
+
+
+@pytest.fixture(params=QUEUES)
+def AnyQueue(implementation, request):
+    return getattr(IMPLEMENTATIONS[implementation], request.param)
+
+
+@pytest.fixture
+def Shutdown(Queue):
+    """Queue, if it has shutdown(): asyncio's has it from Python 3.13 on."""
+    if not hasattr(Queue, "shutdown"):
+        pytest.skip("asyncio's queues cannot be shut down before Python 3.13")
+    return Queue
+
+
+async def end_with(tasks, error):
+    await end(*tasks)
+    assert [type(task.exception()).__name__ for task in tasks] == [error] * len(tasks)
+
+
+# ---- bpo-21723: maxsize was to be an int ----
+
+
+async def test_bpo_21723_a_size_between_two_numbers(AnyQueue):
+    queue = AnyQueue(1.5)
+    queue.put_nowait(1)
+    assert not queue.full()
+    queue.put_nowait(2)
+    assert queue.full()
+    with pytest.raises(asyncio.QueueFull):
+        queue.put_nowait(3)
+    (task,) = await park(lambda: queue.put(3))
+    assert len(queue._putters) == 1
+    await queue.get()
+    await result(task)
+
+
+# ---- bpo-23812: the item was lost of a getter that was cancelled once it was woken ----
+
+
+async def test_bpo_23812_the_item_of_a_cancelled_getter_stays(AnyQueue):
+    queue = AnyQueue()
+    (getter,) = await park(queue.get)
+    queue.put_nowait("item")
+    getter.cancel()
+    await end(getter)
+    assert getter.cancelled()
+    assert queue.get_nowait() == "item"
+
+
+async def test_bpo_23812_it_goes_to_the_next_getter_in_its_order(Queue):
+    queue = Queue()
+    cancelled, *others = await park(queue.get, 3)
+    queue.put_nowait(1)
+    cancelled.cancel()
+    queue.put_nowait(2)
+    assert [await result(task) for task in others] == [1, 2]
+    assert queue.empty()
+
+
+async def test_bpo_23812_timed_out_in_the_step_in_which_an_item_comes(Queue):
+    """Also gh-92824, which asks whether that can happen, and python/asyncio#201."""
+    queue, timeout = Queue(), asyncio.timeout(None)
+
+    async def get():
+        async with timeout:
+            return await queue.get()
+
+    task = asyncio.create_task(get())
+    await asyncio.sleep(0)
+    timeout.reschedule(asyncio.get_running_loop().time())
+    queue.put_nowait("item")
+    await end(task)
+    with pytest.raises(TimeoutError):
+        task.result()
+    assert queue.get_nowait() == "item"
+
+
+# ---- python/asyncio#235: put() of these two did not count unfinished tasks ----
+
+
+@pytest.mark.parametrize("put", ["put", "put_nowait"])
+async def test_asyncio_235_join_waits_for_what_was_put(AnyQueue, put):
+    queue = AnyQueue()
+    for item in (1, 2):
+        if put == "put":
+            await queue.put(item)
+        else:
+            queue.put_nowait(item)
+    (joiner,) = await park(queue.join)
+    for _ in range(2):
+        await steps()
+        assert not joiner.done()
+        queue.task_done()
+    await result(joiner)
+
+
+# ---- bpo-25233: an assertion failed, or all waited, where several waited to put ----
+
+
+async def test_bpo_25233_several_slots_become_free_in_one_step(Queue):
+    """python/asyncio#265"""
+    queue = Queue(2)
+    putters = [asyncio.create_task(queue.put(number)) for number in range(4)]
+    await asyncio.sleep(0)
+    assert [queue.get_nowait() for _ in range(2)] == [0, 1]
+    await end(*putters)
+    assert [queue.get_nowait() for _ in range(2)] == [2, 3]
+
+
+@pytest.mark.parametrize("maxsize", [1, 2, 3, 4, 5, 0])
+async def test_bpo_25233_a_producer_and_a_consumer(Queue, maxsize):
+    """python/asyncio#268"""
+    queue = Queue(maxsize)
+
+    async def produce():
+        for number in range(5):
+            await queue.put(number)
+
+    async def consume():
+        return [await queue.get() for _ in range(5)]
+
+    tasks = [asyncio.create_task(produce()), asyncio.create_task(consume())]
+    await end(*tasks)
+    assert tasks[1].result() == [0, 1, 2, 3, 4]
+
+
+async def test_bpo_25233_a_woken_putter_is_cancelled(Queue):
+    queue = Queue(1)
+    queue.put_nowait(1)
+    putters = [asyncio.create_task(queue.put(number)) for number in (2, 3)]
+    await asyncio.sleep(0)
+    assert queue.get_nowait() == 1
+    putters[0].cancel()
+    await end(*putters)
+    assert putters[0].cancelled()
+    assert queue.get_nowait() == 3
+
+
+# ---- bpo-31620, bpo-32574: the waiters that had been cancelled stayed in the queue ----
+
+
+async def test_bpo_31620_no_cancelled_getter_is_kept(AnyQueue):
+    queue = AnyQueue()
+    cancelled, *others = await park(queue.get, 3)
+    cancelled.cancel()
+    await end(cancelled)
+    assert len(queue._getters) == 2
+    for task in others:
+        task.cancel()
+    await end(*others)
+    assert not queue._getters
+
+
+async def test_bpo_32574_no_cancelled_putter_is_kept(AnyQueue):
+    queue = AnyQueue(1)
+    queue.put_nowait(1)
+    cancelled, *others = await park(lambda: queue.put(2), 3)
+    cancelled.cancel()
+    await end(cancelled)
+    assert len(queue._putters) == 2
+    for task in others:
+        task.cancel()
+    await end(*others)
+    assert not queue._putters
+
+
+@needs_refcounts
+async def test_bpo_32574_the_item_of_a_cancelled_putter_is_freed(AnyQueue):
+    class Item:
+        pass
+
+    queue = AnyQueue(1)
+    queue.put_nowait(1)
+    item = Item()
+    seen = weakref.ref(item)
+    task = asyncio.create_task(queue.put(item))
+    await asyncio.sleep(0)
+    task.cancel()
+    await end(task)
+    del task, item
+    await asyncio.sleep(0)
+    gc.collect()
+    assert seen() is None
+
+
+# ---- bpo-42392: a queue that was made before its event loop belonged to another one ----
+
+
+def test_bpo_42392_a_queue_made_before_the_loop(AnyQueue):
+    queue = AnyQueue(1)
+
+    async def main():
+        getter = asyncio.create_task(queue.get())
+        await asyncio.sleep(0)
+        queue.put_nowait(1)
+        return await getter
+
+    assert asyncio.run(main()) == 1
+
+
+# ---- gh-108042: does a woken waiter wake the next one if it ends by another exception? ----
+
+
+@abandoned
+async def test_gh_108042_a_getter_that_was_woken_ends(AnyQueue, how):
+    queue = AnyQueue()
+    waiting = [parked(queue.get())[0] for _ in range(3)]
+    (task,) = await park(queue.get)
+    queue.put_nowait("item")
+    while waiting:
+        abandon_first(waiting, how)
+    assert await result(task) == "item"
+
+
+@abandoned
+async def test_gh_108042_a_putter_that_was_woken_ends(AnyQueue, how):
+    queue = AnyQueue(1)
+    queue.put_nowait(1)
+    waiting = [parked(queue.put(2))[0] for _ in range(3)]
+    (task,) = await park(lambda: queue.put(3))
+    queue.get_nowait()
+    while waiting:
+        abandon_first(waiting, how)
+    await result(task)
+    assert queue.get_nowait() == 3
+
+
+@abandoned
+async def test_gh_108042_another_has_put_before_it_ends(Queue, how):
+    """The putter finds a queue that is full again: the next one is woken by the next get()."""
+    queue = Queue(1)
+    queue.put_nowait(1)
+    waiting = [parked(queue.put(2))[0]]
+    second, future = parked(queue.put(3))
+    queue.get_nowait()
+    queue.put_nowait(4)
+    abandon_first(waiting, how)
+    assert not future.done()
+    assert queue.get_nowait() == 4
+    assert by_hand(second) is None
+    assert queue.get_nowait() == 3
+
+
+# ---- gh-117531: queue.Queue's shutdown() left those who wait to get, which asyncio's must not ----
+
+
+@pytest.mark.parametrize("immediate", [False, True])
+async def test_gh_117531_all_are_woken(Shutdown, immediate):
+    empty, full = Shutdown(), Shutdown(1)
+    full.put_nowait(1)
+    getters = await park(empty.get, 3)
+    putters = await park(lambda: full.put(2), 3)
+    for queue in (empty, full):
+        queue.shutdown(immediate=immediate)
+    await end_with(getters, "QueueShutDown")
+    await end_with(putters, "QueueShutDown")
+    assert full.empty() == immediate
+
+
+async def test_gh_117531_more_getters_were_woken_than_there_are_items(Shutdown):
+    queue = Shutdown()
+    getters = await park(queue.get, 3)
+    queue.put_nowait("item")
+    queue.shutdown()
+    assert await result(getters[0]) == "item"
+    await end_with(getters[1:], "QueueShutDown")
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+async def test_gh_137088_an_immediate_shutdown_ends_join_unless_an_item_is_worked_on(
+    Shutdown, taken
+):
+    queue = Shutdown()
+    for item in (1, 2):
+        queue.put_nowait(item)
+    for _ in range(taken):
+        queue.get_nowait()
+    (joiner,) = await park(queue.join)
+    queue.shutdown(immediate=True)
+    await steps()
+    assert joiner.done() == (not taken)
+    for _ in range(taken):
+        queue.task_done()
+    await result(joiner)
+    with pytest.raises(ValueError, match="called too many times"):
+        queue.task_done()
+
+
+# ---- gh-83055, which is open: aiofastlock's queues do as asyncio's ----
+
+
+async def test_gh_83055_a_newcomer_puts_before_the_putter_that_was_woken(Queue):
+    queue = Queue(2)
+    for item in (1, 2):
+        queue.put_nowait(item)
+    (putter,) = await park(lambda: queue.put(3))
+    assert [queue.get_nowait() for _ in range(2)] == [1, 2]
+    queue.put_nowait(4)
+    await result(putter)
+    assert [queue.get_nowait() for _ in range(2)] == [4, 3]
+
+
+async def test_gh_83055_a_putter_that_comes_too_late_waits_behind_all_others(Queue):
+    queue = Queue(1)
+    queue.put_nowait(1)
+    putters = [asyncio.create_task(queue.put(number)) for number in (2, 3)]
+    await asyncio.sleep(0)
+    assert queue.get_nowait() == 1
+    queue.put_nowait(4)
+    await steps()
+    got = [await queue.get() for _ in range(3)]
+    await end(*putters)
+    assert got == [4, 3, 2]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import functools
 import gc
 import subprocess
 import sys
@@ -94,6 +95,23 @@ def test_the_wake_up_of_every_primitive_does():
         await barrier.wait()
         assert is_own(loop.last_handle)
         await task
+
+        for cls in (aiofastlock.Queue, aiofastlock.LifoQueue, aiofastlock.PriorityQueue):
+            queue = cls(1)
+            task = await park(queue.get())
+            queue.put_nowait(1)
+            assert is_own(loop.last_handle)
+            await task
+            queue.put_nowait(2)
+            task = await park(queue.put(3))
+            assert await queue.get() == 2
+            assert is_own(loop.last_handle)
+            await task
+            task = await park(queue.put(4))
+            queue.shutdown()
+            assert is_own(loop.last_handle) is False  # as it is written in Python
+            with pytest.raises(aiofastlock.QueueShutDown):
+                await task
 
     run(main())
 
@@ -657,6 +675,30 @@ def test_a_wake_up_at_the_end_of_the_stack_is_not_lost():
     run(main())
 
 
+def test_a_getter_that_is_woken_at_the_end_of_the_stack_is_not_lost():
+    """At whatever depth put_nowait() raises RecursionError, a later one wakes the getter."""
+
+    def at_depth(depth, function):
+        return function() if depth == 0 else at_depth(depth - 1, function)
+
+    async def main():
+        failed = 0
+        limit = sys.getrecursionlimit()
+        for depth in range(limit - 150, limit):
+            queue = aiofastlock.Queue()
+            task = await park(queue.get())
+            put = functools.partial(queue.put_nowait, depth)
+            try:
+                at_depth(depth, put)
+            except RecursionError:
+                failed += 1
+                put()
+            assert await task == depth
+        assert 0 < failed < 150
+
+    run(main())
+
+
 def test_an_exception_from_a_lookup_in_the_loops_class_is_raised():
     class Meta(type):
         failing = False
@@ -687,6 +729,19 @@ def test_an_exception_from_a_lookup_in_the_loops_class_is_raised():
         assert await task is True
         lock.release()
         assert await second is True
+
+        queue = aiofastlock.Queue()
+        task = await park(queue.get())
+        fail(True)
+        with pytest.raises(ZeroDivisionError):
+            queue.put_nowait(1)
+        waiting = aiofastlock.Queue().get()
+        with pytest.raises(ZeroDivisionError):
+            waiting.send(None)
+        fail(False)
+        queue.put_nowait(2)
+        assert await task == 1  # it was put, and the getter was not lost
+        assert queue.get_nowait() == 2
 
     run(main(), Loop)
 

@@ -94,12 +94,18 @@ class NewCode:
 
 
 async def wake_up(module):
-    """One task waits, and is woken."""
-    event = module.Event()
-    task = asyncio.ensure_future(event.wait())
-    await asyncio.sleep(0)
-    event.set()
-    await task
+    """A task waits for an event, to get and to put, and is woken."""
+    event, queue, full = module.Event(), module.Queue(), module.LifoQueue(1)
+    full.put_nowait(1)
+    for waiting, wake in [
+        (event.wait(), event.set),
+        (queue.get(), functools.partial(queue.put_nowait, 1)),
+        (full.put(2), full.get_nowait),
+    ]:
+        task = asyncio.ensure_future(waiting)
+        await asyncio.sleep(0)
+        wake()
+        await task
 
 
 def calls_with(module, patch, seen):

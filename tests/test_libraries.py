@@ -24,7 +24,7 @@ import dill
 import pytest
 import typeguard
 import vine
-from conftest import FREE_THREADED, IMPLEMENTATIONS, PRIMITIVES, SWITCHES
+from conftest import CLASSES, FREE_THREADED, IMPLEMENTATIONS, QUEUES, SWITCHES
 from helpers import ARGUMENTS, Parking, by_hand, finish, park, park_on, state, steps
 from starlette.background import BackgroundTask
 
@@ -37,7 +37,7 @@ needs_policies = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(params=PRIMITIVES)
+@pytest.fixture(params=CLASSES)
 def name(request):
     return request.param
 
@@ -85,7 +85,7 @@ def by_typeguard(cls):
 def test_type_checks_accept_what_is_annotated_as_asyncios(implementation, name, check, subclass):
     accept = check(getattr(asyncio, name))
     accepted = []
-    for other in PRIMITIVES:
+    for other in CLASSES:
         cls = getattr(IMPLEMENTATIONS[implementation], other)
         it = make(type("Sub", (cls,), {}) if subclass else cls, other)
         try:
@@ -93,7 +93,8 @@ def test_type_checks_accept_what_is_annotated_as_asyncios(implementation, name, 
         except (TypeError, ValueError, beartype.roar.BeartypeException, typeguard.TypeCheckError):
             continue
         accepted.append(other)
-    assert accepted == ([name, "BoundedSemaphore"] if name == "Semaphore" else [name])
+    subclasses = {"Semaphore": ["BoundedSemaphore"], "Queue": ["LifoQueue", "PriorityQueue"]}
+    assert accepted == [name, *subclasses.get(name, [])]
 
 
 def test_singledispatch(Primitive, name):
@@ -101,7 +102,7 @@ def test_singledispatch(Primitive, name):
     def kind(_):
         return None
 
-    for each in PRIMITIVES:
+    for each in CLASSES:
         kind.register(getattr(asyncio, each), lambda _, each=each: each)
     assert kind(make(Primitive, name)) == name
 
@@ -149,6 +150,7 @@ RECEIVERS = {
     "Condition": ("release", "unlocked"),
     "Semaphore": ("release", "unlocked, value:1"),
     "BoundedSemaphore": ("release", "unlocked, value:1"),
+    **dict.fromkeys(QUEUES, ("put_nowait", "maxsize=0 _queue=['item'] tasks=1")),
 }
 
 
@@ -159,7 +161,7 @@ def test_a_weak_receiver_by_vine(Primitive, name):
     if name == "Condition":
         finish(primitive.acquire())
     promise = vine.promise(getattr(primitive, method), weak=True)
-    promise()
+    promise(*["item"] * (method == "put_nowait"))
     assert state(primitive) == expected
     del primitive
     gc.collect()
@@ -193,6 +195,19 @@ async def test_receivers_by_blinker(Condition):
     async with condition:
         condition.notify()
     await tasks[2]
+
+
+async def test_the_sender_is_put_into_a_queue_by_blinker(Queue):
+    queue, signal = Queue(1), blinker.Signal()
+    signal.connect(queue.put_nowait)
+    assert signal.send("one") == [(queue.put_nowait, None)]
+    signal.disconnect(queue.put_nowait)
+    signal.connect(queue.put)
+    (task,) = await park(lambda: signal.send_async("two"))
+    assert not task.done()
+    assert await queue.get() == "one"
+    assert await task == [(queue.put, None)]
+    assert await queue.get() == "two"
 
 
 # ---- Calls of coroutine functions: what is no coroutine function is not awaited ----
@@ -257,6 +272,7 @@ CALLS = {
     "BoundedSemaphore.acquire": "locked",
     "BoundedSemaphore.__aenter__": "locked",
     "Barrier.abort": "broken",
+    **dict.fromkeys([f"{name}.get" for name in QUEUES], "maxsize=0 tasks=1"),
 }
 
 
@@ -264,11 +280,19 @@ CALLERS = [by_starlette, by_side_effect, by_wraps, by_cleanup]
 CALLERS.append(pytest.param(by_fastapi, marks=needs_wheels))
 
 
+def ready(implementation, call):
+    """Return a primitive whose method need not wait, and the method."""
+    name, method = call.split(".")
+    primitive = make(getattr(IMPLEMENTATIONS[implementation], name), name)
+    if name in QUEUES:
+        primitive.put_nowait("item")
+    return primitive, method
+
+
 @pytest.mark.parametrize("by", CALLERS)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_coroutine_function_is_awaited(implementation, call, by):
-    name, method = call.split(".")
-    primitive = make(getattr(IMPLEMENTATIONS[implementation], name), name)
+    primitive, method = ready(implementation, call)
     by(getattr(primitive, method))
     assert state(primitive) == CALLS[call]
 
@@ -280,6 +304,16 @@ async def test_a_background_task_waits_by_starlette(Event):
     assert len(event._waiters) == 1
     event.set()
     await asyncio.wait_for(task, 1)
+
+
+async def test_a_background_task_puts_by_starlette(Queue):
+    queue = Queue(1)
+    await BackgroundTask(queue.put, "one")()
+    (task,) = await park(BackgroundTask(queue.put, item="two"))
+    assert len(queue._putters) == 1
+    assert await queue.get() == "one"
+    await asyncio.wait_for(task, 1)
+    assert await queue.get() == "two"
 
 
 @needs_wheels
@@ -311,7 +345,9 @@ MOCKED = {
     "Semaphore": ["__aenter__", "__aexit__", "acquire"],
     "BoundedSemaphore": ["__aenter__", "__aexit__", "acquire"],
     "Barrier": ["__aenter__", "__aexit__", "abort", "reset", "wait"],
+    **{queue: ["get", "join", "put"] for queue in QUEUES},
 }
+PROPERTIES = {"broken", "maxsize", "n_waiting", "parties"}
 
 
 def public(cls):
@@ -340,7 +376,7 @@ def test_a_mock_of_a_class(Primitive, name, spec):
     assert awaited(mocked, sorted(names)) == expected
 
 
-async def test_a_mock_of_a_class_is_used(Lock, Event):
+async def test_a_mock_of_a_class_is_used(Lock, Event, Queue):
     lock, event = mock.create_autospec(Lock, instance=True), mock.AsyncMock(spec=Event)
     async with lock:
         pass
@@ -349,6 +385,13 @@ async def test_a_mock_of_a_class_is_used(Lock, Event):
     assert await lock.acquire() == "acquired"
     event.wait.return_value, event.is_set.return_value = "waited", "set"
     assert (await event.wait(), event.is_set()) == ("waited", "set")
+    queue = mock.create_autospec(Queue, instance=True)
+    queue.get.return_value = "got"
+    assert await queue.get() == "got"
+    await queue.put("item")
+    queue.put.assert_awaited_once_with("item")
+    with pytest.raises(TypeError):
+        queue.put_nowait()
     with pytest.raises(AttributeError, match="has no attribute 'acquire'"):
         event.acquire()
 
@@ -356,7 +399,7 @@ async def test_a_mock_of_a_class_is_used(Lock, Event):
 def test_a_mock_in_an_instance(Primitive, name):
     """As kopf's tests replace a condition's wait_for()."""
     primitive = make(Primitive, name)
-    names = {*public(primitive), *MOCKED[name]} - {"broken", "n_waiting", "parties"}
+    names = {*public(primitive), *MOCKED[name]} - PROPERTIES
     mocked = []
     for method in sorted(names):
         original = getattr(primitive, method)
@@ -370,6 +413,7 @@ def test_a_mock_in_an_instance(Primitive, name):
 
 # ---- Classes that are patched, as tracers patch them ----
 
+OF_QUEUES = ["put", "put_nowait", "get", "get_nowait", "task_done", "join"]
 # What is called of a class: here by `async with`, and by methods that call others.
 TRACED = {
     "Lock": ["acquire", "release"],
@@ -378,6 +422,7 @@ TRACED = {
     "Semaphore": ["acquire", "locked", "release"],
     "BoundedSemaphore": ["acquire", "locked", "release"],
     "Barrier": ["wait", "abort", "reset"],
+    **dict.fromkeys(QUEUES, OF_QUEUES),
 }
 
 
@@ -396,6 +441,11 @@ async def use(primitive, name):
                 pass
             await primitive.abort()
             await primitive.reset()
+        case "Queue" | "LifoQueue" | "PriorityQueue":
+            await primitive.put("item")
+            assert await primitive.get() == "item"
+            primitive.task_done()
+            await primitive.join()
         case _:
             async with primitive:
                 pass
@@ -437,8 +487,7 @@ def library(request):
 @pytest.mark.usefixtures("importable")
 @pytest.mark.parametrize("call", CALLS)
 def test_a_bound_method_is_pickled(implementation, call, library):
-    name, method = call.split(".")
-    primitive = make(getattr(IMPLEMENTATIONS[implementation], name), name)
+    primitive, method = ready(implementation, call)
     before = state(primitive)
     bound = getattr(primitive, method)
     copied = library.loads(library.dumps(bound))
@@ -449,7 +498,7 @@ def test_a_bound_method_is_pickled(implementation, call, library):
 
 @pytest.mark.usefixtures("importable")
 def test_a_function_of_a_class_is_pickled(Primitive, name, library):
-    for method in {*public(Primitive), *MOCKED[name]} - {"broken", "n_waiting", "parties"}:
+    for method in {*public(Primitive), *MOCKED[name]} - PROPERTIES:
         if function := getattr(Primitive, method, None):
             assert library.loads(library.dumps(function)) == function
 
@@ -463,6 +512,26 @@ def test_a_local_subclass_is_pickled(Lock, library):
     finish(lock.acquire())
     copied = library.loads(library.dumps(lock))
     assert (type(copied).__name__, copied.name, state(copied)) == ("Named", "x", "locked")
+
+
+@pytest.mark.usefixtures("importable")
+def test_a_local_subclass_is_pickled_with_its_items(Queue, library):
+    class Unique(Queue):
+        def _init(self, maxsize):
+            self._queue = {}
+
+        def _put(self, item):
+            self._queue[item] = None
+
+        def _get(self):
+            return self._queue.popitem()[0]
+
+    queue = Unique(3)
+    for item in (1, 1, 2):
+        queue.put_nowait(item)
+    copied = library.loads(library.dumps(queue))
+    assert state(copied) == state(queue) == "maxsize=3 _queue=[1, 2] tasks=3"
+    assert [copied.get_nowait() for _ in range(2)] == [2, 1]
 
 
 # ---- Libraries that subclass asyncio's classes or replace its parts, in another process ----
@@ -555,6 +624,14 @@ async def meet(barrier):
     asyncio.create_task(barrier.wait())
     return await barrier.wait()
 
+async def hand_over(queue):
+    await queue.put(False)
+    asyncio.create_task(queue.put(True))
+    while not await queue.get():
+        pass
+    asyncio.get_running_loop().call_soon(queue.put_nowait, 1)
+    return await queue.get()
+
 async def main():
     async with trio_asyncio.open_loop():
         for work, primitive in [
@@ -564,10 +641,13 @@ async def main():
             (acquire, module.Semaphore()),
             (acquire, module.BoundedSemaphore()),
             (meet, module.Barrier(2)),
+            (hand_over, module.Queue(1)),
+            (hand_over, module.LifoQueue(1)),
+            (hand_over, module.PriorityQueue(1)),
         ]:
             print(await trio_asyncio.aio_as_trio(work)(primitive))
 
 trio.run(main)
 """
-    expected = "True\nTrue\nTrue\nTrue\nTrue\n0\n"
+    expected = "True\nTrue\nTrue\nTrue\nTrue\n0\n1\n1\n1\n"
     assert run(implementation, "\n".join([*imports, program])) == expected

@@ -5,6 +5,7 @@ loops: BaseEventLoop.is_closed() is written in Python, so a signal handler can r
 """
 
 import asyncio
+import contextlib
 import gc
 import signal
 import threading
@@ -13,6 +14,8 @@ import weakref
 import pytest
 from conftest import FREE_THREADED, OURS, needs_refcounts
 from helpers import failing, finish, on_interrupted_loop, parked
+
+import aiofastlock
 
 
 async def works(lock):
@@ -644,3 +647,364 @@ def test_a_waiter_leaves_in_its_done(OurLock, more):
         await works(lock)
 
     on_interrupted_loop(main)
+
+
+# ---- Queues ----
+
+
+async def queue_works(queue):
+    """Check that nobody waits, that the items are there, and that it serves tasks."""
+    assert not queue._getters
+    assert not queue._putters
+    while not queue.empty():
+        queue.get_nowait()
+    getters = [asyncio.create_task(queue.get()) for _ in range(3)]
+    await asyncio.sleep(0)
+    for item in range(3):
+        await queue.put(item)
+    assert sorted(await asyncio.gather(*getters)) == [0, 1, 2]
+    assert not queue._getters
+
+
+@pytest.fixture(params=["get", "put"])
+def direction(request):
+    return request.param
+
+
+class Side:
+    """A queue for whose items, or slots, others wait: how to wait, and to let one go on."""
+
+    def __init__(self, cls, direction):
+        self.queue, self.direction = cls(1), direction
+        if direction == "put":
+            self.queue.put_nowait("first")
+
+    def wait(self):
+        return self.queue.get() if self.direction == "get" else self.queue.put("item")
+
+    def wake(self):
+        if self.direction == "get":
+            self.queue.put_nowait("item")
+        else:
+            self.queue.get_nowait()
+
+    def waiters(self):
+        return self.queue._getters if self.direction == "get" else self.queue._putters
+
+    def finish(self, waiter):
+        with pytest.raises(StopIteration):
+            waiter.send(None)
+
+
+@pytest.mark.parametrize("where", ["in_set_result", "in_done"])
+def test_a_queues_waiter_closed_in_its_own(OurQueue, direction, where):
+    async def main():
+        side = Side(OurQueue, direction)
+        first, future = parked(side.wait())
+        second, behind = parked(side.wait())
+        setattr(future, where, first.close)
+        side.wake()
+        assert future.done()
+        if not behind.done():  # it was woken before it was closed, or the interrupt never came
+            first.close()
+        assert behind.done()
+        side.finish(second)
+        await queue_works(side.queue)
+
+    on_interrupted_loop(main)
+
+
+def test_a_queues_waiter_closed_while_it_is_resumed(OurQueue, direction):
+    async def main():
+        side = Side(OurQueue, direction)
+        waiter, future = parked(side.wait())
+        future.in_done = waiter.close
+        with pytest.raises((RuntimeError, ValueError)):
+            waiter.send(None)
+        assert not side.waiters()
+        side.wake()
+        await queue_works(side.queue)
+
+    on_interrupted_loop(main)
+
+
+def test_another_of_a_queues_waiters_is_closed_in_is_closed(OurQueue, direction):
+    async def main():
+        side = Side(OurQueue, direction)
+        (first, _), (second, _), (third, behind) = [parked(side.wait()) for _ in range(3)]
+        side.wake()
+        asyncio.get_running_loop().in_is_closed = second.close
+        first.close()
+        assert behind.done()
+        side.finish(third)
+        await queue_works(side.queue)
+
+    on_interrupted_loop(main)
+
+
+def test_the_item_is_taken_while_a_woken_getter_ends(OurQueue):
+    async def main():
+        queue, taken = OurQueue(), []
+        (first, _), (second, behind) = parked(queue.get()), parked(queue.get())
+        queue.put_nowait("item")
+        asyncio.get_running_loop().in_is_closed = lambda: taken.append(queue.get_nowait())
+        first.close()
+        assert taken == ["item"]
+        assert not behind.done()  # there is nothing for it
+        queue.put_nowait("another")
+        with pytest.raises(StopIteration, match="another"):
+            second.send(None)
+        await queue_works(queue)
+
+    on_interrupted_loop(main)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_a_failing_set_result_loses_no_waiter_of_a_queue(OurQueue, direction, error):
+    async def main():
+        side = Side(OurQueue, direction)
+        (first, future), (second, behind) = parked(side.wait()), parked(side.wait())
+        future.in_set_result = failing(error)
+        with pytest.raises(error, match="not now"):
+            side.wake()
+        assert list(side.waiters()) == [future, behind]
+        side.queue._wakeup_next(side.waiters())
+        assert future.done()
+        side.finish(first)
+        side.wake()
+        side.finish(second)
+        await queue_works(side.queue)
+
+    on_interrupted_loop(main)
+
+
+def test_all_that_wait_are_closed_while_a_queue_is_shut_down(OurQueue):
+    async def main():
+        queue = OurQueue()
+        (first, future), (second, _), (third, _) = [parked(queue.get()) for _ in range(3)]
+        future.in_set_result = lambda: (second.close(), third.close())
+        queue.shutdown()
+        assert not queue._getters
+        assert isinstance(send(first), aiofastlock.QueueShutDown)
+
+    on_interrupted_loop(main)
+
+
+@needs_refcounts
+@pytest.mark.parametrize("name", ["Queue", "LifoQueue"])
+def test_a_destructor_of_an_item_uses_the_queue(our_name, name):
+    class Item:
+        def __init__(self, act):
+            self.act = act
+
+        def __del__(self):
+            self.act()
+
+    async def main():
+        queue = getattr(OURS[our_name], name)()
+        getter = asyncio.create_task(queue.get())
+        await asyncio.sleep(0)
+        queue.put_nowait(Item(lambda: queue.put_nowait("from the first")))
+        await asyncio.sleep(0)
+        del getter  # and with its result, the item
+        await asyncio.sleep(0)
+        assert queue.get_nowait() == "from the first"
+        queue.put_nowait(Item(lambda: queue.put_nowait("from the second")))
+        queue._queue = type(queue._queue)(["replaced"])
+        assert sorted([queue.get_nowait(), queue.get_nowait()]) == ["from the second", "replaced"]
+        for number in range(3):
+            queue.put_nowait(Item(lambda number=number: number or queue.put_nowait("from one")))
+        queue.__init__()
+        assert queue.get_nowait() == "from one"
+        for _ in range(3):
+            queue.put_nowait(Item(queue.task_done))
+        queue._unfinished_tasks = 6
+        queue.shutdown(immediate=True)
+        assert queue._unfinished_tasks == 0
+        assert queue._finished.is_set()
+
+    asyncio.run(main())
+
+
+@needs_refcounts
+def test_a_destructor_of_a_cancelled_putters_item_uses_the_queue(OurQueue):
+    class Item:
+        def __del__(self):
+            got.append(queue.get_nowait())
+
+    got, queue = [], OurQueue(1)
+
+    async def main():
+        queue.put_nowait("first")
+        putter = queue.put(Item())
+        putter.send(None)
+        _, future = parked(queue.put("behind"))
+        putter.close()
+        del putter
+        assert got == ["first"]
+        assert future.done()
+
+    asyncio.run(main())
+
+
+@needs_refcounts
+def test_parked_while_a_queues_waiters_of_a_closed_loop_are_discarded(OurQueue):
+    queue, getters = OurQueue(), []
+
+    class Noisy:
+        def __del__(self):
+            getters.append(parked(queue.get())[0])
+
+    async def leave_behind():
+        stale, future = parked(queue.get())
+        noisy = Noisy()
+        future.add_done_callback(lambda _: noisy)
+        return stale
+
+    stale = asyncio.run(leave_behind())
+
+    async def main():
+        getters.append(parked(queue.get())[0])
+        stale.close()
+        gc.collect()
+        assert len(getters) == len(queue._getters) == 2
+        for item, getter in enumerate(getters):
+            queue.put_nowait(item)
+            with pytest.raises(StopIteration):
+                getter.send(None)
+        await queue_works(queue)
+
+    asyncio.run(main())
+
+
+def stop_with(queue):
+    """Return the StopIteration that an item comes with."""
+    try:
+        next(queue.get().__await__())
+    except StopIteration as stop:
+        return stop
+
+
+@needs_refcounts
+async def test_a_stop_iteration_with_an_item_that_was_changed_is_not_used_again(OurQueue):
+    queue = OurQueue()
+
+    def catch(item):
+        queue.put_nowait(item)
+        stop = stop_with(queue)
+        assert stop.value is item
+        stop.args, stop.value = ("changed",), "changed"
+        stop.__suppress_context__ = True
+        stop.attribute = stop.__cause__ = KeyError()
+        return stop
+
+    kept = [catch(object()) for _ in range(3)]
+    catch(object())
+    for _ in range(3):
+        item = object()
+        queue.put_nowait(item)
+        assert await queue.get() is item
+        queue.put_nowait(item)
+        stop = stop_with(queue)
+        assert (stop.value, stop.__cause__, stop.__suppress_context__) == (item, None, False)
+        assert not hasattr(stop, "attribute")
+        del stop
+    assert [stop.value for stop in kept] == ["changed"] * 3
+
+
+@needs_refcounts
+def test_a_destructor_that_gets(OurQueue):
+    """It runs when the StopIteration that refers to its frame goes, perhaps in the next step."""
+
+    def get_by_hand():
+        queue, item = OurQueue(), object()
+        queue.put_nowait(item)
+        assert stop_with(queue).value is item
+
+    class Noisy:
+        def __del__(self):
+            for _ in range(2):
+                get_by_hand()
+
+    def hold_a_frame():
+        noisy = Noisy()
+        queue = OurQueue()
+        queue.put_nowait(noisy)
+        try:
+            queue.get().send(None)
+        except StopIteration:
+            assert noisy
+
+    for _ in range(2000):
+        hold_a_frame()
+        get_by_hand()
+
+
+@needs_refcounts
+@pytest.mark.parametrize("through", ["items", "getters", "putters"])
+def test_long_chains_of_queues_are_deallocated_without_recursion(OurQueue, through):
+    async def main():
+        previous = None
+        for _ in range(20_000 if asyncio.get_running_loop().get_debug() else 50_000):
+            queue = OurQueue(1)
+            if through == "items":
+                queue.put_nowait(previous)
+                previous = queue
+                continue
+            queue.previous = previous
+            if through == "putters":
+                queue.put_nowait(None)
+            previous = queue.get() if through == "getters" else queue.put(None)
+            previous.send(None)
+        del queue, previous
+
+    asyncio.run(main())
+
+
+async def test_a_queue_is_initialised_again_while_tasks_wait(OurQueue):
+    queue = OurQueue(1)
+    getters = [parked(queue.get())[0] for _ in range(2)]
+    queue.__init__(3)
+    assert not queue._getters
+    queue.put_nowait(1)  # wakes nobody
+    for getter in getters:
+        getter.close()
+    await queue_works(queue)
+
+
+@pytest.mark.skipif("compiled" not in OURS, reason="in Python a signal comes between any two steps")
+@pytest.mark.skipif(FREE_THREADED, reason="there a signal also comes between any two steps")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_signals_at_any_point_of_a_queue():
+    """A handler closes waiters, puts and gets at any point of the main thread."""
+
+    async def main():
+        queue, waiters = OURS["compiled"].Queue(2), []
+
+        def handler(*_):
+            for waiter in waiters[::2]:
+                with contextlib.suppress(ValueError):  # it runs
+                    waiter.close()
+            for call in (queue.get_nowait, lambda: queue.put_nowait("by the handler")):
+                with contextlib.suppress(asyncio.QueueEmpty, asyncio.QueueFull):
+                    call()
+
+        old = signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        try:
+            for _ in range(8_000):
+                for wait in (queue.get, queue.get, lambda: queue.put("item")) * 2:
+                    waiters.append(wait())
+                    with contextlib.suppress(StopIteration, RuntimeError):
+                        waiters[-1].send(None)
+                for waiter in waiters:
+                    waiter.close()
+                waiters.clear()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_IGN)  # drops a pending signal
+            signal.signal(signal.SIGALRM, old)
+        del waiter
+        await queue_works(queue)
+
+    asyncio.run(main())

@@ -132,6 +132,42 @@ class BarrierIsGenerous(_pure.Barrier):
     parties = property(lambda self: self._parties + 1)
 
 
+class QueueLosesTurns(_pure.Queue):
+    """A woken waiter that is cancelled does not wake another."""
+
+    def _wakeup_next(self, waiters):
+        if sys._getframe(1).f_code.co_name not in ("get", "put"):
+            super()._wakeup_next(waiters)
+
+
+class QueueLosesItems(_pure.Queue):
+    """A getter that is cancelled takes an item with it."""
+
+    async def get(self):
+        try:
+            return await super().get()
+        except asyncio.CancelledError:
+            if self._queue:
+                self._get()
+            raise
+
+
+class QueueOverlooksPutters(_pure.Queue):
+    """get_nowait() does not wake those who wait to put."""
+
+    def get_nowait(self):
+        putters, self._putters = self._putters, ()
+        try:
+            return super().get_nowait()
+        finally:
+            self._putters = putters
+
+
+class QueueIsUnordered(_pure.PriorityQueue):
+    def _get(self):
+        return self._queue.pop()
+
+
 def broken_in(cls):
     """Return the pure-Python implementation with one class replaced."""
     return SimpleNamespace(**{**vars(_pure), cls.__base__.__name__: cls})
@@ -142,7 +178,8 @@ def broken_in(cls):
     "broken",
     [
         LockLosesTurns, LockLetsTwoIn, LockIsUnfair, SemaphoreLosesTurns, SemaphoreIsOversold,
-        EventOverlooksOne, ConditionForgets, BarrierIsGenerous,
+        EventOverlooksOne, ConditionForgets, BarrierIsGenerous, QueueLosesTurns, QueueLosesItems,
+        QueueOverlooksPutters, QueueIsUnordered,
     ],
 )  # fmt: skip
 def test_what_is_lost_is_found(broken, soak_it):

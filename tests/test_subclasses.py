@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from conftest import IMPLEMENTATIONS, needs_compiled
-from helpers import steps
+from helpers import state, steps
 
 
 @pytest.fixture
@@ -214,6 +214,47 @@ def test_no_future_of_a_closed_loop_is_kept(OurLock):
         coroutine.close()
 
 
+async def test_a_queues_getters_are_replaced_while_tasks_wait(Queue):
+    queue = Queue()
+    tasks, arrived = await park_tasks(queue.get, 3)
+    queue._getters = collections.deque(reversed(list(queue._getters)))
+    for number in range(3):
+        queue.put_nowait(number)
+        await steps()
+    left = len(queue._getters)
+    await cancel(tasks)
+    assert (arrived, left) == ([2, 1, 0], 0)
+
+
+@pytest.mark.parametrize("waiters", ["_getters", "_putters"])
+@pytest.mark.parametrize("replaced", ["before", "while they wait"])
+async def test_a_waiter_that_is_cancelled_leaves_a_queues_new_queue(Queue, waiters, replaced):
+    queue = Queue(1)
+    if waiters == "_putters":
+        queue.put_nowait(0)
+    wait = queue.get if waiters == "_getters" else functools.partial(queue.put, 1)
+    if replaced == "before":
+        setattr(queue, waiters, collections.deque())
+    tasks, _ = await park_tasks(wait, 2)
+    if replaced != "before":
+        setattr(queue, waiters, collections.deque(getattr(queue, waiters)))
+    await cancel(tasks[:1])
+    left = len(getattr(queue, waiters))
+    await cancel(tasks[1:])
+    assert (left, len(getattr(queue, waiters))) == (1, 0)
+
+
+async def test_an_item_is_not_lost_with_replaced_getters(Queue):
+    queue = Queue()
+    tasks, arrived = await park_tasks(queue.get, 2)
+    queue._getters = collections.deque(queue._getters)
+    queue.put_nowait(1)
+    tasks[0].cancel()  # after it was woken
+    await steps()
+    await cancel(tasks)
+    assert (arrived, queue.qsize()) == ([1], 0)
+
+
 # ---- What changes while tasks wait ----
 
 
@@ -269,6 +310,54 @@ async def test_a_cancelled_wait_notifies_by_the_hook_that_the_condition_has_now(
         logging(log, type(condition), "_notify", monkeypatch)
     await cancel(tasks)
     assert log == ["_notify"]
+
+
+@pytest.mark.parametrize("on", ["class", "instance", "__class__"])
+@pytest.mark.parametrize("method", ["get", "put"])
+async def test_a_cancelled_waiter_calls_the_hook_that_the_queue_has_now(
+    Queue, method, on, monkeypatch
+):
+    queue, log = Queue(1), []
+    if method == "put":
+        queue.put_nowait(0)
+    wait = queue.get if method == "get" else functools.partial(queue.put, 1)
+    (first, second), _ = await park_tasks(wait, 2)
+    if method == "get":
+        queue.put_nowait(0)
+    else:
+        queue.get_nowait()
+    first.cancel()  # after it was woken
+    if on == "class":
+        logging(log, Queue, "_wakeup_next", monkeypatch)
+    elif on == "instance":
+        wakeup_next = queue._wakeup_next
+        queue._wakeup_next = lambda waiters: (log.append("_wakeup_next"), wakeup_next(waiters))
+    else:
+        queue.__class__ = hooked(Queue, "_wakeup_next")
+        logging(log, type(queue), "_wakeup_next", monkeypatch)
+    await steps(1)
+    assert log == ["_wakeup_next"]
+    await steps()
+    assert second.done()
+
+
+@pytest.mark.parametrize("method", ["get", "put"])
+async def test_a_woken_waiter_calls_the_methods_that_the_queue_has_now(Queue, method, monkeypatch):
+    queue, log = Queue(1), []
+    if method == "put":
+        queue.put_nowait(0)
+    wait = queue.get if method == "get" else functools.partial(queue.put, 1)
+    (task,), _ = await park_tasks(wait, 1)
+    if method == "get":
+        queue.put_nowait(0)
+    else:
+        queue.get_nowait()
+    logging(log, Queue, f"{method}_nowait", monkeypatch)
+    logging(log, Queue, {"get": "empty", "put": "full"}[method], monkeypatch)
+    await steps(1)
+    await task
+    assert log[0] in ("empty", "full")
+    assert f"{method}_nowait" in log
 
 
 async def test_a_notified_task_calls_the_acquire_that_the_condition_has_now(Condition):
@@ -342,6 +431,49 @@ async def test_a_patch_of_semaphore_is_one_of_bounded_semaphore(
     assert log == ["__init__", "release", "release"]
 
 
+@pytest.mark.parametrize("name", ["LifoQueue", "PriorityQueue"])
+async def test_a_patch_of_queue_is_one_of_its_subclasses(implementation, name, monkeypatch):
+    module, log = IMPLEMENTATIONS[implementation], []
+    for method in ("__init__", "put_nowait", "get_nowait", "_wakeup_next", "full"):
+        logging(log, module.Queue, method, monkeypatch)
+    queue = getattr(module, name)(1)
+    await queue.put(1)
+    assert await queue.get() == 1
+    assert log == [
+        *("__init__", "full", "put_nowait", "full", "_wakeup_next"),
+        *("get_nowait", "_wakeup_next"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["LifoQueue", "PriorityQueue"])
+async def test_a_class_between_queue_and_another(implementation, name):
+    module, log = IMPLEMENTATIONS[implementation], []
+
+    class Between(module.Queue):
+        def __init__(self, maxsize=0):
+            log.append("init")
+            super().__init__(maxsize)
+
+        def _put(self, item):
+            log.append("Between._put")
+            super()._put(item)
+
+        def get_nowait(self):
+            log.append("get_nowait")
+            return super().get_nowait()
+
+    class Diamond(getattr(module, name), Between):
+        pass
+
+    queue = Diamond(3)
+    for item in (2, 1, 3):
+        await queue.put(item)
+    assert [await queue.get() for _ in range(3)] == (
+        [3, 1, 2] if name == "LifoQueue" else [1, 2, 3]
+    )
+    assert log == ["init", *["get_nowait"] * 3]
+
+
 async def test_a_new_condition_calls_the_patched_methods_of_its_lock(Condition, Lock, monkeypatch):
     log = []
     logging(log, Lock, "release", monkeypatch)
@@ -366,7 +498,7 @@ async def test_the_lock_of_a_condition_gets_another_class(Condition, Lock, monke
 @pytest.mark.skipif(
     sys.implementation.name == "pypy", reason="PyPy never calls a __del__ that is added to a class"
 )
-@pytest.mark.parametrize("primitive", ["Lock", "Event", "Condition", "Semaphore"])
+@pytest.mark.parametrize("primitive", ["Lock", "Event", "Condition", "Semaphore", "Queue"])
 def test_a_del_that_is_patched_in_is_called(implementation, primitive, monkeypatch):
     cls, log = getattr(IMPLEMENTATIONS[implementation], primitive), []
     gc.collect()  # what earlier tests have left
@@ -441,6 +573,9 @@ COPIED = {
     "Semaphore": (5,),
     "BoundedSemaphore": (5,),
     "Barrier": (3,),
+    "Queue": (2,),
+    "LifoQueue": (2,),
+    "PriorityQueue": (2,),
 }
 
 
@@ -453,8 +588,10 @@ def test_a_subclass_copies_its_dict_as_state(implementation, primitive):
         original._locked = True
     elif primitive == "Event":
         original.set()
+    elif hasattr(original, "put_nowait"):
+        original.put_nowait("item")
     copied = copy.copy(original)
-    assert repr(copied).partition("[")[2] == repr(original).partition("[")[2]
+    assert state(copied) == state(original)
 
 
 # ---- Memory ----

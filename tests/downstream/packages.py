@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
-PORT = 6379  # Redis's by custom
+REDIS_PORT, MQTT_PORT = 6379, 1883  # by custom
 
 
 class FailedError(Exception):
@@ -20,33 +20,47 @@ class FailedError(Exception):
 
 
 @contextmanager
-def redis_server(directory: Path) -> Iterator[list[str]]:
-    """Run a Redis that keeps nothing, and give pytest's arguments for it.
+def server(name: str, port: int, *options: str) -> Iterator[None]:
+    """Run a server that keeps nothing, at the usual port, where nobody else's may stand.
 
-    Some tests look for it at the usual port, whatever they are told, and may empty what they find.
-    So it stands there, and nobody else's may.
+    Some tests look for it there, whatever they are told, and may empty what they find.
     """
-    path = shutil.which("redis-server")
+    path = shutil.which(name)
     if not path:
-        raise FailedError("there is no redis-server; on Debian: apt-get install redis-server")
+        raise FailedError(f"there is no {name}; on Debian: apt-get install {name}")
     with socket.socket() as client:
-        if not client.connect_ex(("127.0.0.1", PORT)):
-            raise FailedError(f"port {PORT} is in use, and these tests write to whatever is there")
-    options = ["--bind", "127.0.0.1", "--port", str(PORT), "--save", "", "--dir", str(directory)]
-    options += ["--enable-debug-command", "yes"]
-    with subprocess.Popen([path, *options], stdout=subprocess.DEVNULL) as server:
+        if not client.connect_ex(("127.0.0.1", port)):
+            raise FailedError(f"port {port} is in use, and these tests write to whatever is there")
+    output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([path, *options], **output) as process:
         try:
             end = monotonic() + 30
             while True:
                 with socket.socket() as client:
-                    if not client.connect_ex(("127.0.0.1", PORT)):
+                    if not client.connect_ex(("127.0.0.1", port)):
                         break
-                if server.poll() is not None or monotonic() > end:
-                    raise FailedError("redis-server does not answer")
+                if process.poll() is not None or monotonic() > end:
+                    raise FailedError(f"{name} does not answer")
                 sleep(0.01)
-            yield ["--redis-url", f"redis://127.0.0.1:{PORT}/0"]
+            yield
         finally:
-            server.terminate()
+            process.terminate()
+
+
+@contextmanager
+def redis_server(directory: Path) -> Iterator[list[str]]:
+    """Run a Redis, and give pytest's arguments for it."""
+    options = ["--bind", "127.0.0.1", "--port", str(REDIS_PORT), "--save", ""]
+    options += ["--dir", str(directory), "--enable-debug-command", "yes"]
+    with server("redis-server", REDIS_PORT, *options):
+        yield ["--redis-url", f"redis://127.0.0.1:{REDIS_PORT}/0"]
+
+
+@contextmanager
+def mosquitto(_: Path) -> Iterator[list[str]]:
+    """Run an MQTT broker. Without a configuration, it serves this machine alone."""
+    with server("mosquitto", MQTT_PORT, "-p", str(MQTT_PORT)):
+        yield []
 
 
 @dataclass(frozen=True)
@@ -173,12 +187,42 @@ PACKAGES = {
     "pyplumio": Package(
         "0.6.8", ["tests"], needs=["freezegun", "numpy", "pyserial-asyncio-fast", "pytest-asyncio"]
     ),
+    "aiojobs": Package("1.4.0", ["tests"], needs=["pytest-aiohttp", "pytest-timeout"]),
+    # Its own tests need a broker on the Internet: aiomqtt_suite.py has others.
+    "aiomqtt": Package(
+        "2.5.1",
+        ["tests", "aiomqtt_suite.py"],
+        needs=["anyio", "pytest-asyncio", "pytest-timeout"],
+        arguments=["-m", "not network", "--timeout=60"],
+        service=mosquitto,
+    ),
+    "aiostream": Package("0.8.1", ["tests"], needs=["pytest-asyncio"]),
+    "asgiref": Package("3.13.0", ["tests"], needs=["packaging", "pytest-asyncio"]),
+    "python-engineio": Package(
+        "4.15.1",
+        ["tests/async"],
+        needs=["aiohttp", "pytest-asyncio", "requests", "tornado", "websocket-client"],
+    ),
+    "taskiq": Package(
+        "0.13.0",
+        ["tests"],
+        extras="[cbor,msgpack,orjson]",
+        needs=["anyio", "freezegun", "polyfactory", "pytest-xdist", "pytz"],
+        arguments=["--ignore=tests/opentelemetry"],
+    ),
     "trio-asyncio": Package(
         "0.16.0",
         ["tests", "trio_asyncio_suite.py"],
         needs=["pytest-timeout", "pytest-trio"],
         arguments=["--ignore=tests/python", "--timeout=60"],
         before=(3, 14),
+    ),
+    # Its sdist has no tests: websockets_suite.py is run in their place.
+    "websockets": Package(
+        "17.4",
+        ["websockets_suite.py"],
+        needs=["pytest-asyncio", "pytest-timeout"],
+        arguments=["-c", os.devnull, "--rootdir=.", "--noconftest", "--timeout=60"],
     ),
     # The last version whose sdist has the tests of its priority locks.
     "asynkit": Package(

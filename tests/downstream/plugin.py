@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 outcomes: dict[str, str] = {}
-uses: Counter[str] = Counter(objects=0, acquires=0, waits=0, parked=0)
-locks: set[str] = set()  # whose asyncio.Lock was found to be
+uses: Counter[str] = Counter(objects=0, acquires=0, waits=0, queues=0, items=0, parked=0)
+locks: set[str] = set()  # whose asyncio.Lock and asyncio.Queue were found to be
 
 
 class Watched:
@@ -42,33 +42,47 @@ class Watched:
 def counting(primitive: Any) -> type:
     """Return a subclass that counts how many are made, and what is awaited of them."""
 
-    def count(method: str, use: str) -> Any:
+    def count(method: str, use: str | None) -> Any:
         original = getattr(primitive, method)
 
-        async def counted(self: Any) -> Any:
-            uses[use] += 1
-            return await Watched(original(self))
+        async def counted(self: Any, *args: Any) -> Any:
+            if use:
+                uses[use] += 1
+            return await Watched(original(self, *args))
 
         counted.__name__ = method
         return counted
 
     def new(cls: type, *args: Any, **kwargs: Any) -> Any:  # subclasses may not call __init__()
-        uses["objects"] += 1
+        uses["queues" if is_queue else "objects"] += 1
         return primitive.__new__(cls, *args, **kwargs)
 
-    methods = {"acquire": "acquires", "wait": "waits"}
+    def put_nowait(self: Any, item: Any) -> None:  # put() calls it, too
+        primitive.put_nowait(self, item)
+        uses["items"] += 1
+
+    is_queue = hasattr(primitive, "put_nowait")
+    methods = {"acquire": "acquires", "wait": "waits", "put": None, "get": None}
     counted = {name: count(name, use) for name, use in methods.items() if hasattr(primitive, name)}
+    if is_queue:
+        counted["put_nowait"] = put_nowait
     return type(primitive.__name__, (primitive,), {"__new__": new, **counted})
 
 
-if os.environ.get("DOWNSTREAM_COUNT"):  # before aiofastlock.auto installs what it finds
+def count_all() -> None:
     import aiofastlock
     from aiofastlock import _implementation  # from where install() takes them
 
-    for name in set(aiofastlock.__all__) & set(asyncio.locks.__all__):
-        counted = counting(getattr(aiofastlock, name))
-        for module in (aiofastlock, _implementation):
-            setattr(module, name, counted)
+    for name in set(aiofastlock.__all__) & {*asyncio.locks.__all__, *asyncio.queues.__all__}:
+        primitive = getattr(aiofastlock, name)
+        if not issubclass(primitive, Exception):
+            counted = counting(primitive)
+            for module in (aiofastlock, _implementation):
+                setattr(module, name, counted)
+
+
+if os.environ.get("DOWNSTREAM_COUNT"):
+    count_all()  # before aiofastlock.auto installs what it finds
 
 
 @pytest.fixture
@@ -80,7 +94,8 @@ async def event_loop() -> asyncio.AbstractEventLoop:
 def look() -> None:
     ours = sys.modules.get("aiofastlock")
     installed = ours is not None and asyncio.Lock is asyncio.locks.Lock is ours.Lock
-    locks.add(ours.IMPLEMENTATION if ours is not None and installed else asyncio.Lock.__module__)
+    installed = installed and asyncio.Queue is asyncio.queues.Queue is ours.Queue
+    locks.add(ours.IMPLEMENTATION if installed else asyncio.Lock.__module__)
 
 
 def pytest_sessionstart() -> None:

@@ -42,6 +42,14 @@ SWITCH |= {"pure": {"AIOFASTLOCK_EXTENSIONS": "0"}}
 SWITCH |= {"counted": SWITCH["compiled"] | {"DOWNSTREAM_COUNT": "1"}}
 OPTIONS = ("-q", "--tb=short", "-o", "addopts=", "-p", "no:cacheprovider")
 
+USES = {
+    "objects": "locks made",
+    "acquires": "acquired",
+    "waits": "waited for",
+    "queues": "queues made",
+    "items": "items put",
+    "parked": "parked",
+}
 OUTCOMES = ("passed", "failed", "error", "skipped")
 SECONDS = 900  # for one run of a suite
 AGAIN = 5  # runs of a test alone, on each side
@@ -243,14 +251,14 @@ def verdict(row: dict[str, Any]) -> str:
 
 
 def short(results: Sequence[dict[str, Any]]) -> str:
-    head = ["package", "version", "tests run", "the same", "locks made", "acquired", "waited for"]
+    head = ["package", "version", "tests run", "the same"]
     rows = [
         [row["package"], row["version"], f"{ran(row, 'asyncio'):,}", verdict(row)]
-        + [f"{row['uses'][use]:,}" for use in ("objects", "acquires", "waits", "parked")]
+        + [f"{row['uses'][use]:,}" if use in row["uses"] else "-" for use in USES]
         for row in results
     ]
     made_on = dict.fromkeys(row["made on"] for row in results)
-    return f"{table([*head, 'parked'], rows)}\n\n{'; '.join(made_on)}."
+    return f"{table([*head, *USES.values()], rows)}\n\n{'; '.join(made_on)}."
 
 
 def sides(results: Sequence[dict[str, Any]]) -> str:

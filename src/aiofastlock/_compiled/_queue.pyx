@@ -8,6 +8,7 @@ cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.pyport cimport PY_SSIZE_T_MAX, PY_SSIZE_T_MIN
 
+import contextlib
 from collections import deque
 import heapq
 
@@ -737,7 +738,7 @@ cdef int stop(Transfer self) except -1:
     leave_if_parked(self.waiter)
     cdef bint woken = not closed and not future.cancelled()  # and cannot take its turn
     if not serves(queue, queue_class, FIELDS):  # since it waited
-        return wake_another_in_python(queue, self.direction, woken)
+        return wake_another_in_python(queue, self.direction, woken, future)
     if woken:
         with cython.critical_section(queue):
             if not must_wait(queue, self.direction):
@@ -745,12 +746,25 @@ cdef int stop(Transfer self) except -1:
     return 0
 
 
-cdef int wake_another_in_python(QueueCore queue, Direction direction, bint woken) except -1:
+cdef int wake_another_in_python(
+    QueueCore queue, Direction direction, bint woken, object future
+) except -1:
+    if has_attributes(queue):
+        leave_replacing(queue, "_getters" if direction == GET else "_putters", future)
     if direction == GET:
         if not queue.empty() and woken:
             queue._wakeup_next(queue._getters)
     elif not queue.full() and woken:
         queue._wakeup_next(queue._putters)
+    return 0
+
+
+cdef int leave_replacing(QueueCore queue, str name, object future) except -1:
+    """Leave a queue of waiters that a program has set in place of the one where this waited."""
+    replacing = attributes_of(queue).get(name)
+    if replacing:
+        with contextlib.suppress(ValueError):
+            replacing.remove(future)
     return 0
 
 
@@ -843,7 +857,13 @@ construct_without_init(<PyTypeObject*> queue_class)
 cdef QueueCore one = Queue()
 keep_spares(
     one,
-    [loop_field(one), items_field(one), getters_field(one), putters_field(one), finished_field(one)],
+    [
+        loop_field(one),
+        items_field(one),
+        getters_field(one),
+        putters_field(one),
+        finished_field(one),
+    ],
     5,
 )
 

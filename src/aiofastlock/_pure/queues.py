@@ -112,7 +112,7 @@ def end_wait(waiters: Any, current: Any, future: Future[Any]) -> bool:
         return not closed
     if type(waiters) is Parked:
         waiters.leave(future)
-    if waiters is not current:
+    if waiters is not current or type(waiters) is not Parked:
         with contextlib.suppress(ValueError):
             current.remove(future)
     return not (closed or future.cancelled())
