@@ -745,6 +745,7 @@ def test_size():
 @pytest.mark.parametrize("is_frozen", [False, True])
 def test_a_getter_that_nothing_refers_to_is_collected(Own, is_frozen):
     """Also if gc.freeze() hid its awaitable from the collector while that was a spare."""
+
     async def program():
         queue = Own()
         queue.put_nowait(1)

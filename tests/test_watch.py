@@ -899,6 +899,77 @@ async def test_a_snapshot(watched):
     assert str(watch.snapshot()) == "Nothing is held, and nobody waits.\n"
 
 
+async def test_who_waits_for_an_item_and_who_for_a_free_slot(ours):
+    jobs, results = ours.Queue(1), ours.PriorityQueue()
+
+    async def produce():
+        await jobs.put(1)
+        await jobs.put(2)
+
+    async def consume():
+        await results.get()
+
+    early = asyncio.create_task(produce(), name="early")
+    await steps()
+    watch.start()
+    late = [asyncio.create_task(consume(), name=name) for name in ("first", "second")]
+    bare = asyncio.create_task(results.get(), name="third")
+    await steps()
+    found = {primitive.name: primitive for primitive in watch.snapshot().primitives}
+    assert set(found) == {"jobs", "results"}
+    assert [found[name].kind for name in ("jobs", "results")] == ["Queue", "PriorityQueue"]
+    (putter,) = found["jobs"].waiters
+    assert (putter.task, putter.operation, putter.waited) == (early, "put", None)
+    assert putter.where.function.endswith("produce")
+    getters = found["results"].waiters
+    assert [getter.task for getter in getters] == [*late, bare]
+    assert {getter.operation for getter in getters} == {"get"}
+    assert all(getter.waited >= 0 for getter in getters)
+    assert "waits to put an item, at " in str(found["jobs"])
+    assert " to get an item, at " in str(found["results"])
+    assert found["jobs"].as_dict()["waiters"][0]["operation"] == "put"
+    assert not found["jobs"].holders
+    assert not found["jobs"].unknown
+    # A queue of programs and their subclasses, and one that is empty again, hold nothing up.
+    late[0].cancel()
+    results.put_nowait(1)
+    results.put_nowait(2)
+    assert jobs.get_nowait() == 1
+    await asyncio.wait([*late, bare, early])
+    assert watch.snapshot().primitives == ()
+    assert ours.look(LATER) == []
+
+
+async def test_what_is_counted_of_queues(watched):
+    queue = watched.Queue(1)
+    getter = asyncio.create_task(queue.get())
+    await steps()
+    queue.put_nowait(1)
+    await getter
+    cancelled = asyncio.create_task(queue.get())
+    await steps()
+    cancelled.cancel()
+    await steps()
+    (counted,) = watch.statistics()
+    assert (counted.kind, counted.made, counted.waited) == ("Queue", 1, 2)
+    assert counted.total_wait >= counted.longest_wait >= 0
+
+
+async def test_a_subclass_of_queue_with_hooks(ours):
+    class Upper(ours.Queue):
+        def _put(self, item):
+            super()._put(item.upper())
+
+    queue = Upper(1)
+    watch.start()
+    getter = asyncio.create_task(queue.get())
+    await steps()
+    ((waiter,),) = [primitive.waiters for primitive in watch.snapshot().primitives]
+    assert (waiter.task, waiter.operation) == (getter, "get")
+    queue.put_nowait("a")
+    assert await getter == "A"
+
+
 @contextlib.asynccontextmanager
 async def connection(lock):
     async with lock:

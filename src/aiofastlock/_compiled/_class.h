@@ -60,30 +60,20 @@ static inline void keep_no_spares(int none)
     }
 }
 
-static void keep_or_dealloc(PyObject *self)
+static void keep(PyObject *self)
 {
-    PyTypeObject *type = Py_TYPE(self);
-    if (type == quick.type && type->tp_finalize != NULL && PyObject_CallFinalizerFromDealloc(self) < 0) {
-        return; /* a patch has added __del__(), which has kept the object */
-    }
-    if (type != quick.type || quick.count >= quick.most
-        || *field(self, quick.objects[0]) == NULL) { /* its allocation failed half-way */
-        quick.dealloc(self);
-        Py_DECREF(type);
-        return;
-    }
-    Py_ssize_t begin = quick.type->tp_weaklistoffset;  /* the first field after the vtable */
-    PyObject *attributes = *field(self, quick.type->tp_dictoffset);
+    PyTypeObject *type = quick.type;
+    Py_ssize_t begin = type->tp_weaklistoffset;  /* the first field after the vtable */
+    PyObject *attributes = *field(self, type->tp_dictoffset);
     PyObject *objects[MOST_OBJECTS];
 
-    PyObject_GC_UnTrack(self);
     if (*field(self, begin) != NULL) {
         PyObject_ClearWeakRefs(self);
     }
     for (int i = 0; i < quick.number; i++) {
         objects[i] = *field(self, quick.objects[i]);
     }
-    memset(field(self, begin), 0, quick.type->tp_basicsize - begin);
+    memset(field(self, begin), 0, type->tp_basicsize - begin);
     for (int i = 0; i < quick.number; i++) {
         *field(self, quick.objects[i]) = Py_NewRef(Py_None);
     }
@@ -98,6 +88,28 @@ static void keep_or_dealloc(PyObject *self)
         quick.spares[quick.count++] = self;
     }
     Py_DECREF(type);
+}
+
+static void keep_or_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    if (type == quick.type && type->tp_finalize != NULL && PyObject_CallFinalizerFromDealloc(self) < 0) {
+        return; /* a patch has added __del__(), which has kept the object */
+    }
+    if (type != quick.type || quick.count >= quick.most
+        || *field(self, quick.objects[0]) == NULL) { /* its allocation failed half-way */
+        quick.dealloc(self);
+        Py_DECREF(type);
+        return;
+    }
+    PyObject_GC_UnTrack(self);
+#if PY_VERSION_HEX < 0x030E0000 /* later, every deallocation does this */
+    Py_TRASHCAN_BEGIN(self, keep_or_dealloc) /* a long chain of queues does not recurse */
+    keep(self);
+    Py_TRASHCAN_END
+#else
+    keep(self);
+#endif
 }
 
 /* The slots of the public classes of this module, which a patch of __init__ or __new__ changes. */

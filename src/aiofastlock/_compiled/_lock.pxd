@@ -132,7 +132,7 @@ cdef struct Recorder:
     void (*deallocated)(PyObject* primitive) noexcept
     int (*parking)(Waiter waiter) except -1  # if it raises, the waiter does not wait
     unsigned int (*now)() noexcept
-    void (*left)(Waiter waiter) noexcept
+    void (*waited)(ParkingLot primitive, unsigned int since) noexcept
     void (*released)(PyObject* semaphore) noexcept  # not by its method release_now()
 
 

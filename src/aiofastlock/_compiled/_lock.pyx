@@ -816,7 +816,7 @@ cdef void leave(Waiter self) noexcept:
     unlink(self.primitive, <PyObject*> self)
     self.state = FINISHED
     if self.since != 0 and recorder is not NULL:
-        recorder.left(self)
+        recorder.waited(self.primitive, self.since)
     self.future = None  # first: the primitive's critical section guards it
     drop_primitive(self)
 

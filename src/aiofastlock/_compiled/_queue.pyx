@@ -52,6 +52,7 @@ from aiofastlock._compiled._lock cimport (
     new_class,
     new_waiter,
     own_or,
+    recorder,
     send_to,
     sendfunc,
     serves,
@@ -522,6 +523,12 @@ cdef class Transfer:
     def _awaited(self):
         return self.future
 
+    @property
+    def _waiting_for(self):
+        """As Waiter's."""
+        queue = self.queue
+        return None if self.phase != PARKING or queue is None else (queue, self.waiter.since)
+
     def __repr__(self):
         return PyUnicode_FromFormat("<coroutine object %S at %p>", self.__qualname__, self)
 
@@ -661,7 +668,7 @@ cdef int resume(Transfer self) except -1:
         raise RuntimeError("cannot reuse already awaited coroutine")
     if not waiter.index and not is_done(self):
         return NEXT
-    leave_if_parked(waiter)
+    end_wait(queue, waiter)
     self.phase = DONE
     self.future = None
     if not serves(queue, queue_class, FIELDS | QUEUE_NOWAIT):  # since it waited
@@ -688,8 +695,10 @@ cdef int go_on_in_python(Transfer self, QueueCore queue) except -1:
     return RETURN
 
 
-cdef int leave_if_parked(Waiter waiter) except -1:
+cdef int end_wait(QueueCore queue, Waiter waiter) except -1:
     cdef Waiting waiting
+    if waiter.since != 0 and recorder is not NULL:
+        recorder.waited(queue, waiter.since)
     if waiter.state >= PARKED:
         waiting = waiter.primitive
         with cython.critical_section(waiting):
@@ -735,7 +744,7 @@ cdef int stop(Transfer self) except -1:
     cdef bint closed = is_on_closed_loop(future)
     if not closed:
         future.cancel()  # if close() or throw() ends the wait
-    leave_if_parked(self.waiter)
+    end_wait(queue, self.waiter)
     cdef bint woken = not closed and not future.cancelled()  # and cannot take its turn
     if not serves(queue, queue_class, FIELDS):  # since it waited
         return wake_another_in_python(queue, self.direction, woken, future)

@@ -170,10 +170,10 @@ cdef bint may_release(PyObject* holder) except -1:
     return task is not current and waits_on is None and not task.done()
 
 
-cdef void on_left(Waiter waiter) noexcept:
-    if not record_waited(<PyObject*> waiter.primitive, waiter.since):
-        make_record(waiter.primitive)
-        record_waited(<PyObject*> waiter.primitive, waiter.since)
+cdef void on_waited(ParkingLot primitive, unsigned int since) noexcept:
+    if not record_waited(<PyObject*> primitive, since):
+        make_record(primitive)
+        record_waited(<PyObject*> primitive, since)
 
 
 cdef void on_released(PyObject* semaphore) noexcept:
@@ -186,7 +186,7 @@ hooks.made = on_made
 hooks.deallocated = forget
 hooks.parking = before_parking
 hooks.now = milliseconds
-hooks.left = on_left
+hooks.waited = on_waited
 hooks.released = on_released
 
 
@@ -253,7 +253,7 @@ cdef bint never_idle(ParkingLot primitive) noexcept:
 
 # ---- The interface, as that of pure ----
 
-AWAITABLES = (_lock.Waiter, _condition.Wait)
+AWAITABLES = (_lock.Waiter, _condition.Wait, _queue.Transfer)
 
 on_parking = on_acquired = None
 

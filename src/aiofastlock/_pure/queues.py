@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from aiofastlock import _internals, _shared
 from aiofastlock._pure import lock
 from aiofastlock._pure.event import Event
-from aiofastlock._pure.lock import ParkingLot
+from aiofastlock._pure.lock import ParkingLot, new_future
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
@@ -148,6 +148,8 @@ class Queue(ParkingLot, AsyncioQueue):
         self._finished.set()
         self._init(maxsize)
         self._is_shutdown = False
+        if _shared.recorder is not None:
+            _shared.recorder.made(self)
 
     _make_event = Event
 
@@ -218,19 +220,22 @@ class Queue(ParkingLot, AsyncioQueue):
         while self.full():
             if self._is_shutdown:
                 raise QueueShutDown
-            putter = self._get_loop().create_future()
+            future = new_future(self)
             # Check again, as in Lock.acquire().
             if self._is_shutdown or not self.full():
                 continue
             putters = self._putters
-            putters.append(putter)
+            putters.append(future)
             try:
-                await putter
+                await future
             except BaseException:
-                woken = end_wait(putters, self._putters, putter)
+                woken = end_wait(putters, self._putters, future)
                 if not self.full() and woken:
                     self._wakeup_next(self._putters)
                 raise
+            finally:
+                if _shared.recorder is not None:
+                    _shared.recorder.left(self, future)
         return self.put_nowait(item)
 
     def put_nowait(self, item: Any) -> None:
@@ -259,19 +264,22 @@ class Queue(ParkingLot, AsyncioQueue):
         while self.empty():
             if self._is_shutdown:
                 raise QueueShutDown
-            getter = self._get_loop().create_future()
+            future = new_future(self)
             # Check again, as in Lock.acquire().
             if self._is_shutdown or not self.empty():
                 continue
             getters = self._getters
-            getters.append(getter)
+            getters.append(future)
             try:
-                await getter
+                await future
             except BaseException:
-                woken = end_wait(getters, self._getters, getter)
+                woken = end_wait(getters, self._getters, future)
                 if not self.empty() and woken:
                     self._wakeup_next(self._getters)
                 raise
+            finally:
+                if _shared.recorder is not None:
+                    _shared.recorder.left(self, future)
         return self.get_nowait()
 
     def get_nowait(self) -> Any:

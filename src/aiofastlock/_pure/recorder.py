@@ -13,6 +13,7 @@ from aiofastlock._pure.barrier import Barrier
 from aiofastlock._pure.condition import Condition, acquire_and_raise
 from aiofastlock._pure.event import Event
 from aiofastlock._pure.lock import ContextManager, Lock
+from aiofastlock._pure.queues import LifoQueue, PriorityQueue, Queue
 from aiofastlock._pure.semaphore import BoundedSemaphore, Semaphore
 
 TYPE_CHECKING = False  # as typing says it
@@ -77,12 +78,16 @@ on_acquired: Callable[[Any], None] | None
 # The methods that wait on a future, and those in which a condition acquires its lock again.
 WAITING = {
     method.__code__
-    for method in (Lock.acquire, Semaphore.acquire, Event.wait, Condition.wait, Barrier.wait)
+    for method in (
+        *(Lock.acquire, Semaphore.acquire, Event.wait, Condition.wait, Barrier.wait),
+        *(Queue.get, Queue.put),
+    )
 }
 AWAITABLES: tuple[type, ...] = ()  # that primitives return and that are no coroutines
 REACQUIRING = {Condition.wait.__code__, acquire_and_raise.__code__}
 ENTERING = ContextManager.__aenter__.__code__
 EXITING = ContextManager.__aexit__.__code__
+MAKING_QUEUE = Queue.__init__.__code__
 
 
 def start(parking: Callable[[Any], None], acquired: Callable[[Any], None] | None = None) -> None:
@@ -109,6 +114,8 @@ def stop() -> None:
 
 
 def made(primitive: Any) -> None:
+    if sys._getframe(2).f_code is MAKING_QUEUE:  # the event that join() waits for
+        return
     place = place_of(primitive, sys._getframe(1))
     kind = kind_of(primitive)
     counters = places.get((kind, place))
@@ -231,7 +238,10 @@ def may_release(holder: ref[Task[Any]] | None) -> bool:
     )
 
 
-KINDS = (Lock, BoundedSemaphore, Semaphore, Event, Condition, Barrier)  # subclasses first
+KINDS = (  # subclasses first
+    *(Lock, BoundedSemaphore, Semaphore, Event, Condition, Barrier),
+    *(LifoQueue, PriorityQueue, Queue),
+)
 
 
 def kind_of(primitive: Any) -> str:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future, Task
     from collections.abc import Iterable, Iterator, Sequence
     from types import CodeType
-    from typing import Any
+    from typing import Any, Literal
 
 recorder: Any = _implementation.recorder
 
@@ -79,14 +79,19 @@ SUSPENDED: tuple[type, ...] = (CoroutineType, GeneratorType, AsyncGeneratorType)
 
 
 def inside(awaitable: Any) -> Any:
-    """Return what a coroutine, a generator or another awaitable awaits, or None."""
+    """Return what a coroutine, a generator or another awaitable awaits, or None.
+
+    One that runs is not asked: Python 3.12 crashes.
+    """
     kind = type(awaitable)
     if kind is CoroutineType:
-        return awaitable.cr_await
+        return None if awaitable.cr_running else awaitable.cr_await
     if kind is GeneratorType:
-        return awaitable.gi_yieldfrom
+        return None if awaitable.gi_running else awaitable.gi_yieldfrom
     if kind is AsyncGeneratorType:
-        return awaitable.ag_await
+        # ag_running is also true while it awaits.
+        runs = awaitable.ag_frame is not None and awaitable.ag_frame.f_back is not None
+        return None if runs else awaitable.ag_await
     if kind in WRAPPERS:
         return next((x for x in gc.get_referents(awaitable) if type(x) in SUSPENDED), None)
     if kind.__name__ in ("coroutine", "generator"):  # Cython's
@@ -100,7 +105,7 @@ def chain(outermost: Any) -> list[Any]:
         found.append(outermost)
         kind = type(outermost)
         if kind is CoroutineType:  # as inside() says, and faster
-            outermost = outermost.cr_await
+            outermost = None if outermost.cr_running else outermost.cr_await
         elif kind is FUTURE_ITERATOR or kind in recorder.AWAITABLES:
             break
         else:
@@ -120,6 +125,15 @@ def waits_in(awaitables: list[Any]) -> tuple[Any, float | None] | None:
     for awaitable in awaitables[:-3:-1]:
         if (found := recorder.waited(awaitable)) is not None:
             return found  # type: ignore[no-any-return]
+    return None
+
+
+def operation(primitive: Any, awaitables: list[Any]) -> Literal["get", "put"] | None:
+    """Return what a task waits to do with a queue."""
+    if issubclass(type(primitive), _internals.queues.Queue):
+        for awaitable in awaitables[:-3:-1]:
+            if recorder.waited(awaitable) is not None:
+                return awaitable.__name__  # type: ignore[no-any-return]
     return None
 
 
@@ -270,11 +284,19 @@ def lock_of(condition: Any) -> Any:
 def suspended_inside(primitive: Any) -> Place | None:
     """Where an asynchronous generator is inside a primitive, which no task runs."""
     for loop in loops([primitive]):
-        for generator in list(getattr(loop, "_asyncgens", ())):
+        for generator in generators(loop):
             frame = generator.ag_frame
             if frame is not None and not generator.ag_running and is_inside(generator, primitive):
                 return place_of(frame)
     return None
+
+
+def generators(loop: AbstractEventLoop) -> list[AsyncGeneratorType[Any, Any]]:
+    """The asynchronous generators of a loop, or all of them if it does not show its own."""
+    known = getattr(loop, "_asyncgens", None)
+    if known is None:  # as in uvloop
+        return [found for found in gc.get_objects() if type(found) is AsyncGeneratorType]
+    return list(known)
 
 
 MOST_WAITING = 5000  # of the tasks that wait for primitives, to look whether they hold others
@@ -339,20 +361,25 @@ def has_timeout(awaitable: Any) -> bool:
 
 def tasks_with_timers(loop: AbstractEventLoop) -> Iterator[Task[Any]]:
     """The tasks that asyncio.timeout(), a scope of anyio or a timer of their own will cancel."""
-    timers = getattr(loop, "_scheduled", None)
-    if timers is None:  # as in uvloop
-        yield from (x._task for x in gc.get_objects() if is_set(x))
-        return
-    for timer in list(timers):
-        if timer.cancelled() or type(timer._callback) not in (MethodType, BuiltinFunctionType):
+    for callback in timed_callbacks(loop):
+        if type(callback) not in (MethodType, BuiltinFunctionType):
             continue
-        owner = timer._callback.__self__
+        owner = callback.__self__
         if is_set(owner):
             yield owner._task
         elif type(owner).__name__ == "CancelScope":
             yield from tasks_of_scope(owner)
-        elif get_coro(owner) is not None and timer._callback.__name__ == "cancel":
+        elif get_coro(owner) is not None and callback.__name__ == "cancel":
             yield owner
+
+
+def timed_callbacks(loop: AbstractEventLoop) -> list[Any]:
+    """What a loop will call at a given time."""
+    timers = getattr(loop, "_scheduled", None)
+    if timers is None:  # as in uvloop, whose timers drop what they do not call any more
+        handles = [found for found in gc.get_objects() if type(found).__name__ == "TimerHandle"]
+        return [found for handle in handles for found in gc.get_referents(handle)]
+    return [timer._callback for timer in list(timers) if not timer.cancelled()]
 
 
 def is_set(timeout: Any) -> bool:
@@ -481,11 +508,18 @@ def awaiters(task: Task[Any]) -> set[Task[Any]]:
     return found - {task}
 
 
+def waiting(primitive: Any) -> list[Future[Any]]:
+    """Return the futures that tasks wait on, in order; of a queue, those of the getters first."""
+    if issubclass(type(primitive), _internals.queues.Queue):
+        return [*primitive._getters, *primitive._putters]
+    return list(primitive._waiters or ())
+
+
 def waiter_tasks(primitive: Any) -> list[Task[Any]]:
-    """Return the tasks in the queue of a primitive, in order."""
+    """Return the tasks that wait for a primitive, in order."""
     owners: Iterator[Any] = (
         getattr(callback, "__self__", None)
-        for future in list(primitive._waiters or ())
+        for future in waiting(primitive)
         if not future.done()
         for callback in callbacks(future)
     )

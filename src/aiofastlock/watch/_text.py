@@ -23,11 +23,17 @@ if TYPE_CHECKING:
 
 # ---- Names ----
 
+KINDS = {  # subclasses before their bases
+    "locks": ("Lock", "BoundedSemaphore", "Semaphore", "Event", "Condition", "Barrier"),
+    "queues": ("LifoQueue", "PriorityQueue", "Queue"),
+}
+
 
 def kind_of(primitive: Any) -> str:
-    for kind in ("Lock", "BoundedSemaphore", "Semaphore", "Event", "Condition", "Barrier"):
-        if issubclass(type(primitive), getattr(_internals.locks, kind)):
-            return kind
+    for module, kinds in KINDS.items():
+        for kind in kinds:
+            if issubclass(type(primitive), getattr(getattr(_internals, module), kind)):
+                return kind
     return type(primitive).__name__
 
 

@@ -75,18 +75,21 @@ class Holder:
 class Waiter:
     """A task that waits for a primitive.
 
-    `waited` is in seconds; it is None if the task came when nothing was recorded.
+    `waited` is in seconds; it is None if the task came when nothing was recorded. `operation` is
+    "get" or "put" if it waits for a queue.
     """
 
     task: Task[Any]
     waited: float | None
     where: Place | None
+    operation: Literal["get", "put"] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "task": label(self.task),
             "waited": self.waited,
             "where": None if self.where is None else self.where.as_dict(),
+            "operation": self.operation,
         }
 
 
@@ -134,6 +137,8 @@ class Primitive:
             line = f"{number}. {label(waiter.task)} waits"
             if waiter.waited is not None:
                 line += f" for {seconds(waiter.waited)}"
+            if waiter.operation is not None:
+                line += f" to {waiter.operation} an item"
             if waiter.where is not None:
                 line += f", at {waiter.where}"
             lines.append(line)

@@ -242,7 +242,7 @@ class Watch:
         """Return the primitives that are held, and of those held before, what is waited for."""
         held = [hold.primitive for hold in _tasks.recorder.holds()]
         before = [primitive for weak in self.before if (primitive := weak()) is not None]
-        before = [primitive for primitive in before if _tasks.recorder.missed(primitive)]
+        before = [p for p in before if is_held(p) and _tasks.recorder.missed(p)]
         self.before = list(map(ref, before))
         return held + before
 
@@ -381,7 +381,7 @@ def sort_by_queue(primitives: dict[int, Any], waiters: dict[int, list[Waiter]]) 
     """Sort the waiters of each primitive as they are in its queue; those that leave it are last."""
     for key, some in waiters.items():
         if len(some) > 1:
-            futures = list(primitives[key]._waiters or ())
+            futures = _tasks.waiting(primitives[key])
             order = {id(future): index for index, future in enumerate(futures)}
             some.sort(
                 key=lambda waiter: order.get(
@@ -398,7 +398,8 @@ def waiter_of(task: Task[Any], now: float, places: Places) -> tuple[Any, Waiter]
         return None
     primitive, since = waits
     waited = None if since is None else max(now - since, 0.0)
-    return primitive, Waiter(task, waited, place_of(awaitables, places) or _tasks.where(task))
+    place = place_of(awaitables, places) or _tasks.where(task)
+    return primitive, Waiter(task, waited, place, _tasks.operation(primitive, awaitables))
 
 
 def with_waiters(primitive: Any, now: float) -> Primitive:
