@@ -22,7 +22,7 @@ from aiofastlock import _pure
 EXPORTED = [
     getattr(_pure, name)
     for name in aiofastlock.__all__
-    if isinstance(getattr(aiofastlock, name), type)
+    if isinstance(cls := getattr(aiofastlock, name), type) and not issubclass(cls, Exception)
 ]
 SPECIAL = ("__init__", "__aenter__", "__aexit__")
 
