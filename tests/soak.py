@@ -228,8 +228,7 @@ class Group:
         self.barrier = Thing(self, "Barrier", 2 + members // 25)
         self.things = [self.semaphore, self.bounded, self.lock, self.event, self.shared]
         self.things += [*self.conditions, self.barrier]
-        kind = soak.random.choice(["Queue", "LifoQueue", "PriorityQueue"])
-        self.stock = Stock(self, kind, 1 + members // 50)
+        self.stock = Stock(self, next(soak.kinds), 1 + members // 50)
 
     # ---- Operations of tasks ----
 
@@ -472,6 +471,7 @@ class Soak:
         self.samples = []
         self.closing = self.ended = False
         self.sizes = [max(tasks // 20, MEMBERS)] + [MEMBERS] * (tasks * 19 // 20 // MEMBERS)
+        self.kinds = itertools.cycle(NEXT)  # of queues: each group has the next one
         self.groups = [Group(self, size) for size in self.sizes]
 
     def often(self, probability):
