@@ -35,6 +35,11 @@ typedef enum {
      but a number is read and written, as an atomic one, since another thread may do so at the same
      time. If two threads do, a permit may be lost, or given twice. */
 
+/* Makes Cython take over the reference that a pointer holds. */
+#define owned(pointer) (pointer)
+
+#define has_weak_references(awaitable) (pointer_in(&(awaitable)->__weakref__) != NULL)
+
 #define NOT_QUEUED 2 /* the outcome of an operation on a waiter that is not in a queue */
 
 #ifdef Py_GIL_DISABLED

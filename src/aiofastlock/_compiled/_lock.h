@@ -6,9 +6,6 @@
 
 #include "_guard.h"
 
-/* Makes Cython take over the reference that a pointer holds. */
-#define owned(pointer) (pointer)
-
 /* ---- What a thread keeps ----
 
    With the GIL, all threads have these in common. In free-threaded builds, each thread has its own. It
@@ -95,8 +92,6 @@ static uint8_t marks_of_new = 0;
 #define learn_marks(waiter) (marks_of_new = ((PyObject *)(waiter))->ob_gc_bits)
 #define may_serve_again(waiter) (_Py_IsOwnedByCurrentThread(waiter) && may_keep())
 #endif
-
-#define has_weak_references(waiter) (pointer_in(&(waiter)->__weakref__) != NULL)
 
 static inline PyObject *take_spare_waiter(void)
 {

@@ -1,4 +1,5 @@
 from cpython.object cimport PyObject, PyTypeObject
+from cpython.pyport cimport PY_SSIZE_T_MAX, PY_SSIZE_T_MIN
 
 
 cdef extern from "_class.h":
@@ -148,6 +149,11 @@ cdef inline bint is_idle(ParkingLot primitive) noexcept:
     return pointer_in(&primitive.head) is NULL
 
 
+cdef inline bint fits(object value) except -1:
+    """Whether a field can have the value."""
+    return type(value) is int and PY_SSIZE_T_MIN <= value <= PY_SSIZE_T_MAX
+
+
 cdef inline int release_primitive(ParkingLot primitive) except -1:
     return primitive.release_now(None)
 
@@ -162,6 +168,7 @@ ctypedef int (*sendfunc)(object, object, PyObject**) except -1
 cdef int finish_awaitable(type cls, sendfunc send) except -1
 cdef int abandon(Waiter waiter) except -1
 cdef void leave(Waiter waiter) noexcept
+cdef int leave_replacing(ParkingLot primitive, str name, object future) except -1
 cdef object own_or(ParkingLot primitive, str name, object value)
 cdef int set_own(ParkingLot primitive, str name, object value) except -1
 cdef int delete_own(ParkingLot primitive, str name) except -1

@@ -754,7 +754,7 @@ cdef int resume(Waiter self) except -1:
         return NOT_QUEUED
     leave(self)
     if has_attributes(primitive):
-        leave_replacing(primitive, future)
+        leave_replacing(primitive, "_waiters", future)
     primitive.acquire_woken(self)
     if not has_weak_references(self):
         keep_spare_waiter(self)
@@ -798,14 +798,14 @@ cdef int abandon_in_queue(Waiter self) except -1:
     future = self.future  # as in resume()
     leave(self)
     if has_attributes(primitive):
-        leave_replacing(primitive, future)
+        leave_replacing(primitive, "_waiters", future)
     primitive.hand_off(state)
     return 0
 
 
-cdef int leave_replacing(ParkingLot primitive, object future) except -1:
+cdef int leave_replacing(ParkingLot primitive, str name, object future) except -1:
     """Leave a queue that a program has set in place of this one."""
-    replacing = attributes_of(primitive).get("_waiters")
+    replacing = attributes_of(primitive).get(name)
     if replacing:
         with contextlib.suppress(ValueError):
             replacing.remove(future)

@@ -6,9 +6,7 @@ the queue's getters, or of its putters.
 
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.pyport cimport PY_SSIZE_T_MAX, PY_SSIZE_T_MIN
 
-import contextlib
 from collections import deque
 import heapq
 
@@ -40,12 +38,14 @@ from aiofastlock._compiled._lock cimport (
     enqueue,
     finish_awaitable,
     finish_class,
+    fits,
     future_to_yield,
     get_loop,
     has_attributes,
     keep_no_spares,
     keep_spares,
     leave,
+    leave_replacing,
     loop_field,
     method,
     method_with_argument,
@@ -72,12 +72,12 @@ cdef extern from "_queue.h":
     void keep_spare_transfer(object)
 
 cdef extern from "_guard.h":
+    object owned(PyObject*)
+    bint has_weak_references(Transfer)
     void track_anew(Transfer) noexcept
 
 cdef extern from *:
     """
-    #define owned(pointer) (pointer)
-    #define has_weak_references_(transfer) ((transfer)->__weakref__ != NULL)
     #define items_field(queue) (&(queue)->items)
     #define getters_field(queue) ((PyObject **)&(queue)->getters)
     #define putters_field(queue) ((PyObject **)&(queue)->putters)
@@ -87,8 +87,6 @@ cdef extern from *:
     PyObject** getters_field(QueueCore)
     PyObject** putters_field(QueueCore)
     PyObject** finished_field(QueueCore)
-    object owned(PyObject*)
-    bint has_weak_references "has_weak_references_"(Transfer)
     PyObject* Py_None
     PyObject* Py_NewRef(PyObject*)
     void Py_DECREF(PyObject*) noexcept
@@ -302,10 +300,6 @@ cdef class QueueCore(ParkingLot):
     @_is_shutdown.deleter
     def _is_shutdown(self):
         delete_own(self, "_is_shutdown")
-
-
-cdef bint fits(object value) except -1:
-    return type(value) is int and PY_SSIZE_T_MIN <= value <= PY_SSIZE_T_MAX
 
 
 cdef int set_waiters(QueueCore self, str name, object waiters) except -1:
@@ -548,11 +542,10 @@ cdef class Transfer:
 cdef inline object new_transfer(QueueCore queue, Direction direction, object item):
     cdef PyObject* spare = take_spare_transfer()
     cdef Transfer self
+    if spare is not NULL and has_weak_references(<Transfer> spare):
+        Py_DECREF(spare)  # they were made after it was kept
+        spare = NULL
     if spare is NULL:
-        self = Transfer.__new__(Transfer)
-        self.shown[3] = NO_FRAME
-    elif has_weak_references(<Transfer> spare):  # they were made after it was kept
-        Py_DECREF(spare)
         self = Transfer.__new__(Transfer)
         self.shown[3] = NO_FRAME
     else:
@@ -765,15 +758,6 @@ cdef int wake_another_in_python(
             queue._wakeup_next(queue._getters)
     elif not queue.full() and woken:
         queue._wakeup_next(queue._putters)
-    return 0
-
-
-cdef int leave_replacing(QueueCore queue, str name, object future) except -1:
-    """Leave a queue of waiters that a program has set in place of the one where this waited."""
-    replacing = attributes_of(queue).get(name)
-    if replacing:
-        with contextlib.suppress(ValueError):
-            replacing.remove(future)
     return 0
 
 

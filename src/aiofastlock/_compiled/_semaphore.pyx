@@ -26,6 +26,7 @@ from aiofastlock._compiled._lock cimport (
     exit,
     exit_method,
     finish_class,
+    fits,
     get_loop,
     in_section,
     is_closed,
@@ -218,10 +219,6 @@ cdef object init_with_value(object self, object value):
         return pure.Semaphore.__init__(self, value)
     with cython.critical_section(self):
         (<SemaphoreCore> self).value = value
-
-
-cdef bint fits(object value) except -1:
-    return type(value) is int and PY_SSIZE_T_MIN <= value <= PY_SSIZE_T_MAX
 
 
 cdef bint is_number_of_permits(object value) except -1:
