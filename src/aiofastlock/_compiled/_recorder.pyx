@@ -12,7 +12,7 @@ from libc.stdint cimport uint32_t, uint64_t
 import sys
 import time
 
-from aiofastlock import _implementation, _shared
+from aiofastlock import _shared
 from aiofastlock._compiled import _condition, _event, _lock, _queue, _semaphore
 from aiofastlock._pure import recorder as pure
 
@@ -61,13 +61,14 @@ cdef extern from "_recorder.h":
     void free_copy(Copy*) noexcept
     PyObject** recorded_primitives(size_t* count) noexcept
 
+cdef extern from "_guard.h":
+    object owned(PyObject*)
+
 cdef extern from *:
     """
-    #define owned(pointer) (pointer)
     typedef struct __pyx_vtabstruct_11aiofastlock_9_compiled_5_lock_ParkingLot Methods;
     #define methods_of(primitive) ((Methods *)(primitive)->__pyx_vtab)
     """
-    object owned(PyObject*)
     void Py_INCREF(PyObject*) noexcept
     ctypedef struct Methods:
         bint (*acquire_now)(ParkingLot, Waiter) except -1
@@ -79,8 +80,7 @@ cdef extern from *:
 
 # ---- Kinds, and what is counted of them ----
 
-# Classes; subclasses before their bases.
-cdef tuple KINDS = tuple(getattr(_implementation, kind.__name__) for kind in pure.KINDS)
+cdef tuple KINDS = pure.KINDS
 cdef enum: MOST_KINDS = 16
 cdef Counters NOTHING_COUNTED
 cdef Counters of_kind[MOST_KINDS]  # of the primitives that were made before the recording

@@ -8,13 +8,13 @@ from inspect import CO_OPTIMIZED
 from typing import NamedTuple
 from weakref import WeakKeyDictionary, ref
 
-from aiofastlock import _shared
+from aiofastlock import _internals, _shared
 from aiofastlock._pure.barrier import Barrier
 from aiofastlock._pure.condition import Condition, acquire_and_raise
 from aiofastlock._pure.event import Event
 from aiofastlock._pure.lock import ContextManager, Lock
-from aiofastlock._pure.queues import LifoQueue, PriorityQueue, Queue
-from aiofastlock._pure.semaphore import BoundedSemaphore, Semaphore
+from aiofastlock._pure.queues import Queue
+from aiofastlock._pure.semaphore import Semaphore
 
 TYPE_CHECKING = False  # as typing says it
 if TYPE_CHECKING:
@@ -238,15 +238,19 @@ def may_release(holder: ref[Task[Any]] | None) -> bool:
     )
 
 
-KINDS = (  # subclasses first
-    *(Lock, BoundedSemaphore, Semaphore, Event, Condition, Barrier),
-    *(LifoQueue, PriorityQueue, Queue),
+# asyncio's classes, from which all others inherit; subclasses before their bases.
+KINDS: tuple[type, ...] = (
+    *(
+        getattr(_internals.locks, name)
+        for name in ("Lock", "BoundedSemaphore", "Semaphore", "Event", "Condition", "Barrier")
+    ),
+    *(getattr(_internals.queues, name) for name in ("LifoQueue", "PriorityQueue", "Queue")),
 )
 
 
 def kind_of(primitive: Any) -> str:
     for kind in KINDS:
-        if isinstance(primitive, kind):
+        if issubclass(type(primitive), kind):
             return kind.__name__
     return type(primitive).__name__
 

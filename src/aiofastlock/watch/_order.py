@@ -11,6 +11,7 @@ import asyncio
 import logging
 from weakref import WeakKeyDictionary, ref
 
+from aiofastlock._pure.recorder import kind_of
 from aiofastlock.watch import _tasks, _text
 from aiofastlock.watch._types import label
 
@@ -66,8 +67,8 @@ class Order:
             return
         names = [_text.name_of(primitive, [task]) for primitive in (one, other)]
         text = (
-            f"{label(task)}, at {_tasks.where(task)}, acquires {_text.kind_of(other)} {names[1]} "
-            f"while it holds {_text.kind_of(one)} {names[0]}"
+            f"{label(task)}, at {_tasks.where(task)}, acquires {kind_of(other)} {names[1]} "
+            f"while it holds {kind_of(one)} {names[0]}"
         )
         self.seen[first, second] = text
         before = self.seen.get((second, first))

@@ -13,6 +13,7 @@ import pytest
 
 import aiofastlock
 from aiofastlock import watch
+from aiofastlock._pure.recorder import kind_of
 from aiofastlock.watch import _deadlocks, _tasks, _text
 from aiofastlock.watch._types import label
 
@@ -136,7 +137,7 @@ class Plugin:
             key = id(hold.primitive), id(hold.task)
             if (
                 _deadlocks.has_ended(hold)
-                and _text.kind_of(hold.primitive) == "Lock"
+                and kind_of(hold.primitive) == "Lock"
                 and not _tasks.recorder.released_by_others(hold.primitive)
                 and not _tasks.suspended_inside(hold.primitive)
                 and key not in self.known

@@ -8,7 +8,7 @@ import traceback
 from types import MemberDescriptorType
 
 from aiofastlock import _internals
-from aiofastlock._pure.recorder import variables
+from aiofastlock._pure.recorder import kind_of, variables
 from aiofastlock.watch import _tasks
 from aiofastlock.watch._types import MOST, Deadlock, Place, Primitive, count, label, seconds
 
@@ -22,19 +22,6 @@ if TYPE_CHECKING:
     from aiofastlock.watch._deadlocks import Found
 
 # ---- Names ----
-
-KINDS = {  # subclasses before their bases
-    "locks": ("Lock", "BoundedSemaphore", "Semaphore", "Event", "Condition", "Barrier"),
-    "queues": ("LifoQueue", "PriorityQueue", "Queue"),
-}
-
-
-def kind_of(primitive: Any) -> str:
-    for module, kinds in KINDS.items():
-        for kind in kinds:
-            if issubclass(type(primitive), getattr(getattr(_internals, module), kind)):
-                return kind
-    return type(primitive).__name__
 
 
 def name_of(primitive: Any, tasks: Iterable[Task[Any]]) -> str:

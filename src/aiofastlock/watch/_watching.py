@@ -14,6 +14,7 @@ from typing import NamedTuple
 from weakref import ref
 
 from aiofastlock import _internals
+from aiofastlock._pure.recorder import kind_of
 from aiofastlock.watch import _deadlocks, _tasks, _text
 from aiofastlock.watch._order import Order
 from aiofastlock.watch._types import (
@@ -413,7 +414,7 @@ def with_waiters(primitive: Any, now: float) -> Primitive:
 
 
 def describe(primitive: Any, holds: list[Any], waiters: list[Waiter], now: float) -> Primitive:
-    kind = _text.kind_of(primitive)
+    kind = kind_of(primitive)
     holders = []
     for hold in holds:
         task = hold.task
