@@ -3,10 +3,13 @@
 import asyncio
 import copy
 import pickle
+import sys
 from unittest import mock
 
 import pytest
 from conftest import CLASSES, QUEUES, needs_refcounts
+
+from aiofastlock import _pure
 
 # ---- By hand ----
 
@@ -260,3 +263,26 @@ class InterruptedLoop(asyncio.SelectorEventLoop):
 def on_interrupted_loop(main):
     with asyncio.Runner(loop_factory=InterruptedLoop) as runner:
         return runner.run(main())
+
+
+# ---- Queues that are wrong ----
+
+
+class QueueLosesTurns(_pure.Queue):
+    """A woken waiter that is cancelled does not wake another."""
+
+    def _wakeup_next(self, waiters):
+        if sys._getframe(1).f_code.co_name not in ("get", "put"):
+            super()._wakeup_next(waiters)
+
+
+class QueueLosesItems(_pure.Queue):
+    """A getter that is cancelled takes an item with it."""
+
+    async def get(self):
+        try:
+            return await super().get()
+        except asyncio.CancelledError:
+            if self._queue:
+                self._get()
+            raise

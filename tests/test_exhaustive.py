@@ -27,6 +27,7 @@ from collections import Counter
 import oracle
 import pytest
 from conftest import OURS
+from helpers import QueueLosesItems, QueueLosesTurns
 
 from aiofastlock import QueueEmpty, QueueFull, QueueShutDown, _pure
 
@@ -823,26 +824,6 @@ class ShutsOut(_pure.Barrier):
         pass
 
 
-class LosesItems(_pure.Queue):
-    """A getter that was woken and cancelled takes an item with it."""
-
-    async def get(self):
-        try:
-            return await super().get()
-        except asyncio.CancelledError:
-            if self._queue:
-                self._get()
-            raise
-
-
-class Silent(_pure.Queue):
-    """A woken waiter that is cancelled does not wake another one."""
-
-    def _wakeup_next(self, waiters):
-        if sys._getframe(1).f_code.co_name not in ("get", "put"):
-            super()._wakeup_next(waiters)
-
-
 class WakesLast(_pure.Queue):
     def _wakeup_next(self, waiters):
         if waiters.parked:
@@ -926,9 +907,9 @@ class Unsorted(_pure.PriorityQueue):
         ("condition", "wait wait notify", Unheard, "a notification is lost"),
         ("event", "wait wait set", WakesOne, "assert"),
         ("barrier of 2", "wait wait wait wait", ShutsOut, "a wake-up is lost"),
-        ("queue", "get get add add", LosesItems, "items are lost"),
-        ("queue", "get get add", Silent, "no waiter is on the way"),
-        ("queue of 1", "put put put take", Silent, "no waiter is on the way"),
+        ("queue", "get get add add", QueueLosesItems, "items are lost"),
+        ("queue", "get get add", QueueLosesTurns, "no waiter is on the way"),
+        ("queue of 1", "put put put take", QueueLosesTurns, "no waiter is on the way"),
         ("queue", "get get add", WakesLast, "woken out of order"),
         ("queue of 1", "add put take add", Overfull, "too many items"),
         ("queue", "get add take add", OnlyOnce, "no waiter is on the way"),

@@ -651,11 +651,12 @@ def test_a_class_of_handles_set_before_aiofastlock_is_imported():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=50)
 
 
+def at_depth(depth, function):
+    return function() if depth == 0 else at_depth(depth - 1, function)
+
+
 def test_a_wake_up_at_the_end_of_the_stack_is_not_lost():
     """At whatever depth set() raises RecursionError, a later set() wakes the waiters."""
-
-    def at_depth(depth, function):
-        return function() if depth == 0 else at_depth(depth - 1, function)
 
     async def main():
         failed = 0
@@ -677,9 +678,6 @@ def test_a_wake_up_at_the_end_of_the_stack_is_not_lost():
 
 def test_a_getter_that_is_woken_at_the_end_of_the_stack_is_not_lost():
     """At whatever depth put_nowait() raises RecursionError, a later one wakes the getter."""
-
-    def at_depth(depth, function):
-        return function() if depth == 0 else at_depth(depth - 1, function)
 
     async def main():
         failed = 0

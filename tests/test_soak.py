@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import pytest
 from conftest import IMPLEMENTATIONS, needs_refcounts
+from helpers import QueueLosesItems, QueueLosesTurns
 from soak import SoakError, soak
 
 from aiofastlock import _pure
@@ -130,26 +131,6 @@ class BarrierIsGenerous(_pure.Barrier):
     """Trips with one party less than it says."""
 
     parties = property(lambda self: self._parties + 1)
-
-
-class QueueLosesTurns(_pure.Queue):
-    """A woken waiter that is cancelled does not wake another."""
-
-    def _wakeup_next(self, waiters):
-        if sys._getframe(1).f_code.co_name not in ("get", "put"):
-            super()._wakeup_next(waiters)
-
-
-class QueueLosesItems(_pure.Queue):
-    """A getter that is cancelled takes an item with it."""
-
-    async def get(self):
-        try:
-            return await super().get()
-        except asyncio.CancelledError:
-            if self._queue:
-                self._get()
-            raise
 
 
 class QueueOverlooksPutters(_pure.Queue):
