@@ -102,7 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
         "       %(prog)s [option ...] - [argument ...]",
         description="Run a program with aiofastlock's classes in place of asyncio's, as Python "
         "runs it: a script, a module, code, or what standard input contains (-). Without a "
-        "program, show which implementation is in use, and compare it with asyncio (40 s).",
+        "program, show which implementation is in use, and compare it with asyncio (45 s).",
         epilog="Python's own options go before -m aiofastlock.",
         allow_abbrev=False,
     )
