@@ -49,6 +49,12 @@ class Lock(asyncio.Lock):
         self._locked = True
         return True
 
+    def try_acquire(self):
+        if self._locked or anybody_in(self._waiters):
+            return False
+        self._locked = True
+        return True
+
 
 Event = asyncio.Event  # it has had no faults
 
@@ -74,6 +80,12 @@ class Semaphore(asyncio.Semaphore):
             # Tasks that came while this one was woken had to wait, even if there were permits.
             while self._value > 0 and self._wake_up_next():
                 pass
+        return True
+
+    def try_acquire(self):
+        if self.locked():
+            return False
+        self._value -= 1
         return True
 
     def _wake_up_next(self):
@@ -122,6 +134,9 @@ class Condition(asyncio.Condition):
             failure = None  # it refers to this frame
         return True
 
+    def try_acquire(self):
+        return self._lock.try_acquire()
+
     def notify(self, n=1):
         if not self.locked():
             raise RuntimeError("cannot notify on un-acquired lock")
@@ -130,6 +145,23 @@ class Condition(asyncio.Condition):
     def _notify(self, n):
         for waiter in asleep_in(self._waiters)[: max(n, 0)]:
             waiter.set_result(False)
+
+
+class KeyedLock(dict):
+    """Here the primitives of keys live for ever."""
+
+    def __missing__(self, key):
+        self[key] = Lock()
+        return self[key]
+
+
+class KeyedSemaphore(dict):
+    def __init__(self, value):
+        self._value = value
+
+    def __missing__(self, key):
+        self[key] = BoundedSemaphore(self._value)
+        return self[key]
 
 
 class Shutdown:

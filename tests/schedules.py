@@ -120,9 +120,9 @@ ACQUIRE = (("acquire",), ("__aenter__",), ("__aexit__",))
 PREDICATES = tuple(("wait_for", stage) for stage in range(4))
 NOTIFY = (("notify_all",), ("notify",), *[("notify", n) for n in range(-1, 4)])
 WAIT = (("wait",),)
-LOCK = Kind((("release",),), ACQUIRE, ACQUIRE)
+LOCK = Kind((("release",), ("release",), ("try_acquire",)), ACQUIRE, ACQUIRE)
 CONDITION = Kind(
-    (("release",), *NOTIFY),
+    (("release",), ("try_acquire",), *NOTIFY),
     # On PyPy, a wait() that does not end when wait_for() is closed cannot be reported.
     (*ACQUIRE, *WAIT * 2, *(PREDICATES if COUNTS_REFERENCES else ())),
     (*WAIT * 3, *PREDICATES),
@@ -145,6 +145,8 @@ KINDS = {
     "Event": Kind((("set",), ("clear",)), WAIT, WAIT),
     "Semaphore": LOCK,
     "BoundedSemaphore": LOCK,
+    "KeyedLock": LOCK,  # the lock of a key, looked up each time
+    "KeyedSemaphore": LOCK,
     "Condition": CONDITION,  # with a new lock, or with that of the thing with this number
     "Barrier": BARRIER,
 }
@@ -163,6 +165,33 @@ DEATHS = {
     death.__name__: death
     for death in (asyncio.CancelledError, KeyError, GeneratorExit, KeyboardInterrupt)
 }
+
+
+class OfKey:
+    """The lock or semaphore of a key, looked up each time.
+
+    asyncio's has no waiters before the first, and an empty queue after the last; of one that is made
+    anew, only who waits can be equal.
+    """
+
+    def __init__(self, keyed, key):
+        vars(self).update(keyed=keyed, key=key)
+
+    def __getattr__(self, name):
+        found = getattr(self.keyed[self.key], name)
+        return found or () if name == "_waiters" else found
+
+    def __setattr__(self, name, value):
+        setattr(self.keyed[self.key], name, value)
+
+    def __aenter__(self):
+        return self.keyed[self.key].__aenter__()
+
+    def __aexit__(self, *error):
+        return self.keyed[self.key].__aexit__(*error)
+
+    def __repr__(self):
+        return repr(self.keyed[self.key]).replace(f", key:{self.key!r}", "")
 
 
 def describe(error):
@@ -345,7 +374,7 @@ QUEUES = {  # that a subclass creates
     "a priority queue": PriorityQueue,
 }
 ENTER = ("acquire", "an acquire that is no coroutine function", "__aenter__", "__aexit__")
-OF_LOCKS = (*ENTER, "release", "locked", "_get_loop")
+OF_LOCKS = (*ENTER, "release", "try_acquire", "locked", "_get_loop")
 OF_SEMAPHORES = (
     *OF_LOCKS,
     *("_wake_up_next", "a _wake_up_next for the last", "a locked that lets others overtake"),
@@ -366,13 +395,15 @@ OF_QUEUES = (
     *("_put", "_get", "_wakeup_next", "_get_loop", "a _put of two", "a _wakeup_next for the last"),
 )
 METHODS |= dict.fromkeys(("Queue", "LifoQueue", "PriorityQueue"), OF_QUEUES)
-METHODS["asyncio's Lock"] = METHODS["Lock"]
+METHODS |= {"asyncio's Lock": METHODS["Lock"], "KeyedLock": (), "KeyedSemaphore": ()}
 ATTRIBUTES = {  # that are overridden
     "Lock": ("_locked", "__setattr__", *QUEUES),
     "Event": ("_value", "__setattr__", *QUEUES),
     "Semaphore": ("_value", "__setattr__", *QUEUES),
     "BoundedSemaphore": ("_value", "__setattr__", *QUEUES),
     "Condition": (*QUEUES,),
+    "KeyedLock": (),
+    "KeyedSemaphore": (),
     "Barrier": (),
     "Queue": (),
     "LifoQueue": (),
@@ -472,15 +503,17 @@ class Driver:
             thing for thing, kind in zip(self.things, kinds, strict=True) if "Semaphore" in kind
         ]
         self.permits = [semaphore._value for semaphore in self.semaphores]
-        self.barriers = [
-            thing for thing, kind in zip(self.things, kinds, strict=True) if kind == "Barrier"
-        ]
+        self.keyed = self.having_kind(kinds, "KeyedLock", "KeyedSemaphore")
+        self.barriers = self.having_kind(kinds, "Barrier")
         self.queues = self.having.get("put_nowait", [])
         locks = [thing._lock for thing in self.having.get("notify", ())]
         others = (*self.barriers, *self.queues)
         queues = [thing for thing in self.things if thing not in others]
         # Once each, though two conditions have the same.
         self.watched = list({id(thing): thing for thing in (*queues, *locks)}.values())
+
+    def having_kind(self, kinds, *chosen):
+        return [thing for thing, kind in zip(self.things, kinds, strict=True) if kind in chosen]
 
     def make(self, kind, *arguments):
         """Make a thing. If the last argument is a list, it has the hooks of a subclass."""
@@ -495,7 +528,8 @@ class Driver:
             others = [thing for thing in self.things if hasattr(thing, "acquire")]
             other = others[arguments[0] % len(others)] if others else None
             arguments = (getattr(other, "_lock", other),)
-        return cls(*arguments)
+        made = cls(*arguments)
+        return OfKey(made, ("a", "key")) if kind in ("KeyedLock", "KeyedSemaphore") else made
 
     def note(self, *event):
         self.trace.append(event)
@@ -596,6 +630,8 @@ class Driver:
         if self.semaphores:
             index = which % len(self.semaphores)
             semaphore = self.semaphores[index]
+            if semaphore in self.keyed:  # what is not held is forgotten
+                return
             self.permits[index] += change
             if hasattr(semaphore, "_bound_value"):
                 semaphore._bound_value += change
@@ -911,6 +947,12 @@ class Driver:
         for i, thing in enumerate(self.watched):  # its repr would have an address
             if thing._waiters:
                 yield f"{i}: a waiter is left"
+        for i, thing in enumerate(self.keyed):
+            used = thing.locked() or getattr(thing, "_value", 0) != getattr(
+                thing, "_bound_value", 0
+            )
+            if not isinstance(thing.keyed, dict) and len(thing.keyed) != used:
+                yield f"keyed {i}: {list(thing.keyed)}"
         if self.is_tidy:
             permits = [semaphore._value for semaphore in self.semaphores]
             if permits != self.permits:
@@ -1048,10 +1090,10 @@ class Composer:
         self.operations, self.operations_inside = [*OPERATIONS], [*INSIDE]
         if is_tidy:
             self.inside = [it for it in self.inside if it[0] in ("wait", "reset", *OF_ITEMS)]
-            self.calls = [it for it in self.calls if it[0] != "release"]
+            self.calls = [it for it in self.calls if it[0] not in ("release", "try_acquire")]
             self.operations, self.operations_inside = [*TIDY], [*TIDY_INSIDE]
             self.hows = ("plain", "stubborn")  # a wait() may release only its own task's lock
-        if names & {"Semaphore", "BoundedSemaphore"}:
+        if names & {"Semaphore", "BoundedSemaphore", "KeyedSemaphore"}:
             self.operations.append("resize" if is_tidy else "write")
             self.operations_inside.append("resize")
         own = [kind for kind, *arguments in setup if arguments and isinstance(arguments[-1], list)]
@@ -1155,6 +1197,7 @@ SCENES = {
     "Event": [[("Event",)]],
     "Semaphore": SEMAPHORES[:4],
     "BoundedSemaphore": SEMAPHORES[4:],
+    "keys": [[("KeyedLock",)], [("KeyedSemaphore", 1)], [("KeyedSemaphore", 2)]],
     "Condition": [
         [("Condition",)],
         [("Lock",), ("Condition", 0), ("Condition", 0)],
@@ -1169,6 +1212,7 @@ SCENES = {
 WORLD = [
     *(("Lock",), ("Event",), ("Semaphore", 1), ("Semaphore", 2), ("Semaphore", 0)),
     *(("BoundedSemaphore", 1), ("BoundedSemaphore", 2), ("Barrier", 2), ("Barrier", 3)),
+    *(("KeyedLock",), ("KeyedSemaphore", 2)),
     *(("Condition",), ("Condition", 0), ("Condition", 0), ("Condition", 1)),
     *(("Queue", 0), ("Queue", 1), ("Queue", 2), ("PriorityQueue", 1), ("LifoQueue", 1)),
 ]
@@ -1179,6 +1223,8 @@ TURNS = [name for scene in SCENES if scene != "world" for name in (scene, "world
 def with_hooks(chosen, kind, *arguments):
     """Make it a subclass that overrides up to three things."""
     hooks = (*METHODS[kind], *METHODS[kind], *ATTRIBUTES[kind])
+    if not hooks:
+        return kind, *arguments
     return kind, *arguments, chosen.choices(hooks, k=chosen.randrange(4))
 
 

@@ -1,7 +1,8 @@
 import asyncio
 import sys
 from asyncio import QueueEmpty, QueueFull
-from typing import Any, Final, Literal, Protocol, TypeVar
+from collections.abc import Hashable, Iterator
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from _typeshed import SupportsRichComparisonT
 
@@ -13,6 +14,8 @@ __all__ = [
     "BoundedSemaphore",
     "Condition",
     "Event",
+    "KeyedLock",
+    "KeyedSemaphore",
     "LifoQueue",
     "Lock",
     "PriorityQueue",
@@ -39,12 +42,17 @@ class _Number(Protocol):
 
 _T = TypeVar("_T")
 
-class Lock(asyncio.Lock): ...
+class Lock(asyncio.Lock):
+    def try_acquire(self) -> bool: ...
+
 class Event(asyncio.Event): ...
-class Condition(asyncio.Condition): ...
+
+class Condition(asyncio.Condition):
+    def try_acquire(self) -> bool: ...
 
 class Semaphore(asyncio.Semaphore):
     def __init__(self, value: _Number = 1) -> None: ...
+    def try_acquire(self) -> bool: ...
 
 class BoundedSemaphore(Semaphore, asyncio.BoundedSemaphore): ...
 
@@ -60,6 +68,22 @@ class LifoQueue(Queue[_T], asyncio.LifoQueue[_T]): ...
 class PriorityQueue(
     Queue[SupportsRichComparisonT], asyncio.PriorityQueue[SupportsRichComparisonT]
 ): ...
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+class _Keyed(Generic[_Key]):
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[_Key]: ...
+    def __contains__(self, key: object) -> bool: ...
+    def __bool__(self) -> Literal[True]: ...
+
+class KeyedLock(_Keyed[_Key]):
+    def __init__(self) -> None: ...
+    def __getitem__(self, key: _Key) -> Lock: ...
+
+class KeyedSemaphore(_Keyed[_Key]):
+    def __init__(self, value: int) -> None: ...
+    def __getitem__(self, key: _Key) -> BoundedSemaphore: ...
 
 if sys.version_info >= (3, 13):
     from asyncio import QueueShutDown

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from operator import index
 from types import CellType, CoroutineType, FunctionType, TracebackType
 from weakref import WeakKeyDictionary
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Iterator
     from types import ModuleType
-    from typing import Any, Protocol, TypeVar
+    from typing import Any, NoReturn, Protocol, TypeVar
 
     Class = TypeVar("Class", bound=type)
 
@@ -180,6 +182,39 @@ def with_fields(primitive: Any, reduced: Any) -> Any:
 def setstate(primitive: Any, state: dict[str, Any]) -> None:
     for name, value in state.items():
         setattr(primitive, name, value)
+
+
+# ---- Primitives of keys ----
+
+
+def permits_for_keys(value: Any) -> int:
+    permits = index(value)
+    if permits < 1:
+        raise ValueError("KeyedSemaphore value must be >= 1")
+    return min(permits, sys.maxsize)
+
+
+def keyed_getstate(keyed: Any) -> dict[str, Any]:
+    """The attributes that users set, to copy or pickle; not the primitives of keys."""
+    if len(keyed):
+        raise TypeError(
+            f"cannot copy or pickle a {type(keyed).__name__!r} object with keys that are held or "
+            "waited for"
+        )
+    return {name: value for name, value in vars(keyed).items() if name not in ("_table", "_held")}
+
+
+def repr_of_key(primitive: Any, text: str) -> str:
+    return f"{text.removesuffix(']>')}, key:{primitive.key!r}]>"
+
+
+def refuse_copy_of_key(primitive: Any) -> NoReturn:
+    raise TypeError(
+        f"cannot copy or pickle a {type(primitive).__name__!r} object: it belongs to its key"
+    )
+
+
+# ---- Classes of two implementations ----
 
 
 def unannotated(cls: Class) -> Class:

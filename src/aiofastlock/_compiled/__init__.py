@@ -3,6 +3,7 @@
 from aiofastlock._compiled._barrier import Barrier
 from aiofastlock._compiled._condition import Condition
 from aiofastlock._compiled._event import Event
+from aiofastlock._compiled._keyed import KeyedLock, KeyedSemaphore
 from aiofastlock._compiled._lock import Lock, hide_vtables, import_recorder
 from aiofastlock._compiled._queue import LifoQueue, PriorityQueue, Queue
 from aiofastlock._compiled._semaphore import BoundedSemaphore, Semaphore
@@ -13,6 +14,8 @@ hide_vtables(
     BoundedSemaphore,
     Condition,
     Event,
+    KeyedLock,
+    KeyedSemaphore,
     LifoQueue,
     Lock,
     PriorityQueue,
@@ -25,6 +28,8 @@ __all__ = [
     "BoundedSemaphore",
     "Condition",
     "Event",
+    "KeyedLock",
+    "KeyedSemaphore",
     "LifoQueue",
     "Lock",
     "PriorityQueue",

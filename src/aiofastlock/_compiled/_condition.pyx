@@ -65,6 +65,7 @@ from aiofastlock._compiled._lock cimport (
     set_stop_iteration_true,
     state_of,
     step,
+    try_to_acquire,
 )
 
 cdef extern from *:
@@ -191,6 +192,13 @@ cdef object acquire(object condition):
     cdef ConditionCore self = condition
     cdef LockCore lock = self.served_lock()
     return call_lock(self, "acquire") if lock is None else new_waiter(lock, LOCK_ACQUIRE)
+
+
+cdef object try_acquire(object self):
+    cdef LockCore lock = (<ConditionCore> self).served_lock()
+    if lock is None:
+        return pure.Condition.try_acquire(self)
+    return in_section(try_to_acquire, lock) != 0
 
 
 cdef object release(object self):
@@ -535,6 +543,7 @@ Condition = condition_class
 method(condition_class, pure.LockMethods, "locked", locked, INTERNALS)
 method(condition_class, pure.LockMethods, "acquire", acquire, INTERNALS)
 method(condition_class, pure.LockMethods, "release", release, INTERNALS)
+method(condition_class, pure.Condition, "try_acquire", try_acquire, INTERNALS)
 method(condition_class, pure.Condition, "__aenter__", enter, INTERNALS | ACQUIRE)
 exit_method(condition_class, pure.Condition, exit, INTERNALS | RELEASE)
 method(condition_class, pure.Condition, "wait", wait, INTERNALS | LOCKED | ACQUIRE | RELEASE)

@@ -183,6 +183,8 @@ cdef int method_with_argument(
 ) except -1
 cdef int exit_method(type cls, type pure_class, fast_method fast, unsigned int mask) except -1
 cdef int finish_class(type cls) except -1
+cdef object try_acquire(object self)
+cdef int try_to_acquire(ParkingLot primitive) except -1
 cdef object enter(object self)
 cdef object exit(object self)
 cdef object get_loop(object self)

@@ -309,6 +309,10 @@ cdef class ParkingLot:
         leave(waiter)
         return True
 
+    @cython.critical_section
+    def _unbind_if_closed(self):
+        return unbind_if_closed(self)
+
     def __reduce_ex__(self, protocol):
         return _shared.with_fields(self, object.__reduce_ex__(self, max(protocol, 2)))
 
@@ -537,10 +541,25 @@ cdef int bind(ParkingLot primitive, object loop) except -1:
     bound = primitive.loop  # freed after the change, as above
     primitive.loop = loop
     if bound is not None and bound is not loop:
-        discard_waiters(primitive)
-        if has_attributes(primitive):
-            attributes_of(primitive).pop("_appended", None)
-            _shared.empty(attributes_of(primitive).get("_waiters") or ())
+        discard_all_waiters(primitive)
+    return 0
+
+
+cdef bint unbind_if_closed(ParkingLot primitive) except -1:
+    """Empty the queue if the loop is closed; return whether waiters were left on it."""
+    if is_idle(primitive) and not has_attributes(primitive):
+        return False
+    if not is_closed(primitive.loop) or not primitive._waiters:
+        return False
+    discard_all_waiters(primitive)
+    return True
+
+
+cdef int discard_all_waiters(ParkingLot primitive) except -1:
+    discard_waiters(primitive)
+    if has_attributes(primitive):
+        attributes_of(primitive).pop("_appended", None)
+        _shared.empty(attributes_of(primitive).get("_waiters") or ())
     return 0
 
 
@@ -896,6 +915,23 @@ cdef object exit(object self):
     return inline_new_waiter(<ParkingLot> self, EXIT)
 
 
+# For acquire_now(), which sees in it that no `async with` acquires.
+cdef Waiter no_waiter = Waiter.__new__(Waiter)
+
+
+cdef object try_acquire(object self):
+    if FREE_THREADED and (<ParkingLot> self).acquire_idle():
+        return True
+    return in_section(try_to_acquire, <ParkingLot> self) != 0
+
+
+cdef int try_to_acquire(ParkingLot primitive) except -1:
+    """Acquire what needs no wait; return whether it was acquired."""
+    if primitive.acquire_now(no_waiter):
+        return True
+    return unbind_if_closed(primitive) and primitive.acquire_now(no_waiter)
+
+
 cdef object get_loop(object self):
     with cython.critical_section(self):
         return loop_of(<ParkingLot> self)
@@ -1027,6 +1063,7 @@ set_traverse(<PyTypeObject*> LockCore, traverse_primitive)
 lock_class = new_class(LockCore, pure.Lock, (_internals.locks.Lock,))
 Lock = lock_class
 method(lock_class, pure.Lock, "acquire", acquire, INTERNALS)
+method(lock_class, pure.Lock, "try_acquire", try_acquire, INTERNALS)
 method(lock_class, pure.Lock, "release", release, INTERNALS)
 method(lock_class, pure.Lock, "locked", locked, INTERNALS)
 method(lock_class, pure.Lock, "__aenter__", enter, INTERNALS | ACQUIRE)

@@ -63,7 +63,7 @@ static struct {
 static struct {
     PyTypeObject *type;
     PyObject *originals[OVERRIDABLE];
-} classes[9];
+} classes[16];
 
 static int number_of_classes = 0;
 
@@ -106,7 +106,18 @@ static unsigned int differences(PyTypeObject *type, int i)
     return flags;
 }
 
-/* Whether super() of a public class finds another release() than that of its public base class. */
+static int is_public(PyTypeObject *type)
+{
+    for (int i = 0; i < number_of_classes; i++) {
+        if (type == classes[i].type) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Whether super() of a public class finds a release() that is none of a public class, before that of its
+   public base class. */
 static int is_release_between(PyTypeObject *type, PyTypeObject *public, PyTypeObject *base)
 {
     PyObject *classes_in_order = type->tp_mro;
@@ -116,7 +127,7 @@ static int is_release_between(PyTypeObject *type, PyTypeObject *public, PyTypeOb
         if (cls == base) {
             return 0;
         }
-        PyObject *namespace = after ? PyObject_GetAttrString((PyObject *)cls, "__dict__") : NULL;
+        PyObject *namespace = after && !is_public(cls) ? PyObject_GetAttrString((PyObject *)cls, "__dict__") : NULL;
         int found = namespace != NULL && PyMapping_HasKeyString(namespace, "release");
         Py_XDECREF(namespace);
         if (found) {

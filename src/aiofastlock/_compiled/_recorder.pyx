@@ -13,7 +13,7 @@ import sys
 import time
 
 from aiofastlock import _shared
-from aiofastlock._compiled import _condition, _event, _lock, _queue, _semaphore
+from aiofastlock._compiled import _condition, _event, _keyed, _lock, _queue, _semaphore
 from aiofastlock._pure import recorder as pure
 
 from aiofastlock._compiled._lock cimport (
@@ -192,11 +192,17 @@ hooks.released = on_released
 
 # ---- In the place of the methods that acquire and release ----
 
-cdef enum: HELD_KINDS = 3
-cdef tuple examples = (_lock.Lock(), _semaphore.Semaphore(), _semaphore.BoundedSemaphore())
+cdef enum: HELD_KINDS = 5
+cdef tuple examples = (
+    _lock.Lock(),
+    _keyed.KeyedLock()[None],
+    _semaphore.Semaphore(),
+    _semaphore.BoundedSemaphore(),
+    _keyed.KeyedSemaphore(1)[None],
+)
 cdef Methods* tables[HELD_KINDS]  # of their classes
 cdef Methods originals[HELD_KINDS]
-cdef enum: LOCK = 0  # first: it is used most
+cdef enum: LOCKS = 2  # first: they are used most
 
 
 cdef inline size_t table_of(ParkingLot primitive) noexcept:
@@ -224,14 +230,14 @@ cdef bint acquire_now(ParkingLot primitive, Waiter waiter) except -1:
     cdef size_t table = table_of(primitive)
     cdef bint acquired = originals[table].acquire_now(primitive, waiter)
     if acquired:
-        note_acquired(primitive, table == LOCK, is_structured(waiter))
+        note_acquired(primitive, table < LOCKS, is_structured(waiter))
     return acquired
 
 
 cdef int acquire_woken(ParkingLot primitive, Waiter waiter) except -1:
     cdef size_t table = table_of(primitive)
     originals[table].acquire_woken(primitive, waiter)
-    note_acquired(primitive, table == LOCK, is_structured(waiter))
+    note_acquired(primitive, table < LOCKS, is_structured(waiter))
     return 0
 
 
@@ -239,7 +245,7 @@ cdef int release_now(ParkingLot primitive, Waiter waiter) except -1:
     cdef size_t table = table_of(primitive)
     cdef bint exits = waiter is not None and waiter.call == EXIT
     # First: other code may acquire it before the method returns.
-    cdef bint by_others = record_released(<PyObject*> primitive, table == LOCK, exits)
+    cdef bint by_others = record_released(<PyObject*> primitive, table < LOCKS, exits)
     originals[table].release_now(primitive, waiter)
     if by_others:  # and it did not raise
         record_others(<PyObject*> primitive)
@@ -278,7 +284,7 @@ def start(parking, acquired=None):
         tables[i].acquire_woken = acquire_woken
         tables[i].release_now = release_now
         tables[i].acquire_idle = tables[i].release_idle = never_idle
-    for module in (_condition, _event, _lock, _queue):
+    for module in (_condition, _event, _keyed, _lock, _queue):
         module.make_in_full(True)
     open_table()
     set_recorder(&hooks)
@@ -294,7 +300,7 @@ def stop():
     set_recorder(NULL)
     for i in range(HELD_KINDS):
         tables[i][0] = originals[i]
-    for module in (_condition, _event, _lock, _queue):
+    for module in (_condition, _event, _keyed, _lock, _queue):
         module.make_in_full(False)
     close_table()
     places.clear()

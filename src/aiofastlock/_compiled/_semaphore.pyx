@@ -41,8 +41,8 @@ from aiofastlock._compiled._lock cimport (
     release_primitive,
     serves,
     set_own,
-    shared_ssize,
     store_ssize,
+    try_acquire,
     unset_own,
 )
 
@@ -53,8 +53,6 @@ cdef type bounded_class
 
 @cython.no_gc_clear
 cdef class SemaphoreCore(ContextManager):
-    cdef shared_ssize value
-
     def __cinit__(self):
         self.value = 1
 
@@ -227,8 +225,6 @@ cdef bint is_number_of_permits(object value) except -1:
 
 @cython.no_gc_clear
 cdef class BoundedSemaphoreCore(SemaphoreCore):
-    cdef shared_ssize bound
-
     def __cinit__(self):
         self.bound = 1
 
@@ -290,6 +286,7 @@ cdef object init_bounded_with_value(object semaphore, object value):
 semaphore_class = new_class(SemaphoreCore, pure.Semaphore, (_internals.locks.Semaphore,))
 Semaphore = semaphore_class
 method(semaphore_class, pure.Semaphore, "acquire", acquire, INTERNALS | LOCKED)
+method(semaphore_class, pure.Semaphore, "try_acquire", try_acquire, INTERNALS | LOCKED)
 method(semaphore_class, pure.Semaphore, "release", release, INTERNALS)
 method(semaphore_class, pure.Semaphore, "locked", locked, INTERNALS)
 method(semaphore_class, pure.Semaphore, "__aenter__", enter, INTERNALS | LOCKED | ACQUIRE)

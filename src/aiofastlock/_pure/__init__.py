@@ -3,6 +3,7 @@
 from aiofastlock._pure.barrier import Barrier
 from aiofastlock._pure.condition import Condition
 from aiofastlock._pure.event import Event
+from aiofastlock._pure.keyed import KeyedLock, KeyedSemaphore
 from aiofastlock._pure.lock import Lock
 from aiofastlock._pure.queues import (
     LifoQueue,
@@ -19,6 +20,8 @@ __all__ = [
     "BoundedSemaphore",
     "Condition",
     "Event",
+    "KeyedLock",
+    "KeyedSemaphore",
     "LifoQueue",
     "Lock",
     "PriorityQueue",

@@ -75,6 +75,13 @@ class Condition(ContextManager, ParkingLot, asyncio.Condition):
 
     _make_lock = Lock
 
+    def try_acquire(self) -> bool:
+        """Call the lock's try_acquire(): lock it and return True if that needs no wait, else False.
+
+        AttributeError is raised if the lock has no such method. asyncio.Condition has none.
+        """
+        return self._lock.try_acquire()  # type: ignore[no-any-return]
+
     async def wait(self) -> Literal[True]:
         """Release the lock, wait to be notified, acquire the lock again, and return True.
 

@@ -366,6 +366,19 @@ class Lock(ContextManager, ParkingLot, asyncio.Lock):
             _shared.recorder.acquired(self)
         return True
 
+    def try_acquire(self) -> bool:
+        """Lock the lock and return True if that needs no wait; return False otherwise.
+
+        It needs one if the lock is locked, or if a task waits for it that has its turn first.
+        asyncio.Lock has no such method.
+        """
+        if is_taken(self) and not (self._unbind_if_closed() and not is_taken(self)):
+            return False
+        self._locked = True
+        if _shared.recorder is not None:
+            _shared.recorder.acquired(self)
+        return True
+
     def release(self) -> None:
         """Unlock the lock, and wake the first task that waits for it.
 
@@ -392,6 +405,11 @@ class Lock(ContextManager, ParkingLot, asyncio.Lock):
 
     def __getstate__(self) -> dict[str, Any]:
         return _shared.getstate(self, "_locked")
+
+
+def is_taken(lock: Lock) -> bool:
+    # any_live() can run other code, which may lock the lock.
+    return lock._locked or any_live(lock._waiters) or lock._locked
 
 
 def hand_off(lock: Lock) -> None:

@@ -89,6 +89,19 @@ class Semaphore(ContextManager, ParkingLot, asyncio.Semaphore):
             _shared.recorder.acquired(self)
         return True
 
+    def try_acquire(self) -> bool:
+        """Take a permit and return True if that needs no wait; return False otherwise.
+
+        It needs one if locked() is true: there is no permit, or a task that waits for one has its
+        turn first. asyncio.Semaphore has no such method.
+        """
+        if self.locked() and not (self._unbind_if_closed() and not self.locked()):
+            return False
+        self._value -= 1
+        if _shared.recorder is not None:
+            _shared.recorder.acquired(self)
+        return True
+
     def release(self) -> None:
         """Add a permit, and wake the first task that waits for one.
 
