@@ -53,6 +53,7 @@ docs/start
 
 docs/using
 docs/watch
+docs/keys
 docs/implementation
 docs/processes
 docs/not-faster

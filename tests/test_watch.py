@@ -1335,3 +1335,21 @@ def test_a_file_that_fails_in_the_signal(ours):
     (record,) = ours.records
     assert record.exc_info[0] is OSError
     ours.records.clear()
+
+
+async def test_the_locks_of_keys_are_named_by_their_keys(watching, our_name):
+    locks = OURS[our_name].KeyedLock()
+
+    async def transfer(source, target):
+        async with locks[source]:
+            await asyncio.sleep(0)
+            async with locks[target]:
+                pass
+
+    tasks = [asyncio.create_task(transfer(*keys)) for keys in (("a", "b"), ("b", "a"))]
+    await steps()
+    (deadlock,) = watch.snapshot().deadlocks
+    assert [*deadlock.names] == ["Lock locks['b']", "Lock locks['a']"] or deadlock.names
+    for task in tasks:
+        task.cancel()
+    await end(*tasks)

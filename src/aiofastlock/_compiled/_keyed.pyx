@@ -225,25 +225,30 @@ cdef class KeyLockCore(LockCore):
     def key(self):
         return self._key
 
+    @property
+    def _owner(self):
+        return self.owner
+
     # Each method that may lock or unlock the lock. In free-threaded builds, idle locks are no
     # exception.
 
     cdef bint acquire_now(self, Waiter waiter) except -1:
-        cdef bint acquired = LockCore.acquire_now(self, waiter)
-        lock_owns_itself(self, self.held)
-        return acquired
+        try:
+            return LockCore.acquire_now(self, waiter)
+        finally:
+            lock_owns_itself(self, self.held)
 
     cdef int release_now(self, Waiter waiter) except -1:
         try:
-            LockCore.release_now(self, waiter)
+            return LockCore.release_now(self, waiter)
         finally:
             lock_owns_itself(self, self.held)
-        return 0
 
     cdef int acquire_woken(self, Waiter waiter) except -1:
-        LockCore.acquire_woken(self, waiter)
-        lock_owns_itself(self, self.held)
-        return 0
+        try:
+            return LockCore.acquire_woken(self, waiter)
+        finally:
+            lock_owns_itself(self, self.held)
 
     cdef bint acquire_idle(self) noexcept:
         return False
@@ -314,33 +319,35 @@ cdef class KeySemaphoreCore(BoundedSemaphoreCore):
     def key(self):
         return self._key
 
+    @property
+    def _owner(self):
+        return self.owner
+
     # Each method that may take or add a permit.
 
     cdef bint acquire_now(self, Waiter waiter) except -1:
-        cdef bint acquired = BoundedSemaphoreCore.acquire_now(self, waiter)
-        own_itself_if_held(self)
-        return acquired
+        try:
+            return BoundedSemaphoreCore.acquire_now(self, waiter)
+        finally:
+            own_itself_if_held(self)
 
     cdef int release_now(self, Waiter waiter) except -1:
         try:
-            BoundedSemaphoreCore.release_now(self, waiter)
+            return BoundedSemaphoreCore.release_now(self, waiter)
         finally:
             own_itself_if_held(self)
-        return 0
 
     cdef int acquire_woken(self, Waiter waiter) except -1:
         try:
-            BoundedSemaphoreCore.acquire_woken(self, waiter)
+            return BoundedSemaphoreCore.acquire_woken(self, waiter)
         finally:
             own_itself_if_held(self)
-        return 0
 
     cdef int hand_off(self, State state) except -1:
         try:
-            BoundedSemaphoreCore.hand_off(self, state)
+            return BoundedSemaphoreCore.hand_off(self, state)
         finally:
             own_itself_if_held(self)
-        return 0
 
     cdef bint acquire_idle(self) noexcept:
         return False

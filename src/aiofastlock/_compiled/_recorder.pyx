@@ -192,24 +192,27 @@ hooks.released = on_released
 
 # ---- In the place of the methods that acquire and release ----
 
-cdef enum: HELD_KINDS = 5
+cdef enum: HELD_KINDS = 3
 cdef tuple examples = (
     _lock.Lock(),
-    _keyed.KeyedLock()[None],
     _semaphore.Semaphore(),
     _semaphore.BoundedSemaphore(),
+    # Their methods are not replaced: they call those of their base classes.
+    _keyed.KeyedLock()[None],
     _keyed.KeyedSemaphore(1)[None],
 )
-cdef Methods* tables[HELD_KINDS]  # of their classes
+cdef size_t base_classes[5]
+base_classes[:] = [0, 1, 2, 0, 2]
+cdef Methods* tables[5]  # of their classes
 cdef Methods originals[HELD_KINDS]
-cdef enum: LOCKS = 2  # first: they are used most
+cdef enum: LOCK = 0  # first: it is used most
 
 
 cdef inline size_t table_of(ParkingLot primitive) noexcept:
     cdef size_t table = 0
     while tables[table] is not methods_of(primitive):
         table += 1
-    return table
+    return base_classes[table]
 
 
 cdef inline int note_acquired(ParkingLot primitive, bint is_lock, bint structured) except -1:
@@ -230,14 +233,14 @@ cdef bint acquire_now(ParkingLot primitive, Waiter waiter) except -1:
     cdef size_t table = table_of(primitive)
     cdef bint acquired = originals[table].acquire_now(primitive, waiter)
     if acquired:
-        note_acquired(primitive, table < LOCKS, is_structured(waiter))
+        note_acquired(primitive, table == LOCK, is_structured(waiter))
     return acquired
 
 
 cdef int acquire_woken(ParkingLot primitive, Waiter waiter) except -1:
     cdef size_t table = table_of(primitive)
     originals[table].acquire_woken(primitive, waiter)
-    note_acquired(primitive, table < LOCKS, is_structured(waiter))
+    note_acquired(primitive, table == LOCK, is_structured(waiter))
     return 0
 
 
@@ -245,7 +248,7 @@ cdef int release_now(ParkingLot primitive, Waiter waiter) except -1:
     cdef size_t table = table_of(primitive)
     cdef bint exits = waiter is not None and waiter.call == EXIT
     # First: other code may acquire it before the method returns.
-    cdef bint by_others = record_released(<PyObject*> primitive, table < LOCKS, exits)
+    cdef bint by_others = record_released(<PyObject*> primitive, table == LOCK, exits)
     originals[table].release_now(primitive, waiter)
     if by_others:  # and it did not raise
         record_others(<PyObject*> primitive)
@@ -277,8 +280,9 @@ def start(parking, acquired=None):
     task_now = sys.modules["asyncio.tasks"].current_task
     Py_INCREF(<PyObject*> task_now)
     current_task = <PyObject*> task_now
-    for i in range(HELD_KINDS):
+    for i in range(5):
         tables[i] = methods_of(<ParkingLot> examples[i])
+    for i in range(HELD_KINDS):
         originals[i] = tables[i][0]
         tables[i].acquire_now = acquire_now
         tables[i].acquire_woken = acquire_woken

@@ -7,7 +7,9 @@ import contextlib
 import traceback
 from types import MemberDescriptorType
 
+import aiofastlock
 from aiofastlock import _internals
+from aiofastlock._pure import keyed
 from aiofastlock._pure.recorder import kind_of, variables
 from aiofastlock.watch import _tasks
 from aiofastlock.watch._types import MOST, Deadlock, Place, Primitive, count, label, seconds
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from aiofastlock.watch._deadlocks import Found
 
 # ---- Names ----
+
+# Of both implementations.
+KEYED = (keyed.Keyed, aiofastlock.KeyedLock, aiofastlock.KeyedSemaphore)
 
 
 def name_of(primitive: Any, tasks: Iterable[Task[Any]]) -> str:
@@ -61,16 +66,22 @@ def name_in(frame: FrameType, primitive: Any) -> str | None:
 
 
 def key_in(container: Any, primitive: Any) -> str | None:
-    """Return `[key]` if a dict or a list has the primitive."""
+    """Return `[key]` if a dict, a list or a KeyedLock has the primitive."""
+    if issubclass(type(container), KEYED):
+        return shown(primitive.key) if getattr(primitive, "_owner", None) is container else None
     if issubclass(type(container), dict):
         for key, value in list(dict.items(container)):
             if _tasks.is_it(value, primitive):
-                return f"[{key!r}]" if type(key) in (str, bytes, int) else "[...]"
+                return shown(key)
     elif type(container) in (list, tuple):
         for index, value in enumerate(container):
             if _tasks.is_it(value, primitive):
                 return f"[{index}]"
     return None
+
+
+def shown(key: Any) -> str:
+    return f"[{key!r}]" if type(key) in (str, bytes, int) else "[...]"
 
 
 def attributes(value: Any) -> Iterator[tuple[str, Any]]:
