@@ -170,8 +170,7 @@ DEATHS = {
 class OfKey:
     """The lock or semaphore of a key, looked up each time.
 
-    asyncio's has no waiters before the first, and an empty queue after the last; of one that is made
-    anew, only who waits can be equal.
+    The oracle's are never forgotten, so their queue is empty where that of a new one is None.
     """
 
     def __init__(self, keyed, key):

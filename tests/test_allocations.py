@@ -170,9 +170,68 @@ def held(new):
     return lock
 
 
+# ---- KeyedLock and KeyedSemaphore ----
+
+
+@operation("KeyedLock", "KeyedSemaphore")
+async def make_keyed(new, shortage):
+    keyed = None
+    with shortage:
+        keyed = new()
+    lock_works((new() if keyed is None else keyed)["a"])
+
+
+@operation("KeyedLock", "KeyedSemaphore")
+async def look_up(new, shortage):
+    """So many keys that the table grows, and then shrinks."""
+    keyed = new()
+    for key in range(20):
+        if key != 5:
+            keyed[key].try_acquire()
+    lock = None
+    with shortage:
+        lock = keyed[5]
+    assert (lock is None) is shortage.failed
+    assert len(keyed) == 19
+    with shortage:
+        for key in keyed:
+            keyed[key].release()
+    for key in list(keyed):
+        keyed[key].release()
+    assert len(keyed) == 0
+    lock_works(keyed[5])
+
+
+@operation("KeyedLock", "KeyedSemaphore")
+async def enter_and_leave_by_key(new, shortage):
+    keyed = new()
+    with shortage:
+        async with keyed["a"]:
+            pass
+    assert len(keyed) == 0
+    lock_works(keyed["a"])
+
+
+@operation("KeyedLock", "KeyedSemaphore")
+async def look_at_keys(new, shortage):
+    keyed = new()
+    keyed["a"].try_acquire()
+    with shortage:
+        repr(keyed)
+    with shortage:
+        repr(keyed["a"])
+    with shortage:
+        "a" in keyed, len(keyed)
+    with shortage:
+        copy.copy(new())
+    keyed["a"].release()
+    lock_works(keyed["a"])
+
+
 # ---- Primitives that are acquired and released ----
 
-LOCKS = ("Lock", "Semaphore", "BoundedSemaphore", "Condition", "Overridden")
+OF_KEYS = ("KeyLock", "KeySemaphore")
+LOCKS = ("Lock", "Semaphore", "BoundedSemaphore", "Condition", "Overridden", *OF_KEYS)
 
 
 @operation("Condition")
@@ -254,6 +313,19 @@ async def take(new, shortage, method):
 @operation(*LOCKS)
 async def acquire(new, shortage):
     await take(new, shortage, "acquire")
+
+
+@operation(*LOCKS)
+async def try_to_acquire(new, shortage):
+    lock = new()
+    with shortage:
+        lock.try_acquire()
+    assert lock.locked() is not shortage.failed
+    if not shortage.failed:
+        with shortage:
+            lock.try_acquire()
+        lock.release()
+    lock_works(lock)
 
 
 @operation(*LOCKS)
@@ -1200,7 +1272,15 @@ def makers(namespace):
         def release(self):
             super().release()
 
-    return {
+    own = {}
+    if hasattr(namespace, "KeyedLock"):
+        own = {
+            "KeyedLock": namespace.KeyedLock,
+            "KeyedSemaphore": lambda: namespace.KeyedSemaphore(1),
+            "KeyLock": lambda: namespace.KeyedLock()["key"],
+            "KeySemaphore": lambda: namespace.KeyedSemaphore(1)["key"],
+        }
+    return own | {
         "Lock": namespace.Lock,
         "Semaphore": lambda: namespace.Semaphore(1),
         "BoundedSemaphore": namespace.BoundedSemaphore,
@@ -1234,7 +1314,13 @@ async def starve(namespace, function, new, failing):
 async def starve_all(name, only):
     namespace = IMPLEMENTATIONS[name]
     kinds = makers(namespace)
-    chosen = {key: found for key, found in OPERATIONS.items() if not only or key[1] in only}
+    chosen = {
+        (kind, name): found
+        for (kind, name), found in OPERATIONS.items()
+        if kind in kinds and (not only or name in only)
+        # asyncio has none
+        if name != "try_to_acquire" or hasattr(kinds[kind](), "try_acquire")
+    }
     for (kind, operation), function in chosen.items():
         for failing in (1, 20):
             os.write(2, f"{kind} {operation}\n".encode())  # if it crashes, this says where
@@ -1272,6 +1358,7 @@ KNOWN = {
     # The permit is there, but a waiter gets it only after the next release(), as in asyncio.
     "Semaphore release_to_a_task",
     "BoundedSemaphore release_to_a_task",
+    "KeySemaphore release_to_a_task",
 }
 
 

@@ -13,8 +13,7 @@ import pytest
 import schedules
 import test_allocations
 import test_lifetime
-from conftest import CLASSES, needs_refcounts
-from helpers import Parking
+from conftest import needs_refcounts
 
 import aiofastlock
 from aiofastlock import _pure
@@ -97,8 +96,8 @@ async def test_the_allocations(recorder, monkeypatch):
 
 @needs_refcounts
 async def test_the_lifetimes(recorder):
-    for primitive in CLASSES:
-        for work in test_lifetime.WORKS:
-            with recorder:
-                await work(Parking(getattr(_pure, primitive)))
+    for _, subject, work in test_lifetime.operations("pure"):
+        with recorder:
+            subject.__init__(type(subject.primitive))
+            await work(subject)
     recorder.check("none of WORKS in tests/test_lifetime.py")

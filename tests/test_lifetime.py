@@ -209,6 +209,71 @@ WORKS = (
 )  # fmt: skip
 
 
+# ---- By key ----
+
+
+class ByKey:
+    """A KeyedLock or KeyedSemaphore, in place of a Parking."""
+
+    def __init__(self, cls):
+        self.primitive = cls(*[1] if cls.__name__ == "KeyedSemaphore" else [])
+
+
+async def by_a_new_key(by_key):
+    key = object()
+    async with by_key.primitive[key]:
+        assert key in by_key.primitive
+    assert repr(by_key.primitive[key])
+    by_key.primitive.__getstate__()
+
+
+async def by_a_key_that_is_waited_for(by_key):
+    key = object()
+    assert by_key.primitive[key].try_acquire()
+    waiters = [by_key.primitive[key].acquire() for _ in range(3)]
+    for waiter in waiters:
+        waiter.send(None)
+    waiters[1].close()
+    by_key.primitive[key].release()
+    by_hand(waiters[0])
+    assert list(by_key.primitive) == [key]
+    by_key.primitive[key].release()
+    waiters[2].close()
+    assert not list(by_key.primitive)
+
+
+async def dropped_while_held(by_key):
+    """The collector finds an owner and its primitives, which own each other."""
+    other = ByKey(type(by_key.primitive)).primitive
+    for key in range(10):
+        assert other[key].try_acquire()
+
+
+OF_KEYS = ("KeyedLock", "KeyedSemaphore")
+WORKS_BY_KEY = (by_a_new_key, by_a_key_that_is_waited_for, dropped_while_held)
+
+
+async def tried(parking):
+    if hasattr(parking.primitive, "try_acquire"):  # asyncio's have none
+        if parking.name != "Condition":
+            assert not parking.primitive.try_acquire()
+            parking.primitive.release()
+        assert parking.primitive.try_acquire()
+        if parking.name == "Condition":
+            parking.primitive.release()
+
+
+def operations(implementation):
+    """What holds a primitive, by name, and what is done with it."""
+    namespace = IMPLEMENTATIONS[implementation]
+    for name in CLASSES:
+        for work in (*WORKS, tried):
+            yield name, Parking(getattr(namespace, name)), work
+    for name in OF_KEYS if implementation in OURS else ():
+        for work in WORKS_BY_KEY:
+            yield name, ByKey(getattr(namespace, name)), work
+
+
 def counts(parking):
     gc.collect()
     primitive, loop = parking.primitive, asyncio.get_running_loop()
@@ -240,11 +305,19 @@ async def leaks_always(parking, work, times):
 
 
 @needs_refcounts
-@pytest.mark.parametrize("work", WORKS)
+@pytest.mark.parametrize("work", [*WORKS, tried])
 @pytest.mark.parametrize("name", CLASSES)
 async def test_counts_are_flat(implementation, name, work):
     parking = Parking(getattr(IMPLEMENTATIONS[implementation], name))
     assert not await leaks_always(parking, work, 100)
+
+
+@needs_refcounts
+@pytest.mark.parametrize("work", WORKS_BY_KEY)
+@pytest.mark.parametrize("name", OF_KEYS)
+async def test_counts_are_flat_by_key(our_name, name, work):
+    subject = ByKey(getattr(OURS[our_name], name))
+    assert not await leaks_always(subject, work, 100)
 
 
 @needs_refcounts
@@ -582,19 +655,20 @@ def test_a_loop_that_the_collector_has_cleared():
 async def measure(implementation, times):
     """Print what each operation leaves behind; return those that leak."""
     leaking = []
-    for name in CLASSES:
-        for work in WORKS:
-            start = time.perf_counter()
-            parking = Parking(getattr(IMPLEMENTATIONS[implementation], name))
-            blocks, objects, *references = found = await grown(parking, work, times)
-            took = time.perf_counter() - start
-            print(
-                f"{name:16} {work.__name__:20} {took:5.0f} s  blocks {blocks:+d}, "
-                f"objects {objects:+d}, references {references}",
-                flush=True,
-            )
-            if leaks(found, times):
-                leaking.append(f"{name} {work.__name__}")
+    number = 0
+    for name, subject, work in operations(implementation):
+        start = time.perf_counter()
+        number += 1
+        blocks, objects, *references = found = await grown(subject, work, times)
+        took = time.perf_counter() - start
+        print(
+            f"{name:16} {work.__name__:27} {took:5.0f} s  blocks {blocks:+d}, "
+            f"objects {objects:+d}, references {references}",
+            flush=True,
+        )
+        if leaks(found, times):
+            leaking.append(f"{name} {work.__name__}")
+    print(f"{number} operations, {times:,} times each")
     return leaking
 
 
@@ -604,7 +678,6 @@ def main():
     parser.add_argument("times", type=int)
     options = parser.parse_args()
     leaking = asyncio.run(measure(options.implementation, options.times))
-    print(f"{len(CLASSES) * len(WORKS)} operations, {options.times:,} times each")
     print(f"these leak: {', '.join(leaking)}" if leaking else "nothing leaks")
     return bool(leaking)
 

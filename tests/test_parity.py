@@ -96,6 +96,8 @@ BOTH = [
         "cls",
     ),
     Difference("the base classes are others", "described.names of bases", "cls"),
+    Difference("asyncio's have no try_acquire()", "names.more", "cls", WITH_MIXIN),
+    Difference("the same", "instance_names.more", "self, sub", WITH_MIXIN),
     # Barrier has a queue, where asyncio's has a condition
     Difference(
         "its own queue, where asyncio's barrier has a condition",

@@ -1337,8 +1337,8 @@ def test_a_file_that_fails_in_the_signal(ours):
     ours.records.clear()
 
 
-async def test_the_locks_of_keys_are_named_by_their_keys(watching, our_name):
-    locks = OURS[our_name].KeyedLock()
+async def test_the_locks_of_keys_are_named_by_their_keys(watched):
+    locks = watched.KeyedLock()
 
     async def transfer(source, target):
         async with locks[source]:
@@ -1346,10 +1346,7 @@ async def test_the_locks_of_keys_are_named_by_their_keys(watching, our_name):
             async with locks[target]:
                 pass
 
-    tasks = [asyncio.create_task(transfer(*keys)) for keys in (("a", "b"), ("b", "a"))]
-    await steps()
-    (deadlock,) = watch.snapshot().deadlocks
-    assert [*deadlock.names] == ["Lock locks['b']", "Lock locks['a']"] or deadlock.names
-    for task in tasks:
-        task.cancel()
-    await end(*tasks)
+    async with running(transfer("a", "b"), transfer("b", "a")):
+        (deadlock,) = watch.snapshot().deadlocks
+        assert sorted(deadlock.names) == ["Lock locks['a']", "Lock locks['b']"]
+        assert watched.kinds() == ["circle"]

@@ -148,10 +148,12 @@ static void remove_key(Table *table, PyObject *primitive, Py_hash_t hash)
     }
 }
 
-/* For a primitive that is about to be deallocated. Its owner is None if it was never in a table. */
+/* For a primitive that is about to be deallocated. Its owner is None if it was never in a table, and NULL
+   if its allocation failed half-way. */
 #define leave_table(primitive) \
     do { \
-        if ((PyObject *)(primitive)->owner != Py_None) { \
+        PyObject *owner_ = (PyObject *)(primitive)->owner; \
+        if (owner_ != NULL && owner_ != Py_None) { \
             BEGIN_SECTION((primitive)->owner); \
             remove_key(&(primitive)->owner->table, (PyObject *)(primitive), (primitive)->hash); \
             END_SECTION(); \

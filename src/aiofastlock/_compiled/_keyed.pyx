@@ -18,6 +18,8 @@ Invariants:
 cimport cython
 from cpython.object cimport PyObject, PyObject_Hash, PyTypeObject
 
+from types import GenericAlias
+
 from aiofastlock import _shared
 from aiofastlock._compiled import _lock, _semaphore
 from aiofastlock._pure import keyed as pure
@@ -138,7 +140,7 @@ cdef class KeyedCore:
 
     @classmethod
     def __class_getitem__(cls, parameters):
-        return _shared.GenericAlias(cls, parameters)
+        return GenericAlias(cls, parameters)
 
 
 cdef inline object find(KeyedCore self, object key, Py_hash_t hash):
@@ -216,7 +218,7 @@ cdef class KeyLockCore(LockCore):
     cdef bint owns_itself
 
     def __init__(self, *args, **kwargs):
-        pure.Lock.__init__(self)
+        pure.Lock.__init__(self, *args, **kwargs)
 
     def __dealloc__(self):
         leave_lock(self)

@@ -160,6 +160,8 @@ cdef inline int release_primitive(ParkingLot primitive) except -1:
 
 cdef object new_waiter(ParkingLot primitive, Call call)
 cdef object future_to_yield(ParkingLot primitive)
+cdef object future_in_section(ParkingLot primitive)
+cdef object loop_in_section(ParkingLot primitive)
 cdef int enqueue(Waiter waiter, object future) noexcept
 cdef int step(Waiter waiter) except -1
 cdef void set_stop_iteration_true() noexcept

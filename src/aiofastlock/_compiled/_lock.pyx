@@ -752,8 +752,21 @@ cdef inline object loop_of(ParkingLot primitive):
     return loop
 
 
+cdef object loop_in_section(ParkingLot primitive):  # for the other modules
+    return loop_of(primitive)
+
+
 cdef inline object future_of(ParkingLot primitive):
     return new_future(loop_of(primitive))
+
+
+cdef object future_in_section(ParkingLot primitive):
+    """As future_to_yield(), for who is in the critical section. On Python 3.13, to enter one again
+    that a thread is in already takes as long as a wait for another thread.
+    """
+    future = future_of(primitive)
+    set_blocking(future)
+    return future
 
 
 cdef object future_to_yield(ParkingLot primitive):

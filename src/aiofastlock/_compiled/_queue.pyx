@@ -39,14 +39,14 @@ from aiofastlock._compiled._lock cimport (
     finish_awaitable,
     finish_class,
     fits,
-    future_to_yield,
-    get_loop,
+    future_in_section,
     has_attributes,
     keep_no_spares,
     keep_spares,
     leave,
     leave_replacing,
     loop_field,
+    loop_in_section,
     method,
     method_with_argument,
     new_class,
@@ -426,18 +426,18 @@ cdef int initialise_with(QueueCore self, tuple args, dict kwargs) except -1:
 
 
 cdef object get_loop_of_queue(object self):
-    return loop_and_future(<QueueCore> self, False)
-
-
-cdef object loop_and_future(QueueCore self, bint future):
-    """The loop, or a future of it; another one that is closed cannot wake the waiters any more."""
     with cython.critical_section(self):
-        bound = self.loop
-        found = future_to_yield(self) if future else get_loop(self)
-        if bound is not None and self.loop is not bound:
-            for waiting in (self.getters, self.putters):
-                if waiting is not None:
-                    discard_waiters(waiting)
+        return loop_or_future(<QueueCore> self, False)
+
+
+cdef object loop_or_future(QueueCore self, bint future):
+    """In the section: the loop, or a future of it. Another one that is closed cannot wake waiters."""
+    bound = self.loop
+    found = future_in_section(self) if future else loop_in_section(self)
+    if bound is not None and self.loop is not bound:
+        for waiting in (self.getters, self.putters):
+            if waiting is not None:
+                discard_waiters(waiting)
     return found
 
 
@@ -624,12 +624,12 @@ cdef inline int finish(Transfer self, QueueCore queue) except -1:
 
 
 cdef int park(Transfer self, QueueCore queue) except -1:
-    """Wait for an item or a free slot, unless there is one now."""
+    """In the queue's critical section: wait for an item or a free slot, unless there is one now."""
     cdef Waiting waiting
     try:
         if queue.shut:
             raise QueueShutDown
-        future = loop_and_future(queue, True)
+        future = loop_or_future(queue, True)
         waiting = getters_of(queue) if self.direction == GET else putters_of(queue)
         if self.waiter is None:
             self.waiter = new_waiter(waiting, LOCK_ACQUIRE)
@@ -677,7 +677,8 @@ cdef int go_on_in_python(Transfer self, QueueCore queue) except -1:
     """As resume(), where C does not serve the queue any more."""
     cdef bint waits = queue.empty() if self.direction == GET else queue.full()
     if waits:
-        return park(self, queue)
+        with cython.critical_section(queue):
+            return park(self, queue)
     item = self.item
     self.queue = None
     self.item = None

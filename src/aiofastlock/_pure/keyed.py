@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]
+from types import GenericAlias
 from weakref import ref
 
 from aiofastlock import _shared
@@ -101,7 +102,7 @@ class Keyed:
         vars(self).update(state)
 
     def __class_getitem__(cls, parameters: Any) -> Any:
-        return _shared.GenericAlias(cls, parameters)
+        return GenericAlias(cls, parameters)
 
 
 @_shared.unannotated
