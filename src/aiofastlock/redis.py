@@ -261,10 +261,12 @@ async def listen(
     subscribed: asyncio.Future[None],
 ) -> None:
     """Tell the owners of a process what the server says to them, as long as its KeyedLock lives."""
+    task = asyncio.current_task()
+    assert task is not None
     try:
         async with client.pubsub() as pubsub:
             await pubsub.subscribe(channel)
-            while True:
+            while not task.cancelling():  # redis-py can lose a CancelledError when it reconnects
                 message = await pubsub.get_message(timeout=lease)
                 locks = reference()
                 if locks is None:
