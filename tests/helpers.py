@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import functools
 import pickle
 import sys
 from unittest import mock
@@ -107,6 +108,41 @@ async def end(*tasks):
 async def result(task):
     await end(task)
     return task.result()
+
+
+class Driven:
+    """Awaits a coroutine, and cancels the task at its n-th wait: before it ends, or as it ends."""
+
+    def __init__(self, coroutine, n, when):
+        self.coroutine = coroutine
+        self.n = n
+        self.when = when
+        self.waits = 0
+
+    def __await__(self):
+        task = asyncio.current_task()
+        sent = self.coroutine.__await__()
+        future = next(sent, None)
+        while True:
+            self.waits += 1
+            if self.waits == self.n:
+                if self.when == "before" or future is None:
+                    task.get_loop().call_soon(task.cancel)
+                else:
+                    future.add_done_callback(lambda _: task.cancel())
+            try:
+                yield future
+            except BaseException as error:
+                step = functools.partial(sent.throw, error)
+            else:
+                step = functools.partial(sent.send, None)
+            try:
+                future = step()
+            except StopIteration as stop:
+                return stop.value
+
+    async def drive(self):
+        return await self
 
 
 # ---- Any primitive ----

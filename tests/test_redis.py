@@ -4,9 +4,7 @@ Where a lease is 1000 seconds, a test would not end if it were only the lease th
 """
 
 import asyncio
-import functools
 import gc
-import os
 import shutil
 import signal
 import subprocess
@@ -17,7 +15,7 @@ from itertools import count, groupby
 
 import pytest
 import servers
-from helpers import steps
+from helpers import Driven, steps
 
 pytest.importorskip("redis", reason="needs redis-py")
 if shutil.which("redis-server") is None:
@@ -178,7 +176,9 @@ def test_another_loop(shared_server):
 
 def test_without_redis_py():
     program = "import sys; sys.modules['redis'] = None; import aiofastlock.redis"
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    found = subprocess.run(
+        [sys.executable, "-c", program], check=False, stderr=subprocess.PIPE, text=True
+    )
     assert "pip install 'aiofastlock[redis]'" in found.stderr.splitlines()[-1]
 
 
@@ -414,38 +414,6 @@ async def test_blocks_in_blocks_and_groups(client):
 # ---- Cancelled ----
 
 
-class Driven:
-    """Awaits a coroutine, and cancels the task at its n-th wait: before it ends, or as it ends."""
-
-    def __init__(self, coroutine, n, when):
-        self.coroutine = coroutine
-        self.n = n
-        self.when = when
-        self.waits = 0
-
-    def __await__(self):
-        task = asyncio.current_task()
-        sent = self.coroutine.__await__()
-        future = next(sent, None)
-        while True:
-            self.waits += 1
-            if self.waits == self.n:
-                if self.when == "before" or future is None:
-                    task.get_loop().call_soon(task.cancel)
-                else:
-                    future.add_done_callback(lambda _: task.cancel())
-            try:
-                yield future
-            except BaseException as error:
-                step = functools.partial(sent.throw, error)
-            else:
-                step = functools.partial(sent.send, None)
-            try:
-                future = step()
-            except StopIteration as stop:
-                return stop.value
-
-
 async def free(client, locks, others):
     """A key that nobody has."""
     return locks["a"], None
@@ -487,11 +455,7 @@ async def test_cancelled_at_every_wait(client, scene, when):
         locks, others = KeyedLock(client, lease=LONG), KeyedLock(client, lease=LONG)
         lock, let_in = await scene(client, locks, others)
         driven = Driven(enter(lock), n, when)
-
-        async def drive(driven=driven):
-            await driven
-
-        task = asyncio.create_task(drive())
+        task = asyncio.create_task(driven.drive())
         helper = asyncio.create_task(let_in) if let_in else None
         await asyncio.wait([task])
         if driven.waits >= n:
@@ -631,7 +595,7 @@ async def test_cut_all_the_time(client):
         while True:
             await cut(client, "pubsub")
             await cut(client, "normal")
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
 
     disturbing = asyncio.create_task(disturb())
     results = await asyncio.gather(
@@ -700,3 +664,194 @@ async def test_a_server_that_is_gone(server, caplog):
                 server.kill()
                 await asyncio.sleep(LONG)
         assert isinstance(raised.value.__cause__, RedisError)
+
+
+# ---- Several processes ----
+
+HEAD = """
+import asyncio, sys
+from redis.asyncio import Redis
+from aiofastlock.redis import KeyedLock, LockLost
+
+async def main(address, lease):
+    async with Redis(unix_socket_path=address) as client:
+        await work(client, KeyedLock(client, lease=float(lease)))
+"""
+TAIL = """
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+# What it counts under a lock is not atomic, and what it writes late is refused.
+COUNT = """
+WRITE = '''
+local last = tonumber(redis.call('LINDEX', KEYS[2], -1) or 0)
+if tonumber(ARGV[1]) <= last then return 0 end
+redis.call('RPUSH', KEYS[2], ARGV[1])
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+'''
+
+async def count(client, locks, key):
+    while True:
+        try:
+            async with locks[str(key)] as hold:
+                number = int(await client.get(f"count:{key}") or 0)
+                await asyncio.sleep(0.0005)
+                keys = f"count:{key}", f"tokens:{key}"
+                if await client.eval(WRITE, 2, *keys, hold.token, number + 1):
+                    return
+        except LockLost:
+            pass
+
+async def rounds(client, locks, n):
+    for step in range(2):
+        await count(client, locks, (n * 7 + step) % 10)
+
+async def work(client, locks):
+    await asyncio.gather(*[rounds(client, locks, n) for n in range(50)])
+"""
+
+# Says what it has, and has it until the input ends.
+HOLD = """
+async def work(client, locks):
+    reading = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
+    try:
+        print("waits", flush=True)
+        async with locks["a"] as hold:
+            print(hold.token, flush=True)
+            await asyncio.shield(reading)
+    except LockLost:
+        print("lost", flush=True)
+        await reading
+"""
+
+
+@pytest.fixture
+def start():
+    """Start a process that runs a program of these, to be ended by its input."""
+    processes = []
+
+    def start(program, server, lease):
+        command = [sys.executable, "-c", HEAD + program + TAIL, server.address, str(lease)]
+        processes.append(
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        )
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+async def line(process):
+    return (await asyncio.to_thread(process.stdout.readline)).strip()
+
+
+async def ended(process):
+    await asyncio.to_thread(process.communicate)
+    return process.returncode
+
+
+async def counted(client):
+    """How often was each of the keys counted, and were those who counted alone?"""
+    numbers = []
+    for key in range(10):
+        tokens = await client.lrange(f"tokens:{key}", 0, -1)
+        numbers.append(int(await client.get(f"count:{key}")))
+        assert numbers[-1] == len(tokens)
+    return sum(numbers)
+
+
+async def test_eight_processes(client, shared_server, start):
+    processes = [start(COUNT, shared_server, LONG) for _ in range(8)]
+    assert [await ended(process) for process in processes] == [0] * 8
+    assert await counted(client) == 8 * 50 * 2
+
+
+async def test_eight_processes_killed_and_stopped(client, shared_server, start):
+    processes = [start(COUNT, shared_server, 0.3) for _ in range(8)]
+    while await client.exists(*[f"count:{key}" for key in range(10)]) < 10:
+        await asyncio.sleep(0.01)
+    for process in processes[:2]:
+        process.kill()
+    for process in processes[2:5]:
+        process.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(0.5)  # longer than the lease
+    for process in processes[2:5]:
+        process.send_signal(signal.SIGCONT)
+    assert [await ended(process) for process in processes[2:]] == [0] * 6
+    assert 6 * 50 * 2 <= await counted(client) <= 8 * 50 * 2
+
+
+async def test_a_holder_that_is_killed(client, shared_server, start):
+    process = start(HOLD, shared_server, 0.3)
+    assert await line(process) == "waits"
+    token = int(await line(process))
+    process.kill()
+    assert (await enter(KeyedLock(client, lease=LONG)["a"])).token > token
+
+
+async def test_a_waiter_that_is_killed(client, shared_server, start):
+    locks, others = KeyedLock(client, lease=LONG), KeyedLock(client, lease=LONG)
+    async with locks["a"]:
+        process = start(HOLD, shared_server, LONG)
+        await until_queued(client, "a")
+        behind = asyncio.create_task(enter(others["a"]))
+        await until_queued(client, "a", 2)
+        process.kill()
+        while len(await client.pubsub_channels("aiofastlock:*")) > 2:
+            await asyncio.sleep(0.001)
+    await behind
+
+
+async def test_a_holder_that_stops(client, shared_server, start):
+    process = start(HOLD, shared_server, 0.3)
+    assert await line(process) == "waits"
+    token = int(await line(process))
+    process.send_signal(signal.SIGSTOP)
+    async with KeyedLock(client, lease=LONG)["a"] as hold:
+        assert hold.token > token
+        process.send_signal(signal.SIGCONT)
+        assert await line(process) == "lost"
+    assert await ended(process) == 0
+
+
+async def test_a_waiter_that_stops(client, shared_server, start):
+    locks, others = KeyedLock(client, lease=0.3), KeyedLock(client, lease=0.3)
+    async with locks["a"]:
+        process = start(HOLD, shared_server, 0.3)
+        assert await line(process) == "waits"
+        await until_queued(client, "a")
+        process.send_signal(signal.SIGSTOP)
+        behind = asyncio.create_task(enter(others["a"]))
+        await until_queued(client, "a", 2)
+    hold = await behind  # when the stopped one has had the key for a lease
+    process.send_signal(signal.SIGCONT)
+    assert int(await line(process)) > hold.token
+    assert await ended(process) == 0
+
+
+# ---- Memory ----
+
+
+async def test_a_lock_that_is_dropped(client):
+    """Its connection is given up when the server next has nothing to say for a lease."""
+    locks = KeyedLock(client, lease=0.1)
+    await enter(locks["a"])
+    (listener,) = locks._tasks
+    reference = weakref.ref(locks)
+    del locks
+    gc.collect()
+    assert reference() is None
+    await asyncio.wait([listener])
+    assert not await client.pubsub_channels()
+
+
+async def test_many_keys(client):
+    locks = KeyedLock(client)
+    await asyncio.gather(*[enter(locks[str(key)]) for key in range(300)])  # the pool has 100
+    assert not locks._entries
+    assert not locks._grants
+    assert len(locks._tasks) == 1
+    assert not await left(client)

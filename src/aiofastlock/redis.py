@@ -40,7 +40,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, cast
 
-from aiofastlock import Event, _holds
+from aiofastlock import Event, Semaphore, _holds
 from aiofastlock._holds import KeyLock, LockLost
 
 try:
@@ -54,6 +54,8 @@ except ImportError as error:
 __all__ = ["Hold", "KeyLock", "KeyedLock", "LockLost"]
 
 logger = logging.getLogger(__name__)
+
+CONNECTIONS = 8  # at once, so that many keys do not use up the client's
 
 # What the server has:
 # - at `lock`, the owner that has the key, with the lease as its time to live. An owner is one task
@@ -138,7 +140,8 @@ class Hold(_holds.Hold):
 class KeyedLock(_holds.KeyedLock[bytes, Hold]):
     """A lock per key, for all processes that use the same server and prefix.
 
-    client  a redis.asyncio.Redis. One connection of its pool stays in use, to hear from the server.
+    client  a redis.asyncio.Redis. One connection of its pool stays in use, to hear from the server,
+            and up to eight are used at once to ask it.
     lease   how many seconds a key remains taken if its holder's process ends or cannot reach the
             server. It is renewed every third of it. Blocks may take longer.
     prefix  what the names of all keys and channels on the server begin with
@@ -200,6 +203,7 @@ class KeyedLock(_holds.KeyedLock[bytes, Hold]):
         if new:
             self._process = secrets.token_hex(8)
             self._numbers = count()
+            self._free = Semaphore(CONNECTIONS)
             self._grants: dict[str, Grant] = {}  # by owner, those that wait too
             self._listener: asyncio.Task[None] | None = None
         return new
@@ -209,7 +213,10 @@ class KeyedLock(_holds.KeyedLock[bytes, Hold]):
         keys.append(self._prefix + b"tokens")
         channels = self._prefix + b"process:"
         milliseconds = int(self._lease * 1000)
-        return await self._scripts[text](keys, [grant.owner, milliseconds, channels, *arguments])
+        async with self._free:
+            return await self._scripts[text](
+                keys, [grant.owner, milliseconds, channels, *arguments]
+            )
 
     async def _take(self, key: bytes, wait: bool) -> Grant | None:
         grant = Grant(self, key, f"{self._process}:{next(self._numbers)}")
