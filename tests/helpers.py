@@ -4,7 +4,10 @@ import asyncio
 import copy
 import functools
 import pickle
+import re
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -236,6 +239,20 @@ class Parking:
         assert await asyncio.wait_for(task, 1) in (True, 0)
         assert not self.queue()
         assert state(self.primitive) == self.shut
+
+
+# ---- The documentation ----
+
+
+def examples(page):
+    """Run the Python code of a page, and return what it defines."""
+    path = Path(__file__).parent.parent / "docs" / page
+    if not path.exists():
+        pytest.skip("the tests are not run from a source tree")
+    names = {"__name__": "examples"}
+    for code in re.findall(r"^```python\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
+        exec(code, names)
+    return SimpleNamespace(**names)
 
 
 # ---- Copies ----

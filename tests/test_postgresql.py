@@ -1,6 +1,7 @@
 """aiofastlock.postgresql, on a real server."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -9,11 +10,13 @@ from itertools import count, groupby
 
 import pytest
 import servers
-from helpers import Driven, steps
+from helpers import Driven, examples, steps
 
-asyncpg = pytest.importorskip("asyncpg", reason="needs asyncpg")
+pytest.importorskip("asyncpg", reason="needs asyncpg")
 if None in servers.postgresql_programs():
     pytest.skip("needs PostgreSQL's initdb and pg_ctl", allow_module_level=True)
+
+import asyncpg
 
 from aiofastlock import _holds
 from aiofastlock.postgresql import KeyedLock, LockLost
@@ -192,7 +195,7 @@ async def test_so_many_connections_at_once(pool, observer):
     assert most == 2
 
 
-async def test_a_process_passes_the_key_on_until_others_had_their_turn(pool):
+async def test_a_process_passes_the_key_on_until_others_had_their_turn(pool, observer):
     several = [KeyedLock(pool, connections=1) for _ in range(3)]
     order = []
 
@@ -201,7 +204,10 @@ async def test_a_process_passes_the_key_on_until_others_had_their_turn(pool):
             order.append(number)
             await asyncio.sleep(0)
 
-    await asyncio.gather(*[work(number) for number in (0, 1, 2) * 40])
+    async with KeyedLock(pool, connections=1)["a"]:
+        tasks = [asyncio.create_task(work(number)) for number in (0, 1, 2) * 40]
+        await until(observer, WAITS, 3)
+    await asyncio.wait(tasks)
     turns = [(number, len(list(group))) for number, group in groupby(order)]
     assert [length for _, length in turns] == [_holds.TURNS] * 3 + [40 - _holds.TURNS] * 3
 
@@ -258,23 +264,6 @@ async def test_waiting_has_no_time_limit_of_the_pool(server):
         await task
 
 
-async def test_a_deadlock_is_found_by_the_server(pool, observer):
-    locks, others = KeyedLock(pool), KeyedLock(pool)
-    both = asyncio.Barrier(2)
-
-    async def work(one, first, second):
-        async with one[first]:
-            await both.wait()
-            async with one[second]:
-                pass
-
-    results = await asyncio.gather(
-        work(locks, "a", "b"), work(others, "b", "a"), return_exceptions=True
-    )
-    assert {type(result) for result in results} == {type(None), asyncpg.DeadlockDetectedError}
-    await until(observer, ADVISORY, 0)
-
-
 async def test_errors_of_the_server_while_waiting(server, observer):
     settings = {"lock_timeout": "50ms"}
     async with create_pool(server, server_settings=settings) as pool:
@@ -285,6 +274,20 @@ async def test_errors_of_the_server_while_waiting(server, observer):
                     await others["a"].acquire()
                 assert not len(others)
         await enter(others["a"])
+
+
+async def test_the_example_of_the_page(pool, observer):
+    page = examples("processes.md")
+    await observer.execute(
+        """DROP TABLE IF EXISTS accounts; CREATE TABLE accounts (account int, balance int);
+        INSERT INTO accounts VALUES (1, 10)"""
+    )
+    locks = KeyedLock(pool)
+    results = await asyncio.gather(
+        *[page.book(locks, 1, 3) for _ in range(4)], return_exceptions=True
+    )
+    assert [type(result) for result in results] == [type(None)] * 3 + [ValueError]
+    assert await observer.fetchval("SELECT balance FROM accounts") == 1
 
 
 # ---- Lost ----
@@ -310,15 +313,21 @@ async def test_a_lost_connection_cancels_the_block(pool, observer):
     await enter(locks["a"])
 
 
+def without_the_loop(pid):
+    """Wait for the end of a process."""
+    with suppress(ProcessLookupError):
+        while True:
+            os.kill(pid, 0)
+
+
 async def test_a_connection_lost_at_the_end(pool, observer):
     locks = KeyedLock(pool)
     with pytest.raises(LockLost):
         async with locks["a"] as hold:
             await write(hold)
             pid = hold.connection.get_server_pid()
-            subprocess.run(["kill", str(pid)], check=True)
-            while subprocess.run(["kill", "-0", str(pid)], check=False, stderr=-3).returncode == 0:
-                pass  # the event loop does not run
+            os.kill(pid, signal.SIGTERM)
+            without_the_loop(pid)
     assert await written(observer) == 0
     await enter(locks["a"])
 

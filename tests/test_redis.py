@@ -12,10 +12,11 @@ import sys
 import weakref
 from contextlib import suppress
 from itertools import count, groupby
+from unittest import mock
 
 import pytest
 import servers
-from helpers import Driven, steps
+from helpers import Driven, examples, steps
 
 pytest.importorskip("redis", reason="needs redis-py")
 if shutil.which("redis-server") is None:
@@ -182,6 +183,28 @@ def test_without_redis_py():
     assert "pip install 'aiofastlock[redis]'" in found.stderr.splitlines()[-1]
 
 
+async def test_the_examples_of_the_page(client, shared_server, capsys):
+    page = examples("processes.md")
+    await page.main(shared_server.address)
+    assert "Only one process is here: <aiofastlock.redis.Hold of b'report:2026'>" in (
+        capsys.readouterr().out
+    )
+    locks, others = KeyedLock(client), KeyedLock(client)
+    done = []
+
+    async def work():
+        done.append(await page.once(others, "a", work))
+
+    assert await page.once(locks, "a", work) is True
+    assert done == [False]
+    storage = mock.AsyncMock()
+    for _ in range(2):
+        await page.save(storage, locks, "a", mock.AsyncMock(return_value=1))
+    first, second = (call.args for call in storage.update.call_args_list)
+    assert first[:2] == second[:2] == ("a", 1)
+    assert first[2] < second[2]
+
+
 # ---- Who has it when ----
 
 
@@ -211,8 +234,11 @@ async def test_a_process_passes_the_key_on_until_others_had_their_turn(client):
             order.append(number)
             await asyncio.sleep(0)
 
-    await client.config_resetstat()
-    await asyncio.gather(*[work(number) for number in (0, 1, 2) * 40])
+    async with KeyedLock(client, lease=LONG)["a"]:
+        tasks = [asyncio.create_task(work(number)) for number in (0, 1, 2) * 40]
+        await until_queued(client, "a", 3)
+        await client.config_resetstat()
+    await asyncio.wait(tasks)
     turns = [(number, len(list(group))) for number, group in groupby(order)]
     assert [length for _, length in turns] == [_holds.TURNS] * 3 + [40 - _holds.TURNS] * 3
     assert [number for number, _ in turns[:3]] == [number for number, _ in turns[3:]]

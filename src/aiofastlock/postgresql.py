@@ -10,8 +10,7 @@
             await hold.connection.execute("INSERT INTO report ...")
 
 It needs asyncpg (`pip install aiofastlock[postgresql]`) and PostgreSQL 11 or newer. The lock is an
-advisory lock of the database, and belongs to a transaction, in which the block runs. So it works
-through PgBouncer, too.
+advisory lock of the database, and belongs to a transaction, in which the block runs.
 
 What the block writes through `hold.connection` is committed while its process has the key, or not
 at all. Everything else that the block does has no such protection: if the connection is lost, the
@@ -83,16 +82,16 @@ class KeyedLock(_holds.KeyedLock[str | int, Hold]):
     tell of the keys that tasks of this process hold or wait for.
 
     Each key that is held or waited for uses a connection, however many tasks wait for it. A task
-    that holds one key and asks for another needs two: if all connections are used so, these tasks
-    wait for each other, and PostgreSQL cannot see it.
+    that holds one key and asks for another needs two. Tasks that wait for each other's keys, or for
+    each other's connections, wait for ever: PostgreSQL sees no deadlock between connections that
+    are of one task.
 
     Processes get a key in the order in which they ask. A process has up to 32 turns, one task after
     another, before it gives the key to the next. After a block that has used its connection, the
     key is given back at once.
 
     Errors of asyncpg are raised when the key cannot be asked for, and when the transaction cannot
-    be committed. PostgreSQL finds a deadlock between transactions, and raises
-    asyncpg.DeadlockDetectedError.
+    be committed.
     """
 
     def __init__(
