@@ -44,6 +44,9 @@ class Hold:
 
     __slots__ = ("__weakref__", "_cancelling", "_task", "key", "lost")
 
+    key: Any
+    lost: Event
+
     def __init__(self, key: Any) -> None:
         self.key = key
         self.lost = Event()
@@ -120,6 +123,8 @@ class KeyLock(Generic[K, H]):
     """The lock of one key: `locks[key]` returns it. It may be kept, and used by many tasks."""
 
     __slots__ = ("_locks", "key")
+
+    key: K
 
     def __init__(self, locks: KeyedLock[K, H], key: K) -> None:
         self._locks = locks

@@ -30,15 +30,15 @@ from aiofastlock._holds import KeyLock, LockLost
 
 try:
     import asyncpg
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "aiofastlock.postgresql needs asyncpg: pip install 'aiofastlock[postgresql]'"
-    ) from error
+    ) from _error
 
 __all__ = ["Hold", "KeyLock", "KeyedLock", "LockLost"]
 
-TAKE = "SELECT pg_advisory_xact_lock({})"
-TRY = "SELECT pg_try_advisory_xact_lock({})"
+_TAKE = "SELECT pg_advisory_xact_lock({})"
+_TRY = "SELECT pg_try_advisory_xact_lock({})"
 
 
 class Hold(_holds.Hold):
@@ -52,7 +52,7 @@ class Hold(_holds.Hold):
 
     key: str | int
 
-    def __init__(self, grant: Grant) -> None:
+    def __init__(self, grant: _Grant) -> None:
         super().__init__(grant.key)
         self._grant = grant
 
@@ -132,9 +132,9 @@ class KeyedLock(_holds.KeyedLock[str | int, Hold]):
             self._free = Semaphore(self._connections)
         return new
 
-    async def _take(self, key: str | int, wait: bool) -> Grant | None:
+    async def _take(self, key: str | int, wait: bool) -> _Grant | None:
         lock = "hashtextextended($1, 0)" if isinstance(key, str) else "$1"
-        grant = Grant(key)
+        grant = _Grant(key)
         try:
             await grant.stack.enter_async_context(self._free)
             grant.connection = await grant.stack.enter_async_context(self._pool.acquire())
@@ -146,8 +146,8 @@ class KeyedLock(_holds.KeyedLock[str | int, Hold]):
                 grant.connection.transaction(isolation="read_committed")
             )
             if wait:  # for as long as it takes, whatever the pool's command_timeout is
-                await grant.connection.execute(TAKE.format(lock), key, timeout=math.inf)
-            elif not await grant.connection.fetchval(TRY.format(lock), key):
+                await grant.connection.execute(_TAKE.format(lock), key, timeout=math.inf)
+            elif not await grant.connection.fetchval(_TRY.format(lock), key):
                 await self._result(grant.give_back(None))
                 return None
         except BaseException as error:
@@ -156,13 +156,15 @@ class KeyedLock(_holds.KeyedLock[str | int, Hold]):
         return grant
 
 
-class Grant(_holds.Grant[Hold]):
+class _Grant(_holds.Grant[Hold]):
     """A connection with a transaction that has the key, or waits for it."""
 
     def __init__(self, key: str | int) -> None:
         super().__init__()
         self.key = key
-        self.stack = AsyncExitStack()  # everything that is to be undone
+        self.stack: AsyncExitStack[bool | None] = (
+            AsyncExitStack()
+        )  # everything that is to be undone
         self.connection: Any = None
 
     def new_hold(self) -> Hold:

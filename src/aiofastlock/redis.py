@@ -46,16 +46,16 @@ from aiofastlock._holds import KeyLock, LockLost
 try:
     from redis.asyncio import Redis
     from redis.exceptions import RedisError
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "aiofastlock.redis needs redis-py: pip install 'aiofastlock[redis]'"
-    ) from error
+    ) from _error
 
 __all__ = ["Hold", "KeyLock", "KeyedLock", "LockLost"]
 
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
-CONNECTIONS = 8  # at once, so that many keys do not use up the client's
+_CONNECTIONS = 8  # at once, so that many keys do not use up the client's
 
 # What the server has:
 # - at `lock`, the owner that has the key, with the lease as its time to live. An owner is one task
@@ -70,7 +70,7 @@ CONNECTIONS = 8  # at once, so that many keys do not use up the client's
 #
 # redis-py runs a command again when the connection is cut, so each script may run twice.
 
-COMMON = """
+_COMMON = """
 local lock, queue, tokens = KEYS[1], KEYS[2], KEYS[3]
 local owner, lease, channels = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 
@@ -86,7 +86,7 @@ end
 """
 
 # Gives {token, 0}, or {0, milliseconds that the holder has left}.
-ASK = f"""{COMMON}
+_ASK = f"""{_COMMON}
 local turns, wait = tonumber(ARGV[4]), ARGV[5] == '1'
 local holder = redis.call('GET', lock) or give_to_next()
 if holder and holder ~= owner then
@@ -105,7 +105,7 @@ return {{token, 0}}
 """
 
 # Gives 1, or 0 if the owner did not have the key.
-RELEASE = f"""{COMMON}
+_RELEASE = f"""{_COMMON}
 redis.call('LREM', queue, 0, owner)
 if redis.call('GET', lock) ~= owner then return 0 end
 redis.call('DEL', lock)
@@ -113,7 +113,7 @@ give_to_next()
 return 1
 """
 
-RENEW = f"""{COMMON}
+_RENEW = f"""{_COMMON}
 if redis.call('GET', lock) ~= owner then return 0 end
 return redis.call('PEXPIRE', lock, lease)
 """
@@ -180,7 +180,7 @@ class KeyedLock(_holds.KeyedLock[bytes, Hold]):
         self._client = client
         self._lease = lease
         self._prefix = prefix.encode()
-        self._scripts = {text: client.register_script(text) for text in (ASK, RELEASE, RENEW)}
+        self._scripts = {text: client.register_script(text) for text in (_ASK, _RELEASE, _RENEW)}
 
     def __repr__(self) -> str:
         return f"<aiofastlock.redis.KeyedLock {self._prefix.decode()!r}>"
@@ -203,12 +203,12 @@ class KeyedLock(_holds.KeyedLock[bytes, Hold]):
         if new:
             self._process = secrets.token_hex(8)
             self._numbers = count()
-            self._free = Semaphore(CONNECTIONS)
-            self._grants: dict[str, Grant] = {}  # by owner, those that wait too
+            self._free = Semaphore(_CONNECTIONS)
+            self._grants: dict[str, _Grant] = {}  # by owner, those that wait too
             self._listener: asyncio.Task[None] | None = None
         return new
 
-    async def _run(self, text: str, grant: Grant, *arguments: Any) -> Any:
+    async def _run(self, text: str, grant: _Grant, *arguments: Any) -> Any:
         keys = [self._prefix + kind + grant.key for kind in (b"lock:", b"queue:")]
         keys.append(self._prefix + b"tokens")
         channels = self._prefix + b"process:"
@@ -218,8 +218,8 @@ class KeyedLock(_holds.KeyedLock[bytes, Hold]):
                 keys, [grant.owner, milliseconds, channels, *arguments]
             )
 
-    async def _take(self, key: bytes, wait: bool) -> Grant | None:
-        grant = Grant(self, key, f"{self._process}:{next(self._numbers)}")
+    async def _take(self, key: bytes, wait: bool) -> _Grant | None:
+        grant = _Grant(self, key, f"{self._process}:{next(self._numbers)}")
         asking = None
         self._grants[grant.owner] = grant
         try:
@@ -249,7 +249,7 @@ class KeyedLock(_holds.KeyedLock[bytes, Hold]):
             self._subscribed = self._loop.create_future()
             channel = self._prefix + b"process:" + self._process.encode()
             self._listener = self._start(
-                listen(weakref.ref(self), self._client, channel, self._lease, self._subscribed)
+                _listen(weakref.ref(self), self._client, channel, self._lease, self._subscribed)
             )
         if not self._subscribed.done():
             await asyncio.wait([self._subscribed])
@@ -260,7 +260,7 @@ class KeyedLock(_holds.KeyedLock[bytes, Hold]):
             grant.notice()
 
 
-async def listen(
+async def _listen(
     reference: weakref.ref[KeyedLock],
     client: Redis,
     channel: bytes,
@@ -301,7 +301,7 @@ async def listen(
             locks._notice_all()  # they see whether the server is there
 
 
-class Grant(_holds.Grant[Hold]):
+class _Grant(_holds.Grant[Hold]):
     """What an owner has, or waits for."""
 
     def __init__(self, locks: KeyedLock, key: bytes, owner: str) -> None:
@@ -348,7 +348,7 @@ class Grant(_holds.Grant[Hold]):
         """Ask for the key; return None if it is there, or for how long to wait for news."""
         while True:
             sent = self.loop.time()
-            token, left = await self.locks._run(ASK, self, _holds.TURNS, int(wait))
+            token, left = await self.locks._run(_ASK, self, _holds.TURNS, int(wait))
             if not token:
                 lease = self.locks._lease  # if the key has no time to live: others have set it
                 return lease if left < 0 else min(left / 1000, lease)
@@ -388,7 +388,7 @@ class Grant(_holds.Grant[Hold]):
         while not self.ended():
             sent = self.loop.time()
             try:
-                kept = await self.locks._run(RENEW, self)
+                kept = await self.locks._run(_RENEW, self)
             except RedisError as error:
                 self.error = error
                 await asyncio.sleep(self.locks._lease / 20)
@@ -404,9 +404,9 @@ class Grant(_holds.Grant[Hold]):
         if self.lost is not None:
             raise self.lost
         try:
-            released = await self.locks._run(RELEASE, self)
+            released = await self.locks._run(_RELEASE, self)
         except RedisError:
-            logger.warning("%r is not released before its lease ends", self.key, exc_info=True)
+            _logger.warning("%r is not released before its lease ends", self.key, exc_info=True)
             return
         if not released:
             raise LockLost(f"the server had {self.key!r} for this process no more at the end")
@@ -417,4 +417,4 @@ class Grant(_holds.Grant[Hold]):
         if asking is not None:
             await asyncio.wait([asking])
             with suppress(RedisError):  # the lease ends it
-                await self.locks._run(RELEASE, self)
+                await self.locks._run(_RELEASE, self)
