@@ -2,8 +2,12 @@
 
 import asyncio
 import copy
+import functools
 import pickle
+import re
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -109,6 +113,41 @@ async def result(task):
     return task.result()
 
 
+class Driven:
+    """Awaits a coroutine, and cancels the task at its n-th wait: before it ends, or as it ends."""
+
+    def __init__(self, coroutine, n, when):
+        self.coroutine = coroutine
+        self.n = n
+        self.when = when
+        self.waits = 0
+
+    def __await__(self):
+        task = asyncio.current_task()
+        sent = self.coroutine.__await__()
+        future = next(sent, None)
+        while True:
+            self.waits += 1
+            if self.waits == self.n:
+                if self.when == "before" or future is None:
+                    task.get_loop().call_soon(task.cancel)
+                else:
+                    future.add_done_callback(lambda _: task.cancel())
+            try:
+                yield future
+            except BaseException as error:
+                step = functools.partial(sent.throw, error)
+            else:
+                step = functools.partial(sent.send, None)
+            try:
+                future = step()
+            except StopIteration as stop:
+                return stop.value
+
+    async def drive(self):
+        return await self
+
+
 # ---- Any primitive ----
 
 
@@ -200,6 +239,20 @@ class Parking:
         assert await asyncio.wait_for(task, 1) in (True, 0)
         assert not self.queue()
         assert state(self.primitive) == self.shut
+
+
+# ---- The documentation ----
+
+
+def examples(page):
+    """Run the Python code of a page, and return what it defines."""
+    path = Path(__file__).parent.parent / "docs" / page
+    if not path.exists():
+        pytest.skip("the tests are not run from a source tree")
+    names = {"__name__": "examples"}
+    for code in re.findall(r"^```python\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
+        exec(code, names)
+    return SimpleNamespace(**names)
 
 
 # ---- Copies ----
