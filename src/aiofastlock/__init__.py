@@ -5,6 +5,8 @@ program changes. The same is true of Event, Condition, Semaphore, BoundedSemapho
 LifoQueue and PriorityQueue. install() puts the nine classes into asyncio, uninstall() restores what
 was there, and `with installed():` does both.
 
+RWLock, which asyncio does not have, is a lock that many readers or one writer can hold.
+
 QueueEmpty and QueueFull are asyncio's exceptions. So is QueueShutDown, which asyncio has from
 Python 3.13 on; before that, it is aiofastlock's own.
 
@@ -32,6 +34,7 @@ from aiofastlock._implementation import (
     QueueEmpty,
     QueueFull,
     QueueShutDown,
+    RWLock,
     Semaphore,
 )
 from aiofastlock._install import install, installed, uninstall
@@ -50,6 +53,7 @@ __all__ = [
     "QueueEmpty",
     "QueueFull",
     "QueueShutDown",
+    "RWLock",
     "Semaphore",
     "install",
     "installed",

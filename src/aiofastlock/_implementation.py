@@ -36,6 +36,7 @@ if _switch != "0":
             QueueEmpty,
             QueueFull,
             QueueShutDown,
+            RWLock,
             Semaphore,
         )
     except ImportError as error:
@@ -63,6 +64,7 @@ if IMPLEMENTATION == "pure":
         QueueEmpty,
         QueueFull,
         QueueShutDown,
+        RWLock,
         Semaphore,
     )
 
@@ -89,5 +91,6 @@ __all__ = [
     "QueueEmpty",
     "QueueFull",
     "QueueShutDown",
+    "RWLock",
     "Semaphore",
 ]

@@ -63,7 +63,7 @@ static struct {
 static struct {
     PyTypeObject *type;
     PyObject *originals[OVERRIDABLE];
-} classes[9];
+} classes[11];
 
 static int number_of_classes = 0;
 

@@ -12,6 +12,7 @@ from aiofastlock._pure.queues import (
     QueueFull,
     QueueShutDown,
 )
+from aiofastlock._pure.rwlock import RWLock
 from aiofastlock._pure.semaphore import BoundedSemaphore, Semaphore
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "QueueEmpty",
     "QueueFull",
     "QueueShutDown",
+    "RWLock",
     "Semaphore",
 ]
