@@ -24,6 +24,7 @@ EXPORTED = [
     for name in aiofastlock.__all__
     if isinstance(cls := getattr(aiofastlock, name), type) and not issubclass(cls, Exception)
 ]
+EXPORTED += [type(_pure.RWLock().reader_lock), type(_pure.RWLock().writer_lock)]
 SPECIAL = ("__init__", "__aenter__", "__aexit__")
 
 
