@@ -222,7 +222,9 @@ class Turns:
 
     def may_enter(self, writes):
         """Whether one more fits those who are inside, and those who were woken to be."""
-        woken = [it for future, it in self.queue.items() if future.done() and not future.cancelled()]
+        woken = [
+            it for future, it in self.queue.items() if future.done() and not future.cancelled()
+        ]
         others = [*self.inside, *woken]
         return not others or not (writes or any(others))
 

@@ -161,7 +161,11 @@ def lock_works(lock, waiting=()):
     assert not hang, "some wait for ever"
     assert not lock.locked()
     assert getattr(lock, "_value", 1) == 1, "a permit is lost or gained"
-    assert not getattr(lock, "_lock", lock)._waiters
+    assert not queue_of(lock)
+
+
+def queue_of(lock):
+    return getattr(lock, "_turns", getattr(lock, "_lock", lock))._waiters
 
 
 def held(new):
@@ -172,7 +176,8 @@ def held(new):
 
 # ---- Primitives that are acquired and released ----
 
-LOCKS = ("Lock", "Semaphore", "BoundedSemaphore", "Condition", "Overridden")
+ASYNCIO_LACKS = ("RWLock", "WriterLock")
+LOCKS = ("Lock", "Semaphore", "BoundedSemaphore", "Condition", "Overridden", "WriterLock")
 
 
 @operation("Condition")
@@ -224,7 +229,7 @@ async def show(new, shortage):
     with shortage:
         lock.locked()
     with shortage:
-        list(getattr(lock, "_lock", lock)._waiters)
+        list(queue_of(lock))
     with shortage:
         lock.attribute = 1
     lock.release()
@@ -472,6 +477,134 @@ def leaving(how, when):
 
 for how, when in itertools.product(("close", "throw", "drop"), ("parked", "woken")):
     leaving(how, when)
+
+
+# ---- Readers and writers ----
+
+
+def rwlock_works(lock, readers=(), writers=()):
+    """The waiters end: the readers if a writer is not inside with them, and then the writers."""
+    for reader, future in readers:
+        assert future.done(), "a reader waits for ever"
+        assert ended(reader)
+        lock.reader_lock.release()
+    assert not lock.reader_lock.locked(), "no task reads, and it is held"
+    lock_works(lock.writer_lock, writers)
+    assert lock.reader_lock.try_acquire()
+    assert lock.reader_lock.try_acquire()
+    lock.reader_lock.release()
+    lock.reader_lock.release()
+    lock_works(lock.writer_lock)
+
+
+@operation("RWLock")
+async def make_an_rwlock(new, shortage):
+    lock = None
+    with shortage:
+        lock = new()
+    rwlock_works(new() if lock is None else lock)
+
+
+@operation("RWLock")
+async def show_and_copy_an_rwlock(new, shortage):
+    lock, other = new(), None
+    with shortage:
+        repr(lock), repr(lock.reader_lock), repr(lock.writer_lock)
+    with shortage:
+        other = copy.copy(lock)
+    rwlock_works(lock)
+    if other is not None:
+        rwlock_works(other)
+
+
+@operation("RWLock")
+async def read(new, shortage):
+    lock = new()
+    with shortage:
+        async with lock.reader_lock:
+            pass
+    rwlock_works(lock)
+
+
+@operation("RWLock")
+async def leave_readers(new, shortage):
+    lock = new()
+    assert ended(lock.reader_lock.acquire())
+    with shortage:
+        await lock.reader_lock.__aexit__(None, None, None)
+    rwlock_works(lock)
+
+
+@operation("RWLock")
+async def try_both(new, shortage):
+    lock = new()
+    with shortage:
+        if lock.reader_lock.try_acquire() and not lock.writer_lock.try_acquire():
+            lock.reader_lock.release()
+    with shortage:
+        lock.reader_lock.locked()
+    with shortage:
+        if lock.writer_lock.try_acquire() and not lock.reader_lock.try_acquire():
+            lock.writer_lock.release()
+    for side in (lock.reader_lock, lock.writer_lock):
+        if side.locked():
+            side.release()
+    rwlock_works(lock)
+
+
+@operation("RWLock")
+async def let_readers_in(new, shortage):
+    lock = new()
+    assert ended(lock.writer_lock.acquire())
+    readers = [park(lock.reader_lock.acquire()) for _ in range(3)]
+    writers = [park(lock.writer_lock.acquire())]
+    for _, future in (*readers, *writers):
+        future.add_done_callback(bool)
+    with shortage:
+        lock.writer_lock.release()
+    assert not lock.writer_lock.locked()
+    assert not writers[0][1].done()
+    newcomer = park(lock.reader_lock.acquire())  # it wakes those that were forgotten
+    for reader, future in readers:
+        assert future.done(), "a reader waits for ever"
+        assert ended(reader)
+        lock.reader_lock.release()
+    assert ended(writers[0][0])
+    lock.writer_lock.release()
+    rwlock_works(lock, [newcomer])
+
+
+@operation("RWLock")
+async def end_to_read(new, shortage):
+    lock = new()
+    assert ended(lock.writer_lock.acquire())
+    reader, notes = noted(lock.reader_lock.acquire())
+    reader.send(None)
+    writer = park(lock.writer_lock.acquire())
+    lock.writer_lock.release()
+    with shortage:
+        reader.send(None)
+    reader.close()
+    assert lock.reader_lock.locked() is notes.done
+    if notes.done:
+        lock.reader_lock.release()
+    rwlock_works(lock, writers=[writer])
+
+
+@operation("RWLock")
+async def cancel_a_writer_before_readers(new, shortage):
+    lock = new()
+    assert ended(lock.reader_lock.acquire())
+    writer = park(lock.writer_lock.acquire())
+    readers = [park(lock.reader_lock.acquire()) for _ in range(2)]
+    with shortage:
+        try:
+            writer[0].throw(asyncio.CancelledError)
+        except asyncio.CancelledError:
+            pass
+    writer[0].close()
+    lock.reader_lock.release()
+    rwlock_works(lock, readers)
 
 
 # ---- Event ----
@@ -1206,6 +1339,8 @@ def makers(namespace):
         "BoundedSemaphore": namespace.BoundedSemaphore,
         "Condition": namespace.Condition,
         "Overridden": Overridden,
+        "WriterLock": lambda: namespace.RWLock().writer_lock,
+        "RWLock": getattr(namespace, "RWLock", None),
         "Event": namespace.Event,
         "Barrier": lambda: namespace.Barrier(3),
         "Queue": lambda: namespace.Queue(2),
@@ -1235,6 +1370,8 @@ async def starve_all(name, only):
     namespace = IMPLEMENTATIONS[name]
     kinds = makers(namespace)
     chosen = {key: found for key, found in OPERATIONS.items() if not only or key[1] in only}
+    if namespace is asyncio:
+        chosen = {key: found for key, found in chosen.items() if key[0] not in ASYNCIO_LACKS}
     for (kind, operation), function in chosen.items():
         for failing in (1, 20):
             os.write(2, f"{kind} {operation}\n".encode())  # if it crashes, this says where
