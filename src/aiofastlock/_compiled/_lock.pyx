@@ -653,6 +653,11 @@ cdef class Waiter:
         primitive = queue_of_waiter(self)
         return None if primitive is None else (primitive, self.since)
 
+    @property
+    def _writes(self):
+        """For aiofastlock.watch: whether it waits to write, at an RWLock."""
+        return self.call == WRITER_ACQUIRE or self.call == WRITER_ENTER
+
     def __repr__(self):
         return PyUnicode_FromFormat("<coroutine object %S at %p>", self.__qualname__, self)
 

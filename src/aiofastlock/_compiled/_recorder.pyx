@@ -13,13 +13,15 @@ import sys
 import time
 
 from aiofastlock import _shared
-from aiofastlock._compiled import _condition, _event, _lock, _queue, _semaphore
+from aiofastlock._compiled import _condition, _event, _lock, _queue, _rwlock, _semaphore
 from aiofastlock._pure import recorder as pure
 
 from aiofastlock._compiled._lock cimport (
     CONDITION_WAIT,
     ENTER,
     EXIT,
+    READER_ENTER,
+    WRITER_ENTER,
     ParkingLot,
     Recorder,
     Waiter,
@@ -192,8 +194,10 @@ hooks.released = on_released
 
 # ---- In the place of the methods that acquire and release ----
 
-cdef enum: HELD_KINDS = 3
-cdef tuple examples = (_lock.Lock(), _semaphore.Semaphore(), _semaphore.BoundedSemaphore())
+cdef enum: HELD_KINDS = 4
+cdef tuple examples = (
+    _lock.Lock(), _semaphore.Semaphore(), _semaphore.BoundedSemaphore(), _rwlock.RWLock()._turns
+)
 cdef Methods* tables[HELD_KINDS]  # of their classes
 cdef Methods originals[HELD_KINDS]
 cdef enum: LOCK = 0  # first: it is used most
@@ -217,7 +221,10 @@ cdef inline int note_acquired(ParkingLot primitive, bint is_lock, bint structure
 
 cdef inline bint is_structured(Waiter waiter) noexcept:
     """Whether it acquires for `async with`, or for a condition's wait(), as it was before."""
-    return waiter is None or waiter.call == ENTER or waiter.call == CONDITION_WAIT
+    return (
+        waiter is None or waiter.call == ENTER or waiter.call == CONDITION_WAIT
+        or waiter.call == READER_ENTER or waiter.call == WRITER_ENTER
+    )
 
 
 cdef bint acquire_now(ParkingLot primitive, Waiter waiter) except -1:
@@ -418,6 +425,11 @@ def waited(awaitable):
         return None
     primitive, since = found
     return primitive, seconds_at(since) if since else None
+
+
+def writes(awaitable):
+    """As pure.writes()."""
+    return awaitable._writes if type(awaitable) in AWAITABLES else pure.writes(awaitable)
 
 
 def made_at(primitive):

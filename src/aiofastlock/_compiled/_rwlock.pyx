@@ -40,7 +40,7 @@ cdef extern from "_class.h":
 
 
 @cython.no_gc_clear
-cdef class Turns(ParkingLot):
+cdef class TurnsCore(ParkingLot):
     cdef shared_ssize readers   # that are inside
     cdef shared_int writing     # a writer is inside
     cdef bint woken_to_write    # a woken waiter is a writer
@@ -121,7 +121,7 @@ cdef class Turns(ParkingLot):
     cdef int hand_off(self, State state) except -1:
         return 0 if self.parked is NULL else self.hand_off_turns()
 
-    # For the functions of the pure-Python implementation, and aiofastlock.watch:
+    # For reprs, copies and aiofastlock.watch:
 
     @property
     def _readers(self):
@@ -131,30 +131,24 @@ cdef class Turns(ParkingLot):
     def _writing(self):
         return <bint> load_int(&self.writing)
 
-    def locked(self):
-        return load_int(&self.writing) != 0 or load_ssize(&self.readers) > 0
-
-    def __repr__(self):
-        return pure.Turns.__repr__(self)
-
 
 cdef inline bint is_writer(Call call) noexcept:
     return call == WRITER_ACQUIRE or call == WRITER_ENTER
 
 
 cdef int release_reader(ParkingLot turns) except -1:
-    if (<Turns> turns).readers == 0:
-        return (<Turns> turns).leave(False)  # raises
+    if (<TurnsCore> turns).readers == 0:
+        return (<TurnsCore> turns).leave(False)  # raises
     return turns.release_now(None)
 
 
 cdef int release_writer(ParkingLot turns) except -1:
-    if not (<Turns> turns).writing:
-        return (<Turns> turns).leave(True)  # raises
+    if not (<TurnsCore> turns).writing:
+        return (<TurnsCore> turns).leave(True)  # raises
     return turns.release_now(None)
 
 
-cdef object try_to(Turns turns, bint writes):
+cdef object try_to(TurnsCore turns, bint writes):
     with cython.critical_section(turns):
         taken = turns.try_take(writes)
     if taken and recorder is not NULL:
@@ -168,9 +162,9 @@ cdef object try_to(Turns turns, bint writes):
 cdef class Side:
     cdef object __weakref__
     cdef dict __dict__
-    cdef Turns turns
+    cdef TurnsCore turns
 
-    def __cinit__(self, Turns turns not None):
+    def __cinit__(self, TurnsCore turns not None):
         drop_attributes(self)
         self.turns = turns
 
@@ -180,12 +174,6 @@ cdef class Side:
     @property
     def _turns(self):
         return self.turns
-
-    def __repr__(self):
-        return pure.show(self, self.turns)
-
-    def __reduce_ex__(self, protocol):
-        pure.refuse_copy(self)
 
 
 @cython.no_gc_clear
@@ -248,7 +236,7 @@ cdef object writer_exit(object self):
     return new_waiter((<Side> self).turns, WRITER_EXIT)
 
 
-cdef type reader_class = new_class(ReaderCore, pure.ReaderLock, ())
+cdef type reader_class = new_class(ReaderCore, pure.ReaderLock, (pure.Side,))
 ReaderLock = reader_class
 method(reader_class, pure.ReaderLock, "acquire", reader_acquire, 0)
 method(reader_class, pure.ReaderLock, "try_acquire", reader_try, 0)
@@ -258,7 +246,7 @@ method(reader_class, pure.ReaderLock, "__aenter__", reader_enter, ACQUIRE)
 exit_method(reader_class, pure.ReaderLock, reader_exit, RELEASE)
 finish_class(reader_class)
 
-cdef type writer_class = new_class(WriterCore, pure.WriterLock, ())
+cdef type writer_class = new_class(WriterCore, pure.WriterLock, (pure.Side,))
 WriterLock = writer_class
 method(writer_class, pure.WriterLock, "acquire", writer_acquire, 0)
 method(writer_class, pure.WriterLock, "try_acquire", writer_try, 0)
@@ -268,6 +256,11 @@ method(writer_class, pure.WriterLock, "__aenter__", writer_enter, ACQUIRE)
 exit_method(writer_class, pure.WriterLock, writer_exit, RELEASE)
 finish_class(writer_class)
 
+Turns = type(pure.Turns.__name__, (TurnsCore, pure.Turns), {
+    "__slots__": (),
+    "__module__": "aiofastlock",
+    "__init__": object.__init__,
+})
 RWLock = type("RWLock", (pure.RWLock,), {
     "__module__": "aiofastlock",
     "__doc__": pure.RWLock.__doc__,

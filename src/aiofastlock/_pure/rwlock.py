@@ -120,28 +120,24 @@ class Turns(ParkingLot):
             waiters.wake_first()
 
     def __repr__(self) -> str:
-        return f"<aiofastlock.RWLock object at {id(self):#x} [{state(self)}]>"
+        return show(self, self)
 
 
-def state(turns: Turns) -> str:
-    """What a repr shows."""
-    text = "unlocked"
-    if turns._writing:
-        text = "locked, writing"
-    elif turns._readers:
-        text = f"locked, readers:{turns._readers}"
-    return f"{text}, waiters:{len(turns._waiters)}" if turns._waiters else text
+# In messages:
+Turns.__module__ = "aiofastlock"
+Turns.__name__ = Turns.__qualname__ = "RWLock"
 
 
 def show(thing: object, turns: Turns) -> str:
-    """The repr of an RWLock, or of one of its locks."""
-    return f"<{object.__repr__(thing)[1:-1]} [{state(turns)}]>"
-
-
-def refuse_copy(side: object) -> NoReturn:
-    raise TypeError(
-        f"cannot copy or pickle a {type(side).__name__!r} object; copy or pickle its RWLock"
-    )
+    """The repr of what shares these turns."""
+    state = "unlocked"
+    if turns._writing:
+        state = "locked, writing"
+    elif turns._readers:
+        state = f"locked, readers:{turns._readers}"
+    if turns._waiters:
+        state += f", waiters:{len(turns._waiters)}"
+    return f"<{object.__repr__(thing)[1:-1]} [{state}]>"
 
 
 @_shared.unannotated
@@ -155,7 +151,9 @@ class Side(ContextManager):
         return show(self, self._turns)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        refuse_copy(self)
+        raise TypeError(
+            f"cannot copy or pickle a {type(self).__name__!r} object; copy or pickle its RWLock"
+        )
 
 
 @_shared.unannotated
