@@ -28,7 +28,7 @@ from types import (
 from aiofastlock import _implementation, _internals
 from aiofastlock._pure.recorder import variables
 from aiofastlock._pure.rwlock import RWLock, Side, Turns
-from aiofastlock.watch._types import Operation, Place
+from aiofastlock.watch._types import Place
 
 TYPE_CHECKING = False  # as typing says it
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def waits_in(awaitables: list[Any]) -> tuple[Any, float | None] | None:
     return None
 
 
-def operation(primitive: Any, awaitables: list[Any]) -> Operation | None:
+def operation(primitive: Any, awaitables: list[Any]) -> Any:
     """Return what a task waits to do with a queue or an RWLock."""
     of_rwlock = is_rwlock(primitive)
     if of_rwlock or issubclass(type(primitive), _internals.queues.Queue):
@@ -137,7 +137,7 @@ def operation(primitive: Any, awaitables: list[Any]) -> Operation | None:
             if recorder.waited(awaitable) is not None:
                 if of_rwlock:
                     return "write" if recorder.writes(awaitable) else "read"
-                return awaitable.__name__  # type: ignore[no-any-return]
+                return awaitable.__name__
     return None
 
 

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from asyncio import Task
 
 
-Operation = Literal["get", "put", "read", "write"]
 MOST = 10  # lines of one kind, in texts
 
 
@@ -85,7 +84,7 @@ class Waiter:
     task: Task[Any]
     waited: float | None
     where: Place | None
-    operation: Operation | None = None
+    operation: Literal["get", "put", "read", "write"] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {
