@@ -54,6 +54,7 @@ docs/start
 docs/using
 docs/watch
 docs/implementation
+docs/readers-and-writers
 docs/processes
 docs/not-faster
 docs/production
