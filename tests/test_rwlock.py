@@ -693,6 +693,7 @@ async def test_copies(OurRWLock, importable, duplicate):
         pass
     await works(lock)
     await works(other)
+    await works(duplicate(OurRWLock()))  # which has no attributes
 
 
 async def test_a_copy_of_a_subclass():

@@ -869,6 +869,21 @@ async def test_a_writer_waits_for_every_reader(watched):
         assert watched.look() == []
 
 
+async def test_a_reader_that_goes_on_hides_no_other(watched):
+    """What was found of it when a writer came is not true of all readers."""
+    lock, event, upgrade = watched.RWLock(), asyncio.Event(), asyncio.Event()
+
+    async def wait_and_write():
+        await upgrade.wait()
+        await write(lock)
+
+    async with running(read(lock, event.wait()), read(lock, wait_and_write()), write(lock)):
+        assert watched.kinds() == []
+        upgrade.set()
+        await steps()
+        assert watched.kinds() == ["self"]
+
+
 async def test_a_reader_that_has_ended(watched):
     lock = watched.RWLock()
     await asyncio.create_task(lock.reader_lock.acquire())
