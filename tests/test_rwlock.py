@@ -11,7 +11,7 @@ import weakref
 from unittest import mock
 
 import pytest
-from conftest import OURS, needs_refcounts
+from conftest import OURS, needs_compiled, needs_refcounts
 from helpers import (
     ROUND_TRIPS,
     abandon,
@@ -409,6 +409,44 @@ def test_methods_are_those_of_a_python_class(OurRWLock, side):
         assert weakref.WeakMethod(method)() == method
         with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
             method(1)
+
+
+def look_of(part):
+    """What the parts of both implementations have in common."""
+    found = {"class": (type(part).__module__, type(part).__qualname__, inspect.getdoc(type(part)))}
+    for name in (name for name in dir(part) if not name.startswith("_")):
+        method = getattr(part, name)
+        if callable(method) and inspect.ismethod(method):
+            found[name] = method.__qualname__, inspect.signature(method), inspect.getdoc(method)
+            assert all(found[name][::2]), name
+            if inspect.iscoroutinefunction(method):
+                awaitable = method()
+                found[name] += (
+                    awaitable.__name__,
+                    awaitable.__qualname__,
+                    inspect.iscoroutine(awaitable),
+                )
+                awaitable.close()
+        else:
+            found[name] = type(method).__qualname__
+    return found
+
+
+@needs_compiled
+@pytest.mark.parametrize("part", ["itself", *SIDES])
+def test_both_implementations_look_alike(part):
+    looks = []
+    for implementation in OURS.values():
+        lock = implementation.RWLock()
+        looks.append(look_of(lock if part == "itself" else getattr(lock, part)))
+    assert looks[0] == looks[1]
+    assert len(looks[0]) == (3 if part == "itself" else 5)
+
+
+@both_sides
+async def test_it_is_no_awaitable(OurRWLock, side):
+    with pytest.raises(TypeError, match="ReaderLock|WriterLock"):
+        await getattr(OurRWLock(), side)
 
 
 @both_sides
