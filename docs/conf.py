@@ -55,6 +55,7 @@ docs/using
 docs/watch
 docs/keys
 docs/implementation
+docs/readers-and-writers
 docs/processes
 docs/not-faster
 docs/production

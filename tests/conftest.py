@@ -25,6 +25,7 @@ SWITCHES = {name: {"compiled": "1", "pure": "0"}[name] for name in OURS}
 PRIMITIVES = ("Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier")
 QUEUES = ("Queue", "LifoQueue", "PriorityQueue")
 CLASSES = (*PRIMITIVES, *QUEUES)
+OWN = ("RWLock",)  # that asyncio does not have
 
 
 def pytest_addoption(parser):
@@ -136,6 +137,7 @@ def of_ours(primitive):
 # A fixture for each class, such as Lock, and one without asyncio's, such as OurLock.
 for primitive in CLASSES:
     globals()[f"{primitive}_fixture"] = of_all_three(primitive)
+for primitive in (*CLASSES, *OWN):
     globals()[f"our_{primitive}_fixture"] = of_ours(primitive)
 
 
@@ -144,7 +146,7 @@ def importable(request, monkeypatch):
     """pickle looks for the classes of both implementations in aiofastlock, which has only one."""
     which = "our_name" if "our_name" in request.fixturenames else "implementation"
     found = OURS.get(request.getfixturevalue(which))
-    for primitive in CLASSES if found else ():
+    for primitive in (*CLASSES, *OWN) if found else ():
         monkeypatch.setattr(aiofastlock, primitive, getattr(found, primitive))
 
 

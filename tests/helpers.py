@@ -175,6 +175,9 @@ class Parking:
             finish(self.primitive.acquire())
         self.shut = state(self.primitive)
 
+    def another(self):
+        return type(self)(type(self.primitive))
+
     def call(self):
         # With such a predicate, wait_for() waits once.
         arguments = [iter([False, True]).__next__] if self.method == "wait_for" else []
@@ -239,6 +242,25 @@ class Parking:
         assert await asyncio.wait_for(task, 1) in (True, 0)
         assert not self.queue()
         assert state(self.primitive) == self.shut
+
+
+class WriterParking(Parking):
+    """The writer lock of an RWLock, which a writer holds."""
+
+    name, method, is_given = "WriterLock", "acquire", True
+
+    def __init__(self, cls):
+        self.cls = cls
+        self.rwlock = cls()
+        self.primitive = self.rwlock.writer_lock
+        finish(self.primitive.acquire())
+        self.shut = state(self.primitive)
+
+    def another(self):
+        return WriterParking(self.cls)
+
+    def queue(self):
+        return list(self.rwlock._turns._waiters)
 
 
 # ---- The documentation ----

@@ -233,3 +233,100 @@ else:
 
     class PriorityQueue(Shutdown, asyncio.PriorityQueue):
         pass
+
+
+class Turns:
+    """Who is inside an RWLock, and who waits. Each of them writes (True) or reads (False)."""
+
+    _loop = None
+    _get_loop = asyncio.mixins._LoopBoundMixin._get_loop
+
+    def __init__(self):
+        self.inside = []
+        self.queue = {}  # who waits, by future, in order of arrival
+
+    @property
+    def _waiters(self):
+        return [*self.queue]
+
+    def locked(self):
+        return bool(self.inside)
+
+    def may_enter(self, writes):
+        """Whether one more fits those who are inside, and those who were woken to be."""
+        woken = [
+            it for future, it in self.queue.items() if future.done() and not future.cancelled()
+        ]
+        others = [*self.inside, *woken]
+        return not others or not (writes or any(others))
+
+    def wake_up(self):
+        for future in asleep_in(self.queue):
+            if not self.may_enter(self.queue[future]):
+                break
+            future.set_result(True)
+
+    def come(self, writes):
+        """A newcomer may enter if nobody waits for a turn, and it fits those who have theirs."""
+        self.wake_up()
+        may_enter = not asleep_in(self.queue) and self.may_enter(writes)
+        if may_enter:
+            self.inside.append(writes)
+        return may_enter
+
+    def __repr__(self):
+        state = "locked, writing" if True in self.inside else "unlocked"
+        state = f"locked, readers:{len(self.inside)}" if False in self.inside else state
+        return f"<Turns [{state}{f', waiters:{len(self.queue)}' if self.queue else ''}]>"
+
+
+class Side:
+    """One of the two locks of an RWLock."""
+
+    def __init__(self, turns, writes):
+        self._turns = turns
+        self.writes = writes
+
+    def locked(self):
+        return self.writes in self._turns.inside
+
+    def try_acquire(self):
+        return self._turns.come(self.writes)
+
+    async def acquire(self):
+        turns = self._turns
+        if not turns.come(self.writes):
+            waiter = new_waiter(turns)
+            turns.queue[waiter] = self.writes
+            try:
+                await waiter
+            except BaseException:
+                del turns.queue[waiter]
+                turns.wake_up()
+                raise
+            del turns.queue[waiter]
+            turns.inside.append(self.writes)
+        return True
+
+    def release(self):
+        if not self.locked():
+            raise RuntimeError(f"RWLock is not acquired to {'write' if self.writes else 'read'}.")
+        self._turns.inside.remove(self.writes)
+        self._turns.wake_up()
+
+    async def __aenter__(self):
+        await self.acquire()
+
+    async def __aexit__(self, *_):
+        self.release()
+
+
+class RWLock:
+    """aiofastlock's own, as plainly as its rule can be written down."""
+
+    turns = Turns
+
+    def __init__(self):
+        self._turns = self.turns()
+        self.reader_lock = Side(self._turns, writes=False)
+        self.writer_lock = Side(self._turns, writes=True)

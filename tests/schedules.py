@@ -135,6 +135,7 @@ QUEUE = Kind(
     (*PASS_ITEMS, ("join",)),
     (*PASS_ITEMS, ("join",)),
 )
+RWLOCK = Kind((("release",), ("try_acquire",)), ACQUIRE, ACQUIRE)
 NUMBERS = Kind(*[tuple(call for call in calls if call[-1] is not None) for calls in QUEUE])
 KINDS = {
     "Queue": QUEUE,
@@ -149,6 +150,8 @@ KINDS = {
     "KeyedSemaphore": LOCK,
     "Condition": CONDITION,  # with a new lock, or with that of the thing with this number
     "Barrier": BARRIER,
+    "ReaderLock": RWLOCK,
+    "WriterLock": RWLOCK,  # of the same RWLock as the last ReaderLock
 }
 QUERIES = (
     "locked",
@@ -488,6 +491,8 @@ class Driver:
         self.stage = 0
         self.is_tidy = False
         self.things = []
+        self.rwlock = None
+        self.sides = []
         self.own = []  # the kinds and numbers of those that are of subclasses
         self.in_python = set()  # the numbers of those of which every method is in Python
         self.patches = []
@@ -507,7 +512,7 @@ class Driver:
         self.queues = self.having.get("put_nowait", [])
         locks = [thing._lock for thing in self.having.get("notify", ())]
         others = (*self.barriers, *self.queues)
-        queues = [thing for thing in self.things if thing not in others]
+        queues = [getattr(it, "_turns", it) for it in self.things if it not in others]
         # Once each, though two conditions have the same.
         self.watched = list({id(thing): thing for thing in (*queues, *locks)}.values())
 
@@ -516,6 +521,12 @@ class Driver:
 
     def make(self, kind, *arguments):
         """Make a thing. If the last argument is a list, it has the hooks of a subclass."""
+        if kind in ("ReaderLock", "WriterLock"):
+            if kind == "ReaderLock" or self.rwlock is None:
+                self.rwlock = self.implementation.RWLock()
+            reads = kind == "ReaderLock"
+            self.sides.append(self.rwlock.reader_lock if reads else self.rwlock.writer_lock)
+            return self.sides[-1]
         cls = oracle.Lock if kind == "asyncio's Lock" else getattr(self.implementation, kind)
         if arguments and isinstance(arguments[-1], list):
             *arguments, hooks = arguments
@@ -524,7 +535,8 @@ class Driver:
                 self.in_python.add(len(self.things))
             cls = subclass(self.trace, len(self.things), kind, hooks, cls)
         if kind == "Condition" and arguments:
-            others = [thing for thing in self.things if hasattr(thing, "acquire")]
+            others = [thing for thing in self.things if hasattr(thing, "_waiters")]
+            others = [thing for thing in others if hasattr(thing, "acquire")]
             other = others[arguments[0] % len(others)] if others else None
             arguments = (getattr(other, "_lock", other),)
         made = cls(*arguments)
@@ -557,7 +569,7 @@ class Driver:
             seen.append((repr(thing).rpartition(" at 0x")[2].partition(" ")[2], str(thing)))
             for waiters in (thing._getters, thing._putters):
                 seen.append([(waiter.done(), waiter.cancelled()) for waiter in waiters])
-        for thing in (*self.watched, *self.barriers, *self.queues):
+        for thing in (*self.watched, *self.sides, *self.barriers, *self.queues):
             found = [getattr(thing, query) for query in QUERIES if hasattr(thing, query)]
             seen.append([value() if callable(value) else value for value in found])
         self.trace.append(seen)
@@ -748,6 +760,10 @@ class Driver:
             await self.implementation.Event().wait()
         elif kind == "Queue":
             await self.implementation.Queue().get()
+        elif kind == "RWLock":
+            rwlock = self.implementation.RWLock()
+            async with rwlock.reader_lock:
+                await rwlock.writer_lock.acquire()
         else:
             thing = getattr(self.implementation, kind)()
             async with thing:
@@ -940,6 +956,7 @@ class Driver:
         """Yield what is wrong when all tasks have ended: everything must work as if new."""
         others = (*self.semaphores, *self.having.get("set", ()))
         locks = [it for it in self.watched if getattr(it, "_lock", it) not in others]
+        locks = [it for it in locks if hasattr(it, "acquire")] + self.sides
         for i, queue in enumerate(self.queues):
             if queue._getters or queue._putters:
                 yield f"queue {i}: a waiter is left"
@@ -965,8 +982,12 @@ class Driver:
             if permits > 0 or (permits == 0 and not semaphore.locked()):
                 yield f"{semaphore!r}: a permit that cannot be acquired"
         for lock in locks:
-            if not lock.locked() and not (at_once(lock.acquire()) and lock.locked()):
+            if getattr(lock, "_turns", lock).locked():
+                continue
+            if not (at_once(lock.acquire()) and lock.locked()):
                 yield f"{lock!r}: it can't be acquired"
+            elif lock in self.sides:
+                lock.release()
         for event in self.having.get("set", ()):
             event.set()
             if not at_once(event.wait()):
@@ -1059,7 +1080,7 @@ INDICES = tuple(range(7))
 WHICH = (0, 1, 2)
 TIMEOUTS = (None, None, None, 0.0, 1.0, 2.0)  # a float can be left out, an int made smaller
 MESSAGES = ((None,), ("once",), ("first", "second"))
-PRIVATE = ("Event", "Lock", "Semaphore", "Condition", "Barrier", "Queue")
+PRIVATE = ("Event", "Lock", "Semaphore", "Condition", "Barrier", "Queue", "RWLock")
 
 # Nothing is released more than once, or acquired by hand.
 TIDY_INSIDE = (
@@ -1206,6 +1227,7 @@ SCENES = {
     "Queue": QUEUES_ALONE[:4],
     "LifoQueue": QUEUES_ALONE[4:8],
     "PriorityQueue": QUEUES_ALONE[8:],
+    "RWLock": [[("ReaderLock",), ("WriterLock",)]],
     "world": None,  # two to four of all
 }
 WORLD = [
@@ -1213,6 +1235,7 @@ WORLD = [
     *(("BoundedSemaphore", 1), ("BoundedSemaphore", 2), ("Barrier", 2), ("Barrier", 3)),
     *(("KeyedLock",), ("KeyedSemaphore", 2)),
     *(("Condition",), ("Condition", 0), ("Condition", 0), ("Condition", 1)),
+    *(("ReaderLock",), ("WriterLock",), ("WriterLock",)),
     *(("Queue", 0), ("Queue", 1), ("Queue", 2), ("PriorityQueue", 1), ("LifoQueue", 1)),
 ]
 # The order of scenes: every second one has several things.
@@ -1220,7 +1243,9 @@ TURNS = [name for scene in SCENES if scene != "world" for name in (scene, "world
 
 
 def with_hooks(chosen, kind, *arguments):
-    """Make it a subclass that overrides up to three things."""
+    """Make it a subclass that overrides up to three things, unless asyncio has no such class."""
+    if kind not in METHODS:
+        return kind, *arguments
     hooks = (*METHODS[kind], *METHODS[kind], *ATTRIBUTES[kind])
     if not hooks:
         return kind, *arguments

@@ -161,7 +161,11 @@ def lock_works(lock, waiting=()):
     assert not hang, "some wait for ever"
     assert not lock.locked()
     assert getattr(lock, "_value", 1) == 1, "a permit is lost or gained"
-    assert not getattr(lock, "_lock", lock)._waiters
+    assert not queue_of(lock)
+
+
+def queue_of(lock):
+    return getattr(lock, "_turns", getattr(lock, "_lock", lock))._waiters
 
 
 def held(new):
@@ -231,7 +235,10 @@ async def look_at_keys(new, shortage):
 # ---- Primitives that are acquired and released ----
 
 OF_KEYS = ("KeyLock", "KeySemaphore")
-LOCKS = ("Lock", "Semaphore", "BoundedSemaphore", "Condition", "Overridden", *OF_KEYS)
+LOCKS = (
+    *("Lock", "Semaphore", "BoundedSemaphore", "Condition", "Overridden", "WriterLock"),
+    *OF_KEYS,
+)
 
 
 @operation("Condition")
@@ -283,7 +290,7 @@ async def show(new, shortage):
     with shortage:
         lock.locked()
     with shortage:
-        list(getattr(lock, "_lock", lock)._waiters)
+        list(queue_of(lock))
     with shortage:
         lock.attribute = 1
     lock.release()
@@ -544,6 +551,134 @@ def leaving(how, when):
 
 for how, when in itertools.product(("close", "throw", "drop"), ("parked", "woken")):
     leaving(how, when)
+
+
+# ---- Readers and writers ----
+
+
+def rwlock_works(lock, readers=(), writers=()):
+    """The waiters end: the readers if a writer is not inside with them, and then the writers."""
+    for reader, future in readers:
+        assert future.done(), "a reader waits for ever"
+        assert ended(reader)
+        lock.reader_lock.release()
+    assert not lock.reader_lock.locked(), "no task reads, and it is held"
+    lock_works(lock.writer_lock, writers)
+    assert lock.reader_lock.try_acquire()
+    assert lock.reader_lock.try_acquire()
+    lock.reader_lock.release()
+    lock.reader_lock.release()
+    lock_works(lock.writer_lock)
+
+
+@operation("RWLock")
+async def make_an_rwlock(new, shortage):
+    lock = None
+    with shortage:
+        lock = new()
+    rwlock_works(new() if lock is None else lock)
+
+
+@operation("RWLock")
+async def show_and_copy_an_rwlock(new, shortage):
+    lock, other = new(), None
+    with shortage:
+        repr(lock), repr(lock.reader_lock), repr(lock.writer_lock)
+    with shortage:
+        other = copy.copy(lock)
+    rwlock_works(lock)
+    if other is not None:
+        rwlock_works(other)
+
+
+@operation("RWLock")
+async def read(new, shortage):
+    lock = new()
+    with shortage:
+        async with lock.reader_lock:
+            pass
+    rwlock_works(lock)
+
+
+@operation("RWLock")
+async def leave_readers(new, shortage):
+    lock = new()
+    assert ended(lock.reader_lock.acquire())
+    with shortage:
+        await lock.reader_lock.__aexit__(None, None, None)
+    rwlock_works(lock)
+
+
+@operation("RWLock")
+async def try_both(new, shortage):
+    lock = new()
+    with shortage:
+        if lock.reader_lock.try_acquire() and not lock.writer_lock.try_acquire():
+            lock.reader_lock.release()
+    with shortage:
+        lock.reader_lock.locked()
+    with shortage:
+        if lock.writer_lock.try_acquire() and not lock.reader_lock.try_acquire():
+            lock.writer_lock.release()
+    for side in (lock.reader_lock, lock.writer_lock):
+        if side.locked():
+            side.release()
+    rwlock_works(lock)
+
+
+@operation("RWLock")
+async def let_readers_in(new, shortage):
+    lock = new()
+    assert ended(lock.writer_lock.acquire())
+    readers = [park(lock.reader_lock.acquire()) for _ in range(3)]
+    writers = [park(lock.writer_lock.acquire())]
+    for _, future in (*readers, *writers):
+        future.add_done_callback(bool)
+    with shortage:
+        lock.writer_lock.release()
+    assert not lock.writer_lock.locked()
+    assert not writers[0][1].done()
+    newcomer = park(lock.reader_lock.acquire())  # it wakes those that were forgotten
+    for reader, future in readers:
+        assert future.done(), "a reader waits for ever"
+        assert ended(reader)
+        lock.reader_lock.release()
+    assert ended(writers[0][0])
+    lock.writer_lock.release()
+    rwlock_works(lock, [newcomer])
+
+
+@operation("RWLock")
+async def end_to_read(new, shortage):
+    lock = new()
+    assert ended(lock.writer_lock.acquire())
+    reader, notes = noted(lock.reader_lock.acquire())
+    reader.send(None)
+    writer = park(lock.writer_lock.acquire())
+    lock.writer_lock.release()
+    with shortage:
+        reader.send(None)
+    reader.close()
+    assert lock.reader_lock.locked() is notes.done
+    if notes.done:
+        lock.reader_lock.release()
+    rwlock_works(lock, writers=[writer])
+
+
+@operation("RWLock")
+async def cancel_a_writer_before_readers(new, shortage):
+    lock = new()
+    assert ended(lock.reader_lock.acquire())
+    writer = park(lock.writer_lock.acquire())
+    readers = [park(lock.reader_lock.acquire()) for _ in range(2)]
+    with shortage:
+        try:
+            writer[0].throw(asyncio.CancelledError)
+        except asyncio.CancelledError:
+            pass
+    writer[0].close()
+    lock.reader_lock.release()
+    rwlock_works(lock, readers)
 
 
 # ---- Event ----
@@ -1273,8 +1408,10 @@ def makers(namespace):
             super().release()
 
     own = {}
-    if hasattr(namespace, "KeyedLock"):
+    if namespace is not asyncio:
         own = {
+            "RWLock": namespace.RWLock,
+            "WriterLock": lambda: namespace.RWLock().writer_lock,
             "KeyedLock": namespace.KeyedLock,
             "KeyedSemaphore": lambda: namespace.KeyedSemaphore(1),
             "KeyLock": lambda: namespace.KeyedLock()["key"],

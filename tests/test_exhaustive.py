@@ -30,6 +30,7 @@ from conftest import OURS
 from helpers import QueueLosesItems, QueueLosesTurns
 
 from aiofastlock import QueueEmpty, QueueFull, QueueShutDown, _pure
+from aiofastlock._pure import rwlock
 
 
 def explore(run):
@@ -474,6 +475,66 @@ class Flag(Program):
         assert not self.thing._waiters
 
 
+class Phases(Program):
+    """A lock for readers and writers."""
+
+    def __init__(self, thing):
+        super().__init__(thing)
+        self.inside = []  # who writes, of those inside
+
+    def fits(self, writes):
+        return not self.inside or not (writes or any(self.inside))
+
+    def go(self, client):
+        """A reader need not wait for readers that have their turn and have yet to run."""
+        ahead = self.queue[: self.queue.index(client)]
+        ahead = [other for other in ahead if other in self.live() and other.ticket]
+        assert not any(not other.ticket.done() for other in ahead), "overtaken"
+        self.queue.remove(client)
+
+    async def visit(self, client, side, writes, steps=1):
+        client.writes = writes
+        self.come(client)
+        async with side:
+            self.go(client)
+            assert self.fits(writes), "a writer is not alone"
+            self.inside.append(writes)
+            try:
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+            finally:
+                self.inside.remove(writes)
+
+    async def read(self, client):
+        await self.visit(client, self.thing.reader_lock, writes=False)
+
+    async def write(self, client):
+        await self.visit(client, self.thing.writer_lock, writes=True)
+
+    async def linger(self, client):
+        """Read until a cancelled client has run, and another that it woke."""
+        await self.visit(client, self.thing.reader_lock, writes=False, steps=3)
+
+    def check(self):
+        super().check()
+        waiting = [client for client in self.live() if client.ticket]
+        woken = [client for client in waiting if client.ticket.done()]
+        asleep = [client for client in waiting if not client.ticket.done()]
+        others = [client.writes for client in woken] + self.inside
+        assert len(others) < 2 or not any(others), "a writer that is woken is not alone"
+        if asleep and (not others or not (asleep[0].writes or any(others))):
+            on_the_way = (c.ticket and c.ticket.done() for c in self.queue if not c.ended)
+            assert any(on_the_way), "no waiter is on the way"
+
+    def check_rest(self):
+        super().check_rest()
+        assert not self.live(), "a wake-up is lost"
+
+    def check_end(self):
+        assert self.thing.writer_lock.try_acquire(), "a turn has leaked"
+        self.thing.writer_lock.release()
+
+
 class Parties(Program):
     """A barrier."""
 
@@ -644,6 +705,7 @@ MAKERS = {
     "semaphore of 2": lambda locks: Permits(locks.Semaphore(2), 2),
     "bounded of 2": lambda locks: Permits(locks.BoundedSemaphore(2), 2),
     "condition": lambda locks: Notifications(locks.Condition()),
+    "rwlock": lambda locks: Phases(locks.RWLock()),
     "event": lambda locks: Flag(locks.Event()),
     "barrier of 2": lambda locks: Parties(locks.Barrier(2)),
     "barrier of 3": lambda locks: Parties(locks.Barrier(3)),
@@ -664,6 +726,8 @@ CASES = [
     ("condition", "wait wait notify notify", 0, 360, 325),
     ("condition", "wait wait notify_two", 1, 496, 666),
     ("condition", "wait wait notify_all", 1, 496, 666),
+    ("rwlock", "read write read write", 1, 7905, 8392),
+    ("rwlock", "linger write read", 1, 1738, 4224),
     ("event", "wait wait set clear", 2, 3441, 2086),
     ("event", "wait wait set clear clear set", 0, 1432, 367),
     ("barrier of 2", "wait wait wait wait", 1, 483, 134),
@@ -694,6 +758,10 @@ DEEPER = [
     ("condition", "wait wait notify", 3),
     ("condition", "wait wait notify notify", 2),
     ("condition", "wait wait wait notify_two", 2),
+    ("rwlock", "linger write read", 3),
+    ("rwlock", "linger write read read", 1),
+    ("rwlock", "read write read write", 2),
+    ("rwlock", "write read read write write", 1),
     ("event", "wait wait wait set clear", 3),
     ("event", "wait wait set clear clear set", 2),
     ("barrier of 2", "wait wait wait wait wait", 2),
@@ -741,6 +809,7 @@ def test_asyncio(driver, case, request):
     what, roles, faults, *_ = case
     # asyncio's queues have shutdown() from Python 3.13 on.
     locks = oracle if sys.version_info < (3, 13) and "shutdown" in roles else asyncio
+    locks = oracle if what == "rwlock" else locks  # asyncio has none
     if what == "barrier of 3":
         request.applymarker(pytest.mark.xfail(strict=True, reason="gh-155233: one index twice"))
     if what == "condition" and faults and sys.version_info < (3, 13):
@@ -808,6 +877,39 @@ class Unheard(_pure.Condition):
     def _notify(self, n):
         if self.telling:
             super()._notify(n)
+
+
+class Strands(_pure.RWLock):
+    """A writer that is cancelled lets nobody in."""
+
+    class Turns(rwlock.Turns):
+        def hand_off(self):
+            pass
+
+    _classes = (Turns, rwlock.ReaderLock, rwlock.WriterLock)
+
+
+class LetsOvertake(_pure.RWLock):
+    """A reader joins the readers, though a writer waits."""
+
+    class Turns(rwlock.Turns):
+        def take(self, writes):
+            free = self.is_free(writes)
+            if free:
+                self.enter(writes)
+            return free
+
+    _classes = (Turns, rwlock.ReaderLock, rwlock.WriterLock)
+
+
+class ForgetsWoken(_pure.RWLock):
+    """A newcomer does not see those that were woken and have yet to run."""
+
+    class Turns(rwlock.Turns):
+        def is_free(self, writes):
+            return not (self._writing or (writes and self._readers))
+
+    _classes = (Turns, rwlock.ReaderLock, rwlock.WriterLock)
 
 
 class WakesOne(_pure.Event):
@@ -905,6 +1007,9 @@ class Unsorted(_pure.PriorityQueue):
         ("lock", "linger enter enter", Generous, "assert 2 <= 1"),
         ("semaphore of 1", "enter enter", Leaky, "a permit has leaked"),
         ("condition", "wait wait notify", Unheard, "a notification is lost"),
+        ("rwlock", "linger write read", Strands, "no waiter is on the way"),
+        ("rwlock", "linger write read", LetsOvertake, "overtaken"),
+        ("rwlock", "write read write", ForgetsWoken, "is not alone"),
         ("event", "wait wait set", WakesOne, "assert"),
         ("barrier of 2", "wait wait wait wait", ShutsOut, "a wake-up is lost"),
         ("queue", "get get add add", QueueLosesItems, "items are lost"),

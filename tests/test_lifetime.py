@@ -14,6 +14,7 @@ an interpreter may end, while tasks wait. The warnings and errors that follow ar
 import argparse
 import asyncio
 import contextlib
+import copy
 import gc
 import os
 import re
@@ -33,7 +34,7 @@ from conftest import (
     SWITCHES,
     needs_refcounts,
 )
-from helpers import Parking, by_hand, finish
+from helpers import Parking, WriterParking, by_hand, finish
 from schedules import Clockwork
 
 # ---- Counts ----
@@ -85,7 +86,7 @@ async def uncontended(parking):
 
 async def made(parking):
     """Another primitive, in a cycle with itself."""
-    other = Parking(type(parking.primitive))
+    other = parking.another()
     if not FREE_THREADED:  # 3.13 leaks there a __dict__ that refers to its object, of any class
         other.primitive.attribute = other
     assert repr(other.primitive)
@@ -100,7 +101,7 @@ async def refused(parking):
     if parking.name == "Condition":
         with pytest.raises(RuntimeError):
             primitive.notify()
-    elif parking.name in ("Lock", "BoundedSemaphore"):
+    elif parking.name in ("Lock", "BoundedSemaphore", "WriterLock"):
         primitive.release()
         with pytest.raises((RuntimeError, ValueError)):
             primitive.release()
@@ -209,6 +210,61 @@ WORKS = (
 )  # fmt: skip
 
 
+# ---- RWLock ----
+
+
+async def read(parking):
+    lock, reader_lock = parking.rwlock, parking.rwlock.reader_lock
+    parking.primitive.release()
+    assert repr(lock)
+    copy.copy(lock).attribute = lock
+    async with reader_lock:
+        assert reader_lock.locked()
+        assert reader_lock.try_acquire()
+        assert not parking.primitive.try_acquire()
+        reader_lock.release()
+    await reader_lock.acquire()
+    reader_lock.release()
+    with pytest.raises(RuntimeError):
+        reader_lock.release()
+    assert parking.primitive.try_acquire()
+    with pytest.raises(TypeError):
+        lock.__getstate__()
+
+
+async def let_readers_in(parking):
+    """Two end without their turn."""
+    reader_lock = parking.rwlock.reader_lock
+    readers = [reader_lock.acquire() for _ in range(4)]
+    writer = parking.primitive.acquire()
+    for waiter in (*readers, writer):
+        waiter.send(None)
+    readers.pop().close()
+    parking.primitive.release()
+    readers.pop().close()
+    for reader in readers:
+        by_hand(reader)
+        reader_lock.release()
+    by_hand(writer)
+
+
+async def strand_no_readers(parking):
+    lock = parking.rwlock
+    parking.primitive.release()
+    await lock.reader_lock.acquire()
+    waiters = [parking.primitive.acquire(), lock.reader_lock.acquire()]
+    for waiter in waiters:
+        waiter.send(None)
+    waiters[0].close()
+    by_hand(waiters[1])
+    lock.reader_lock.release()
+    lock.reader_lock.release()
+    await parking.primitive.acquire()
+
+
+WORKS_OF_RWLOCK = (*WORKS, read, let_readers_in, strand_no_readers)
+
+
 # ---- By key ----
 
 
@@ -269,9 +325,12 @@ def operations(implementation):
     for name in CLASSES:
         for work in (*WORKS, tried):
             yield name, Parking(getattr(namespace, name)), work
-    for name in OF_KEYS if implementation in OURS else ():
-        for work in WORKS_BY_KEY:
-            yield name, ByKey(getattr(namespace, name)), work
+    if implementation in OURS:
+        for work in WORKS_OF_RWLOCK:
+            yield "RWLock", WriterParking(namespace.RWLock), work
+        for name in OF_KEYS:
+            for work in WORKS_BY_KEY:
+                yield name, ByKey(getattr(namespace, name)), work
 
 
 def counts(parking):
@@ -310,6 +369,12 @@ async def leaks_always(parking, work, times):
 async def test_counts_are_flat(implementation, name, work):
     parking = Parking(getattr(IMPLEMENTATIONS[implementation], name))
     assert not await leaks_always(parking, work, 100)
+
+
+@needs_refcounts
+@pytest.mark.parametrize("work", WORKS_OF_RWLOCK)
+async def test_counts_of_an_rwlock_are_flat(OurRWLock, work):
+    assert not await leaks_always(WriterParking(OurRWLock), work, 100)
 
 
 @needs_refcounts
@@ -436,6 +501,7 @@ async def everything(namespace):
     lock, event, barrier = namespace.Lock(), namespace.Event(), namespace.Barrier(3)
     condition, semaphore = namespace.Condition(lock), namespace.BoundedSemaphore(2)
     queues = namespace.Queue(1), namespace.PriorityQueue()
+    rwlock = namespace.RWLock()
 
     async def work(number):
         await event.wait()
@@ -445,6 +511,8 @@ async def everything(namespace):
         await queues[0].put(number)
         await queues[1].put(await queues[0].get())
         trace.append(("item", await queues[1].get()))
+        async with rwlock.writer_lock if number % 3 else rwlock.reader_lock:
+            trace.append(("rwlock", number))
         async with condition:
             trace.append(("condition", number))
             condition.notify()

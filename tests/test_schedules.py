@@ -20,7 +20,7 @@ from schedules import COUNTS_REFERENCES, ORACLE, SCENES, Machine, trace
 
 from aiofastlock import _pure
 
-QUEUES = tuple(scene for scene in SCENES if scene != "Barrier")
+QUEUES = tuple(scene for scene in SCENES if scene not in ("Barrier", "RWLock"))
 
 
 def but_for(found=ORACLE, **classes):
@@ -56,7 +56,7 @@ class OverTheFixedLock(asyncio.Condition):
 def test_the_oracle_is_asyncio_but_for_what_it_fixes(request, scene):
     """Only CancelledError is thrown. A Condition takes any exception, if its lock is fixed."""
     if scene in QUEUES:
-        asyncios = {"asyncio": but_for(asyncio, Barrier=ORACLE.Barrier)}
+        asyncios = {"asyncio": but_for(asyncio, Barrier=ORACLE.Barrier, RWLock=ORACLE.RWLock)}
         check_traces(request, asyncios, scene, share=1 / 4, is_deadly=False)
     else:
         fixed = {"asyncio": but_for(Condition=OverTheFixedLock)}
@@ -135,13 +135,45 @@ class LateEvent(asyncio.Event):
         asyncio.get_running_loop().call_soon(super().set)
 
 
+class OvertakingTurns(oracle.Turns):
+    """A reader joins the readers, though a writer waits."""
+
+    def come(self, writes):
+        may_enter = self.may_enter(writes)
+        if may_enter:
+            self.inside.append(writes)
+        return may_enter
+
+
+class StrandingTurns(oracle.Turns):
+    """A writer that is cancelled does not let in the readers behind it."""
+
+    def wake_up(self):
+        if not self.inside:
+            super().wake_up()
+
+
+class SingleTurns(oracle.Turns):
+    """Readers are woken one by one."""
+
+    def wake_up(self):
+        if not any(future.done() for future in self.queue):
+            for future in oracle.asleep_in(self.queue)[:1]:
+                if self.may_enter(self.queue[future]):
+                    future.set_result(True)
+
+
+def rwlock_with(turns):
+    return type("RWLock", (oracle.RWLock,), {"turns": turns})
+
+
 class DeafBarrier(_pure.Barrier):
     async def abort(self):
         pass
 
 
-def by_hand(method):
-    return "by_hand", False, True, 0, method
+def by_hand(method, which=0):
+    return "by_hand", False, True, which, method
 
 
 def spawn(*body, how="task", count=1):
@@ -157,6 +189,9 @@ SET_AND_CLEAR = [by_hand("wait"), ("call", 0, "set"), ("call", 0, "clear"), ("dr
 TWO_WAIT = [spawn(("wait_inside", 0, None, "wait"), count=2), TICK]
 ONE, OWN = [("Semaphore", 1)], [("Condition",)]
 SHARED = [("Lock",), ("Condition", 0), ("Condition", 0)]
+RWLOCK = [("ReaderLock",), ("WriterLock",)]
+READ, WRITE = by_hand("acquire"), by_hand("acquire", 1)
+STOP_WRITER = ("drive", 0, "throw", "CancelledError")
 WRONG = [
     ("Lock", OvertakingLock, [("Lock",)], OVERTAKE),
     ("Lock", asyncio.Lock, [("Lock",)], DIE_WOKEN),
@@ -168,6 +203,9 @@ WRONG = [
     ("Condition", SilentCondition, OWN, [*TWO_WAIT, NOTIFY, ("cancel", 0, ("once",))]),
     ("Condition", MixedUpCondition, SHARED, [TWO_WAIT[0], ("call_inside", 1, "notify", 2)]),
     ("Event", LateEvent, [("Event",)], [by_hand("wait"), ("later", None, 0, "set"), TICK]),
+    ("RWLock", rwlock_with(OvertakingTurns), RWLOCK, [READ, WRITE, READ]),
+    ("RWLock", rwlock_with(StrandingTurns), RWLOCK, [READ, WRITE, READ, STOP_WRITER]),
+    ("RWLock", rwlock_with(SingleTurns), RWLOCK, [WRITE, READ, READ, ("call", 1, "release")]),
     ("Barrier", DeafBarrier, [("Barrier", 2)], [by_hand("wait"), by_hand("abort")]),
 ]
 if COUNTS_REFERENCES:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import CLASSES, FREE_THREADED, OURS, SWITCHES
+from conftest import CLASSES, FREE_THREADED, OURS, OWN, SWITCHES
 
 pytestmark = pytest.mark.timeout(150)  # longer than threads.py takes to report a hang
 
@@ -62,6 +62,11 @@ def test_one_object_misused_by_all(implementation, primitive):
     if primitive == "PriorityQueue" and heapq_crashes:
         pytest.skip("gh-116738: heapq crashes in the interpreter")
     run("shared", implementation, "--seconds=0.5", primitive)
+
+
+@pytest.mark.parametrize("primitive", OWN)
+def test_one_object_of_ours_misused_by_all(our_name, primitive):
+    run("shared", our_name, "--seconds=0.5", primitive)
 
 
 def test_install_in_all_threads(our_name):

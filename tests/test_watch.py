@@ -21,7 +21,7 @@ import weakref
 
 import pytest
 from conftest import OURS, needs_refcounts
-from helpers import retrieve, steps
+from helpers import park, retrieve, steps
 
 from aiofastlock import watch
 from aiofastlock.watch import DeadlockError, _deadlocks, _tasks, _watching
@@ -759,6 +759,213 @@ async def test_a_waiter_that_was_cancelled(watched):
         second.cancel()
         # It releases `one` when it runs.
         assert watched.look() == []
+
+
+# ---- Readers and writers ----
+
+BY_DESIGN = "An RWLock works so by design"
+
+
+async def read(lock, then=None):
+    async with lock.reader_lock:
+        await asyncio.sleep(0)
+        if then is not None:
+            await then
+
+
+async def write(lock, then=None):
+    async with lock.writer_lock:
+        await asyncio.sleep(0)
+        if then is not None:
+            await then
+
+
+async def read_twice(lock):
+    async with lock.reader_lock:
+        await asyncio.sleep(0)
+        async with lock.reader_lock:
+            await asyncio.sleep(0)
+
+
+async def test_a_reader_that_reads_again(watched):
+    lock = watched.RWLock()
+    async with running(read_twice(lock), write(lock)) as (reader, _):
+        (text,) = watched.texts()
+        assert f"{reader.get_name()} (read_twice) waits for RWLock lock, which it holds" in text
+        assert BY_DESIGN in text
+        assert watched.kinds() == ["self"]
+        (deadlock,) = watch.snapshot().deadlocks
+        assert deadlock.tasks == (reader,)
+        assert watched.look() == []  # it was reported
+    await asyncio.gather(read_twice(lock), read_twice(lock), read(lock))  # nobody writes
+    assert watched.look(LATER) == []
+
+
+async def test_a_reader_that_wants_to_write(raising):
+    lock = raising.RWLock()
+    with pytest.raises(DeadlockError, match=BY_DESIGN) as caught:
+        await read(lock, write(lock))
+    assert caught.value.deadlock.kind == "self"
+    assert not lock.reader_lock.locked()
+    assert not lock._turns._waiters
+    async with lock.reader_lock:
+        assert not lock.writer_lock.try_acquire()
+    assert lock.writer_lock.try_acquire()
+    lock.writer_lock.release()
+    await read(lock)
+    await write(lock)
+    assert watch.snapshot().primitives == ()
+
+
+async def test_two_readers_that_both_want_to_write(raising):
+    """The second of them waits for the first, who waits for it: as soon as one fails, both end."""
+    lock = raising.RWLock()
+    tasks = [asyncio.create_task(read(lock, write(lock))) for _ in range(2)]
+    await asyncio.wait(tasks)
+    assert [type(task.exception()) for task in tasks] == [DeadlockError] * 2
+
+
+@pytest.mark.parametrize("then", [read, write])
+async def test_a_writer_that_wants_more(raising, then):
+    lock = raising.RWLock()
+    with pytest.raises(DeadlockError, match="RWLock lock, which it holds itself") as caught:
+        await write(lock, then(lock))
+    assert BY_DESIGN not in str(caught.value)
+    await write(lock)
+
+
+async def test_two_rwlocks_in_both_orders(watched):
+    """Of one of them another task reads, too, which is not in the circle."""
+    one, other, event = watched.RWLock(), watched.RWLock(), asyncio.Event()
+    tasks = read(one, event.wait()), read(one, write(other)), read(other, write(one))
+    async with running(*tasks) as (_, *both):
+        assert watched.kinds() == ["circle"]
+        (deadlock,) = watch.snapshot().deadlocks
+        assert set(deadlock.tasks) == {*both}
+        event.set()
+    await asyncio.gather(read(one, write(other)), read(one, write(other)))
+    assert watched.look(LATER) == []
+
+
+async def test_two_rwlocks_in_one_order(watched):
+    one, other = watched.RWLock(), watched.RWLock()
+    await asyncio.gather(*(read(one, then(other)) for then in (read, write) for _ in range(4)))
+    assert watched.look(LATER) == []
+
+
+async def test_a_writer_waits_for_every_reader(watched):
+    """A parent awaits a child that wants to write, while others read and go on."""
+    lock, event = watched.RWLock(), asyncio.Event()
+
+    async def parent():
+        async with lock.reader_lock:
+            await asyncio.create_task(write(lock))
+
+    readers = [read(lock, event.wait()) for _ in range(3)]
+    async with running(*readers, parent()):
+        assert watched.look() == ["circle"]
+        event.set()
+    async with running(*(read(lock, steps(20)) for _ in range(3)), write(lock)):
+        assert watched.look() == []
+
+
+async def test_a_reader_that_goes_on_hides_no_other(watched):
+    """What was found of it when a writer came is not true of all readers."""
+    lock, upgrade = watched.RWLock(), asyncio.Event()
+
+    async def wait_and_write():
+        await upgrade.wait()
+        await write(lock)
+
+    readers = read(lock, wait_and_write()), read(lock, asyncio.sleep(1000))
+    async with running(*readers), running(write(lock)):
+        assert watched.kinds() == []
+        upgrade.set()
+        await steps()
+        assert watched.kinds() == ["self"]
+
+
+async def test_a_reader_that_has_ended(watched):
+    lock = watched.RWLock()
+    await asyncio.create_task(lock.reader_lock.acquire())
+    await lock.reader_lock.acquire()
+    async with running(write(lock)):
+        assert watched.look(LATER) == ["ended"]
+    lock.reader_lock.release()
+    lock.reader_lock.release()
+
+
+async def test_a_snapshot_of_an_rwlock(watched):
+    lock, event = watched.RWLock(), asyncio.Event()
+    lines = str(watch.snapshot())
+    assert "Nothing is held" in lines
+    names = read(lock, event.wait()), read(lock, event.wait()), write(lock), read(lock)
+    async with running(*names) as tasks:
+        (found,) = watch.snapshot().primitives
+        assert (found.kind, found.name, found.unknown) == ("RWLock", "lock", False)
+        assert [holder.task for holder in found.holders] == tasks[:2]
+        assert [holder.operation for holder in found.holders] == ["read", "read"]
+        assert [waiter.task for waiter in found.waiters] == tasks[2:]
+        assert [waiter.operation for waiter in found.waiters] == ["write", "read"]
+        assert found.as_dict()["holders"][0]["operation"] == "read"
+        assert "in test_a_snapshot_of_an_rwlock" in str(found.made_at)
+        text = str(found)
+        assert text.count("held to read for ") == 2
+        assert " to write, at " in text
+        assert " item" not in text
+        assert "in read" in str(found.holders[0].where)
+        assert watched.look(LATER) == ["stuck"]
+        event.set()
+    async with lock.writer_lock:
+        (found,) = watch.snapshot().primitives
+        assert [holder.operation for holder in found.holders] == ["write"]
+    assert watch.snapshot().primitives == ()
+
+
+async def test_acquire_and_try_acquire_are_recorded(watched):
+    lock = watched.RWLock()
+    assert lock.reader_lock.try_acquire()
+    await lock.reader_lock.acquire()
+    (found,) = watch.snapshot().primitives
+    assert [holder.task for holder in found.holders] == [asyncio.current_task()] * 2
+    (waiter,) = await park(lock.writer_lock.acquire)
+    lock.reader_lock.release()
+    lock.reader_lock.release()
+    await waiter
+    (found,) = watch.snapshot().primitives
+    assert [(it.task, it.operation) for it in found.holders] == [(waiter, "write")]
+    lock.writer_lock.release()
+    with pytest.raises(RuntimeError):
+        lock.writer_lock.release()
+    assert watch.snapshot().primitives == ()
+    (counted,) = watch.statistics()
+    assert (counted.kind, counted.made, counted.acquired, counted.waited) == ("RWLock", 1, 3, 1)
+
+
+async def test_an_rwlock_that_was_held_before(ours):
+    lock = ours.RWLock()
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(lock.reader_lock)
+        (found,) = [await park(lock.writer_lock.acquire)]
+        watch.start()
+        (known,) = watch.snapshot().primitives
+        assert known.unknown
+        assert [(it.task, it.operation) for it in known.holders] == [
+            (asyncio.current_task(), "read")
+        ]
+        found[0].cancel()
+    async with lock.writer_lock:
+        (known,) = watch.snapshot().primitives
+        assert not known.unknown
+
+
+async def test_an_rwlock_without_start(ours):
+    lock = ours.RWLock()
+    async with lock.reader_lock, running(write(lock), read(lock)):
+        (found,) = watch.snapshot().primitives
+        assert found.unknown
+        assert [holder.task for holder in found.holders] == [asyncio.current_task()]
+        assert [waiter.operation for waiter in found.waiters] == ["write", "read"]
 
 
 # ---- When the watch begins ----

@@ -27,6 +27,7 @@ import traceback
 import warnings
 import weakref
 from functools import partial
+from operator import attrgetter
 from queue import SimpleQueue
 from random import Random
 from time import monotonic
@@ -47,17 +48,28 @@ ARGUMENTS = {
     "Queue": (2,),
     "LifoQueue": (2,),
     "PriorityQueue": (2,),
+    "RWLock": (),
 }
 TASKS = 8
 SEEDS = 20
+
+
+def known(implementation):
+    return [name for name in ARGUMENTS if hasattr(IMPLEMENTATIONS[implementation], name)]
 
 
 def make(implementation, primitive):
     return getattr(IMPLEMENTATIONS[implementation], primitive)(*ARGUMENTS[primitive])
 
 
+def turns_of(primitive):
+    """Return what has the queue."""
+    return getattr(primitive, "_turns", primitive)
+
+
 def queues_of(primitive):
     """Return the queues of waiters. asyncio's barrier has none."""
+    primitive = turns_of(primitive)
     names = ("_getters", "_putters") if hasattr(primitive, "_getters") else ("_waiters",)
     return [queue for name in names if (queue := getattr(primitive, name, None)) is not None]
 
@@ -115,7 +127,13 @@ class Work:
 
     async def alone(self):
         """Use the idle object in ways that need not wait."""
-        if hasattr(self.shared, "release"):
+        if hasattr(self.shared, "reader_lock"):
+            for _ in range(15):
+                async with self.shared.reader_lock, self.shared.reader_lock:
+                    assert not self.shared.writer_lock.try_acquire()
+                async with self.shared.writer_lock:
+                    assert not self.shared.reader_lock.try_acquire()
+        elif hasattr(self.shared, "release"):
             for _ in range(30):
                 async with self.shared, self.entered():
                     pass
@@ -155,6 +173,17 @@ class Work:
         return "entered"
 
     on_semaphore = on_boundedsemaphore = on_lock
+
+    async def on_rwlock(self):
+        if self.random.random() < 0.4:
+            async with self.shared.writer_lock, self.entered():
+                await asyncio.sleep(0)
+            return "written"
+        async with self.shared.reader_lock:
+            for _ in range(self.random.randrange(3)):
+                assert not self.inside
+                await asyncio.sleep(0)
+        return "read"
 
     async def on_event(self):
         if self.random.random() < 0.6:
@@ -254,6 +283,7 @@ ALLOWED = (
     pickle.PickleError,
 )
 QUEUES = ("Queue", "LifoQueue", "PriorityQueue")
+SIDES = ("reader_lock", "writer_lock")
 AWAITED = {
     "Lock": ("acquire", "__aenter__"),
     "Event": ("wait",),
@@ -262,6 +292,7 @@ AWAITED = {
     "BoundedSemaphore": ("acquire", "__aenter__"),
     "Barrier": ("wait", "__aenter__", "reset", "abort"),
     **dict.fromkeys(QUEUES, ("get", "put", "join")),
+    "RWLock": [f"{side}.{name}" for side in SIDES for name in ("acquire", "__aenter__")],
 }
 CALLED = {
     "Lock": ("release", "locked"),
@@ -271,6 +302,7 @@ CALLED = {
     "BoundedSemaphore": ("release", "locked"),
     "Barrier": ("parties", "n_waiting", "broken"),
     **dict.fromkeys(QUEUES, ("put_nowait", "get_nowait", "task_done", "qsize", "empty", "full")),
+    "RWLock": [f"{s}.{name}" for s in SIDES for name in ("release", "locked", "try_acquire")],
 }
 OF_QUEUES = {"_is_shutdown": (False,), "_maxsize": (2, 0), "_unfinished_tasks": (0, 2)}
 WRITTEN = {
@@ -281,6 +313,7 @@ WRITTEN = {
     "BoundedSemaphore": {"_value": (0, 1, 2), "_bound_value": (2, 3)},
     "Barrier": {"_parties": (2, 3)},
     **dict.fromkeys(QUEUES, OF_QUEUES),
+    "RWLock": {},
 }
 # On a free-threaded build before 3.14, the interpreter crashes in heapq if another thread changes
 # the list (gh-116738). So nothing but a compiled queue may be used by several threads, and only by
@@ -348,14 +381,17 @@ class Misuse:
 
     def method(self, random, names):
         name = random.choice(names[self.primitive])
-        found = getattr(self.shared, name)
+        found = attrgetter(name)(self.shared)
         return partial(found, random.random()) if name in TAKES_AN_ITEM else found
 
     async def wait(self, random):
         await self.new(random)
 
     async def use(self, random):
-        if hasattr(self.shared, "__aenter__"):
+        if self.primitive == "RWLock":
+            async with getattr(self.shared, random.choice(SIDES)):
+                await asyncio.sleep(0)
+        elif hasattr(self.shared, "__aenter__"):
             async with self.shared:
                 await asyncio.sleep(0)
                 if self.primitive == "Condition":
@@ -381,7 +417,7 @@ class Misuse:
     def write(self, random):
         name = random.choice(["_loop", *WRITTEN[self.primitive]])  # so that all can wait
         value = None if name == "_loop" else random.choice(WRITTEN[self.primitive][name])
-        setattr(self.shared, name, value)
+        setattr(turns_of(self.shared), name, value)
 
     def look(self, random):
         waiters = random.choice(queues_of(self.shared))
@@ -483,7 +519,7 @@ class Misuse:
         """No thread uses the object any more: it must work, and be deallocated."""
         self.raw.clear()
         if self.implementation == "compiled":  # an object of asyncio's is bound to a closed loop
-            vars(self.shared).pop("_appended", None)
+            vars(turns_of(self.shared)).pop("_appended", None)
             gc.collect()
             self.repair()
             do(self.implementation, self.primitive, seed=0, shared=self.shared)
@@ -497,11 +533,16 @@ class Misuse:
         """Restore what was written, and release what was not released."""
 
         async def rebind():
-            self.shared._get_loop()
+            if self.primitive == "RWLock":
+                self.release_all()
+                await self.shared.writer_lock.acquire()
+                self.shared.writer_lock.release()
+            else:
+                self.shared._get_loop()
 
         loop = asyncio.new_event_loop()
         loop.close()
-        self.shared._loop = loop  # with a closed loop, the next one discards all waiters
+        turns_of(self.shared)._loop = loop  # with a closed loop, the next one discards all waiters
         asyncio.run(rebind(), debug=False)  # before the values are written: it takes turns back
         for name, values in WRITTEN[self.primitive].items():
             setattr(self.shared, name, values[-1] if self.primitive == "Barrier" else values[0])
@@ -512,6 +553,12 @@ class Misuse:
             asyncio.run(self.shared.reset(), debug=False)
         elif self.primitive.endswith("Semaphore"):
             self.shared._value = 2
+
+    def release_all(self):
+        for side in (self.shared.reader_lock, self.shared.writer_lock):
+            while side.locked():
+                with contextlib.suppress(RuntimeError):  # its head waits on a closed loop
+                    side.release()
 
 
 def install_and_uninstall(random, end):
@@ -568,7 +615,7 @@ def handed(arguments, random):
 
 
 def shared(arguments, random):
-    correct = Correct(arguments.implementation, ARGUMENTS)
+    correct = Correct(arguments.implementation, known(arguments.implementation))
     for primitive in arguments.primitives:
         heapq_crashes = not HEAPQ_IS_SAFE and arguments.implementation != "compiled"
         if primitive == "PriorityQueue" and heapq_crashes:
@@ -588,11 +635,11 @@ def shared(arguments, random):
 
 
 def install(arguments, random):
-    before = {name: getattr(asyncio, name) for name in ARGUMENTS}
+    before = {name: getattr(asyncio, name) for name in known("asyncio")}
     end = monotonic() + arguments.seconds
     run([partial(install_and_uninstall, draw, end) for draw in split(random, arguments.threads)])
     aiofastlock.uninstall()
-    assert before == {name: getattr(asyncio, name) for name in ARGUMENTS}
+    assert before == {name: getattr(asyncio, name) for name in before}
 
 
 COMMANDS = {"own": own, "handed": handed, "shared": shared, "install": install}
@@ -618,7 +665,7 @@ def main():
     parser.add_argument("--seed", type=int, help="(default: another one each time)")
     parser.add_argument("primitives", nargs="*", help="(default: all)")
     arguments = parser.parse_intermixed_args()
-    arguments.primitives = arguments.primitives or list(ARGUMENTS)
+    arguments.primitives = arguments.primitives or known(arguments.implementation)
     seed = arguments.seed if arguments.seed is not None else Random().randrange(1_000_000)
     seconds = arguments.seconds * len(arguments.primitives)
     faulthandler.enable()

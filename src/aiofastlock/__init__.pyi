@@ -2,7 +2,8 @@ import asyncio
 import sys
 from asyncio import QueueEmpty, QueueFull
 from collections.abc import Hashable, Iterator
-from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+from types import TracebackType
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar, type_check_only
 
 from _typeshed import SupportsRichComparisonT
 
@@ -23,6 +24,7 @@ __all__ = [
     "QueueEmpty",
     "QueueFull",
     "QueueShutDown",
+    "RWLock",
     "Semaphore",
     "install",
     "installed",
@@ -89,3 +91,23 @@ if sys.version_info >= (3, 13):
     from asyncio import QueueShutDown
 else:
     class QueueShutDown(Exception): ...  # noqa: N818
+
+# asyncio does not have what follows.
+
+@type_check_only
+class _LockOfRWLock:
+    async def acquire(self) -> Literal[True]: ...
+    def try_acquire(self) -> bool: ...
+    def release(self) -> None: ...
+    def locked(self) -> bool: ...
+    async def __aenter__(self) -> None: ...
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None: ...
+
+class RWLock:
+    reader_lock: _LockOfRWLock
+    writer_lock: _LockOfRWLock

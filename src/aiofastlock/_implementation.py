@@ -38,6 +38,7 @@ if _switch != "0":
             QueueEmpty,
             QueueFull,
             QueueShutDown,
+            RWLock,
             Semaphore,
         )
     except ImportError as error:
@@ -67,6 +68,7 @@ if IMPLEMENTATION == "pure":
         QueueEmpty,
         QueueFull,
         QueueShutDown,
+        RWLock,
         Semaphore,
     )
 
@@ -95,5 +97,6 @@ __all__ = [
     "QueueEmpty",
     "QueueFull",
     "QueueShutDown",
+    "RWLock",
     "Semaphore",
 ]

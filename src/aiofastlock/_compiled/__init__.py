@@ -6,6 +6,7 @@ from aiofastlock._compiled._event import Event
 from aiofastlock._compiled._keyed import KeyedLock, KeyedSemaphore
 from aiofastlock._compiled._lock import Lock, hide_vtables, import_recorder
 from aiofastlock._compiled._queue import LifoQueue, PriorityQueue, Queue
+from aiofastlock._compiled._rwlock import ReaderLock, RWLock, WriterLock
 from aiofastlock._compiled._semaphore import BoundedSemaphore, Semaphore
 from aiofastlock._pure.queues import QueueEmpty, QueueFull, QueueShutDown
 
@@ -20,7 +21,10 @@ hide_vtables(
     Lock,
     PriorityQueue,
     Queue,
+    ReaderLock,
     Semaphore,
+    WriterLock,
+    type(RWLock()._turns),
 )
 
 __all__ = [
@@ -37,6 +41,7 @@ __all__ = [
     "QueueEmpty",
     "QueueFull",
     "QueueShutDown",
+    "RWLock",
     "Semaphore",
     "import_recorder",
 ]

@@ -114,12 +114,18 @@ cdef tuple QUALNAMES = (
     "Semaphore.acquire",
     "Event.wait",
     "Condition.wait",
+    "ReaderLock.acquire",
+    "WriterLock.acquire",
     "Barrier.wait",
     "Barrier.__aenter__",
+    "ContextManager.__aenter__",
+    "ContextManager.__aenter__",
     "ContextManager.__aenter__",
     "Barrier.reset",
     "Barrier.abort",
     "Barrier.__aexit__",
+    "ContextManager.__aexit__",
+    "ContextManager.__aexit__",
     "ContextManager.__aexit__",
 )
 
@@ -142,7 +148,7 @@ cdef object allocate_waiter(ParkingLot primitive, Call call):
     try:
         waiter = Waiter.__new__(Waiter)
     except MemoryError:
-        if call == EXIT:  # nothing else would release the primitive
+        if call >= EXIT:  # nothing else would release the primitive
             primitive.release_now(None)
         raise
     set_primitive(waiter, primitive)
@@ -665,6 +671,11 @@ cdef class Waiter:
         """For aiofastlock.watch: the primitive, and since when by the recorder's clock."""
         primitive = queue_of_waiter(self)
         return None if primitive is None else (primitive, self.since)
+
+    @property
+    def _writes(self):
+        """For aiofastlock.watch: whether it waits to write, at an RWLock."""
+        return self.call == WRITER_ACQUIRE or self.call == WRITER_ENTER
 
     def __repr__(self):
         return PyUnicode_FromFormat("<coroutine object %S at %p>", self.__qualname__, self)

@@ -13,13 +13,17 @@ import sys
 import time
 
 from aiofastlock import _shared
-from aiofastlock._compiled import _condition, _event, _keyed, _lock, _queue, _semaphore
+from aiofastlock._compiled import (
+    _condition, _event, _keyed, _lock, _queue, _rwlock, _semaphore,
+)
 from aiofastlock._pure import recorder as pure
 
 from aiofastlock._compiled._lock cimport (
     CONDITION_WAIT,
     ENTER,
     EXIT,
+    READER_ENTER,
+    WRITER_ENTER,
     ParkingLot,
     Recorder,
     Waiter,
@@ -192,18 +196,19 @@ hooks.released = on_released
 
 # ---- In the place of the methods that acquire and release ----
 
-cdef enum: HELD_KINDS = 3
+cdef enum: HELD_KINDS = 4
 cdef tuple examples = (
     _lock.Lock(),
     _semaphore.Semaphore(),
     _semaphore.BoundedSemaphore(),
+    _rwlock.RWLock()._turns,
     # Their methods are not replaced: they call those of their base classes.
     _keyed.KeyedLock()[None],
     _keyed.KeyedSemaphore(1)[None],
 )
-cdef size_t base_classes[5]
-base_classes[:] = [0, 1, 2, 0, 2]
-cdef Methods* tables[5]  # of their classes
+cdef size_t base_classes[6]
+base_classes[:] = [0, 1, 2, 3, 0, 2]
+cdef Methods* tables[6]  # of their classes
 cdef Methods originals[HELD_KINDS]
 cdef enum: LOCK = 0  # first: it is used most
 
@@ -226,7 +231,10 @@ cdef inline int note_acquired(ParkingLot primitive, bint is_lock, bint structure
 
 cdef inline bint is_structured(Waiter waiter) noexcept:
     """Whether it acquires for `async with`, or for a condition's wait(), as it was before."""
-    return waiter is None or waiter.call == ENTER or waiter.call == CONDITION_WAIT
+    return (
+        waiter is None or waiter.call == ENTER or waiter.call == CONDITION_WAIT
+        or waiter.call == READER_ENTER or waiter.call == WRITER_ENTER
+    )
 
 
 cdef bint acquire_now(ParkingLot primitive, Waiter waiter) except -1:
@@ -280,7 +288,7 @@ def start(parking, acquired=None):
     task_now = sys.modules["asyncio.tasks"].current_task
     Py_INCREF(<PyObject*> task_now)
     current_task = <PyObject*> task_now
-    for i in range(5):
+    for i in range(6):
         tables[i] = methods_of(<ParkingLot> examples[i])
     for i in range(HELD_KINDS):
         originals[i] = tables[i][0]
@@ -428,6 +436,11 @@ def waited(awaitable):
         return None
     primitive, since = found
     return primitive, seconds_at(since) if since else None
+
+
+def writes(awaitable):
+    """As pure.writes()."""
+    return awaitable._writes if type(awaitable) in AWAITABLES else pure.writes(awaitable)
 
 
 def made_at(primitive):

@@ -13,6 +13,7 @@ from aiofastlock._pure.queues import (
     QueueFull,
     QueueShutDown,
 )
+from aiofastlock._pure.rwlock import RWLock
 from aiofastlock._pure.semaphore import BoundedSemaphore, Semaphore
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "QueueEmpty",
     "QueueFull",
     "QueueShutDown",
+    "RWLock",
     "Semaphore",
 ]

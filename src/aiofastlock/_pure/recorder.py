@@ -14,6 +14,7 @@ from aiofastlock._pure.condition import Condition, acquire_and_raise
 from aiofastlock._pure.event import Event
 from aiofastlock._pure.lock import ContextManager, Lock
 from aiofastlock._pure.queues import Queue
+from aiofastlock._pure.rwlock import Turns
 from aiofastlock._pure.semaphore import Semaphore
 
 TYPE_CHECKING = False  # as typing says it
@@ -80,7 +81,7 @@ WAITING = {
     method.__code__
     for method in (
         *(Lock.acquire, Semaphore.acquire, Event.wait, Condition.wait, Barrier.wait),
-        *(Queue.get, Queue.put),
+        *(Queue.get, Queue.put, Turns.wait),
     )
 }
 AWAITABLES: tuple[type, ...] = ()  # that primitives return and that are no coroutines
@@ -238,13 +239,14 @@ def may_release(holder: ref[Task[Any]] | None) -> bool:
     )
 
 
-# asyncio's classes, from which all others inherit; subclasses before their bases.
+# asyncio's classes, from which all others inherit, and RWLock's; subclasses before their bases.
 KINDS: tuple[type, ...] = (
     *(
         getattr(_internals.locks, name)
         for name in ("Lock", "BoundedSemaphore", "Semaphore", "Event", "Condition", "Barrier")
     ),
     *(getattr(_internals.queues, name) for name in ("LifoQueue", "PriorityQueue", "Queue")),
+    Turns,
 )
 
 
@@ -288,6 +290,8 @@ def is_held_more(primitive: Any, recorded: int) -> bool:
     """Whether more is held of a primitive than is recorded, as far as it tells."""
     if isinstance(primitive, Lock):
         return primitive._locked and not recorded
+    if isinstance(primitive, Turns):
+        return primitive._readers + primitive._writing > recorded
     permits = getattr(primitive, "_bound_value", None)
     return permits is None or permits - primitive._value > recorded
 
@@ -304,6 +308,11 @@ def waited(awaitable: Any) -> tuple[Any, float | None] | None:
         return None
     found = variables(awaitable.cr_frame)
     return (found["self"], since.get(found["future"])) if "future" in found else None
+
+
+def writes(awaitable: Any) -> bool:
+    """Return whether a coroutine that waits at an RWLock waits to write."""
+    return variables(awaitable.cr_frame)["writes"]  # type: ignore[no-any-return]
 
 
 def made_at(primitive: Any) -> tuple[str, int, str] | None:

@@ -1,7 +1,8 @@
 """Finds tasks that wait for each other.
 
 The graph has three kinds of nodes: tasks, futures and primitives. A task or a future needs others
-to end: all of them, or any. A primitive needs any of its holders to release it. A node is live if
+to end: all of them, or any. A primitive needs any of its holders to release it; an RWLock needs all
+of them, since who waits for readers waits for each of them. A node is live if
 what it needs is live, or if it can go on for a reason that is not seen here: a task that is ready
 or sleeps, a future that a socket sets, a permit whose holder is not known. What can be reached from
 a node and is not live is dead: nothing changes it but a timeout, a cancellation, or a release by a
@@ -140,8 +141,10 @@ class Graph:
         holders = self.holders(node, primitive)
         if holders is None:
             node.live = True
-        else:
-            node.rest = iter(holders)
+            return
+        node.rest = iter(holders)
+        if _tasks.is_rwlock(primitive):
+            node.missing = len(holders)
 
     def holders(self, node: Node, primitive: Any) -> list[Any] | None:
         """Return the tasks that hold a primitive, or None if it may be released by others."""
@@ -149,6 +152,9 @@ class Graph:
         is_semaphore = issubclass(type(primitive), _internals.locks.Semaphore)
         if is_semaphore:
             if primitive._value > 0:
+                return None
+        elif _tasks.is_rwlock(primitive):
+            if not primitive.locked():
                 return None
         elif not issubclass(type(primitive), _internals.locks.Lock) or not primitive._locked:
             return None
@@ -252,7 +258,7 @@ sleepers: dict[int, tuple[ref[Any], ref[Any], ref[Any]]] = {}
 def at_once(task: Task[Any], primitive: Any) -> Found | None:
     """Return what goes wrong if the task waits for the primitive now."""
     key = id(primitive)
-    if key in sleepers:
+    if key in sleepers and not _tasks.is_rwlock(primitive):
         _, sleeper, future = sleepers[key]
         holder = sleeper()
         waited_for = None if holder is None else _tasks.future_of(holder)

@@ -27,6 +27,7 @@ from types import (
 
 from aiofastlock import _implementation, _internals
 from aiofastlock._pure.recorder import variables
+from aiofastlock._pure.rwlock import RWLock, Side, Turns
 from aiofastlock.watch._types import Place
 
 TYPE_CHECKING = False  # as typing says it
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future, Task
     from collections.abc import Iterable, Iterator, Sequence
     from types import CodeType
-    from typing import Any, Literal
+    from typing import Any
 
 recorder: Any = _implementation.recorder
 
@@ -128,13 +129,20 @@ def waits_in(awaitables: list[Any]) -> tuple[Any, float | None] | None:
     return None
 
 
-def operation(primitive: Any, awaitables: list[Any]) -> Literal["get", "put"] | None:
-    """Return what a task waits to do with a queue."""
-    if issubclass(type(primitive), _internals.queues.Queue):
+def operation(primitive: Any, awaitables: list[Any]) -> Any:
+    """Return what a task waits to do with a queue or an RWLock."""
+    of_rwlock = is_rwlock(primitive)
+    if of_rwlock or issubclass(type(primitive), _internals.queues.Queue):
         for awaitable in awaitables[:-3:-1]:
             if recorder.waited(awaitable) is not None:
-                return awaitable.__name__  # type: ignore[no-any-return]
+                if of_rwlock:
+                    return "write" if recorder.writes(awaitable) else "read"
+                return awaitable.__name__
     return None
+
+
+def is_rwlock(primitive: Any) -> bool:
+    return issubclass(type(primitive), Turns)
 
 
 def future_of(task: Task[Any]) -> Future[Any] | None:
@@ -273,12 +281,14 @@ def is_inside(awaitable: Any, primitive: Any) -> bool:
 
 
 def is_it(value: Any, primitive: Any) -> bool:
-    return value is primitive or lock_of(value) is primitive
+    return lock_of(value) is primitive or value is primitive
 
 
-def lock_of(condition: Any) -> Any:
-    """The lock that `async with condition` acquires."""
-    return condition._lock if issubclass(type(condition), _internals.locks.Condition) else None
+def lock_of(value: Any) -> Any:
+    """What the recorder knows of a condition, which is its lock, or of an RWLock."""
+    if issubclass(type(value), _internals.locks.Condition):
+        value = value._lock
+    return value._turns if issubclass(type(value), (RWLock, Side)) else value
 
 
 def suspended_inside(primitive: Any) -> Place | None:
@@ -318,7 +328,7 @@ def find_inside(primitives: Iterable[Any], tasks: Iterable[Task[Any]]) -> list[l
                 pass
         for awaitable in awaitables:
             for manager in entered(awaitable) if type(awaitable) in SUSPENDED else ():
-                index = ids.get(id(lock_of(manager) or manager))
+                index = ids.get(id(lock_of(manager)))
                 if index is not None:
                     found[index].append(task)
     return found

@@ -52,7 +52,7 @@ class Holder:
 
     `task` is None if it was acquired outside of a task, or if the task was collected. `held_for` is
     in seconds; it is None if nothing was recorded at that time. `where` is where the code is now
-    that is inside the primitive.
+    that is inside the primitive. `operation` is "read" or "write" if this is an RWLock.
     """
 
     task: Task[Any] | None
@@ -60,6 +60,7 @@ class Holder:
     where: Place | None
     ended: bool = False
     generator: bool = False  # an asynchronous generator is inside, and is suspended
+    operation: Literal["read", "write"] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -68,6 +69,7 @@ class Holder:
             "where": None if self.where is None else self.where.as_dict(),
             "ended": self.ended,
             "generator": self.generator,
+            "operation": self.operation,
         }
 
 
@@ -76,13 +78,13 @@ class Waiter:
     """A task that waits for a primitive.
 
     `waited` is in seconds; it is None if the task came when nothing was recorded. `operation` is
-    "get" or "put" if it waits for a queue.
+    "get" or "put" if it waits for a queue, "read" or "write" if for an RWLock.
     """
 
     task: Task[Any]
     waited: float | None
     where: Place | None
-    operation: Literal["get", "put"] | None = None
+    operation: Literal["get", "put", "read", "write"] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -115,7 +117,7 @@ class Primitive:
         if self.made_at is not None and not self.name.startswith("made at "):
             lines[0] += f", made at {self.made_at}"
         for holder in self.holders[:MOST]:
-            line = "held"
+            line = "held" if holder.operation is None else f"held to {holder.operation}"
             if holder.held_for is not None:
                 line += f" for {seconds(holder.held_for)}"
             if holder.task is not None:
@@ -138,7 +140,8 @@ class Primitive:
             if waiter.waited is not None:
                 line += f" for {seconds(waiter.waited)}"
             if waiter.operation is not None:
-                line += f" to {waiter.operation} an item"
+                line += f" to {waiter.operation}"
+                line += " an item" if waiter.operation in ("get", "put") else ""
             if waiter.where is not None:
                 line += f", at {waiter.where}"
             lines.append(line)

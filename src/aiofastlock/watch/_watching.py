@@ -416,13 +416,17 @@ def with_waiters(primitive: Any, now: float) -> Primitive:
 def describe(primitive: Any, holds: list[Any], waiters: list[Waiter], now: float) -> Primitive:
     kind = kind_of(primitive)
     holders = []
+    operation: Literal["read", "write"] | None = None
+    if _tasks.is_rwlock(primitive):
+        operation = "write" if primitive._writing else "read"
     for hold in holds:
         task = hold.task
         ended = _deadlocks.has_ended(hold)
         generator = _tasks.suspended_inside(primitive) if ended else None
         place = generator if task is None or ended else _tasks.where_inside(task, primitive)
         held = None if hold.since is None else max(now - hold.since, 0.0)
-        holders.append(Holder(task, held, place, ended and not generator, generator is not None))
+        ended = ended and not generator
+        holders.append(Holder(task, held, place, ended, generator is not None, operation))
     around = [hold.task for hold in holds if hold.task is not None] + [
         waiter.task for waiter in waiters[:MOST]
     ]
@@ -439,7 +443,8 @@ def describe(primitive: Any, holds: list[Any], waiters: list[Waiter], now: float
 
 def is_held(primitive: Any) -> bool:
     kinds = _internals.locks.Lock, _internals.locks.Semaphore
-    return issubclass(type(primitive), kinds) and primitive.locked()
+    of_these = issubclass(type(primitive), kinds) or _tasks.is_rwlock(primitive)
+    return of_these and primitive.locked()
 
 
 def place_of(awaitables: list[Any], places: Places) -> Place | None:
