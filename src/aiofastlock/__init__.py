@@ -5,8 +5,8 @@ program changes. The same is true of Event, Condition, Semaphore, BoundedSemapho
 LifoQueue and PriorityQueue. install() puts the nine classes into asyncio, uninstall() restores what
 was there, and `with installed():` does both.
 
-KeyedLock and KeyedSemaphore have a lock, or permits, for each key. RWLock is a lock that many readers
-or one writer can hold. asyncio has no such classes.
+KeyedLock and KeyedSemaphore have a lock, or permits, for each key. RWLock is a lock that many
+readers or one writer can hold. asyncio has no such classes.
 
 QueueEmpty and QueueFull are asyncio's exceptions. So is QueueShutDown, which asyncio has from
 Python 3.13 on; before that, it is aiofastlock's own.
