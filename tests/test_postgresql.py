@@ -225,6 +225,20 @@ async def test_what_a_block_writes_is_there_when_the_next_begins(pool, observer)
     assert numbers == list(range(30))
 
 
+async def test_a_connection_that_was_used_is_not_passed_on(pool, observer):
+    locks = KeyedLock(pool)
+    async with locks["a"] as hold:
+        await write(hold)
+        connection = hold.connection
+        task = asyncio.create_task(locks["a"].acquire())
+        await steps()
+    await task
+    assert await written(observer) == 1
+    with pytest.raises(asyncpg.InterfaceError, match="released"):
+        await connection.fetchval("SELECT 1")
+    await locks["a"].release()
+
+
 async def test_with_another_isolation_by_default(server, observer):
     settings = {"default_transaction_isolation": "serializable"}
     async with create_pool(server, server_settings=settings) as pool:

@@ -679,6 +679,20 @@ async def test_a_server_that_stops_for_longer_than_the_lease(server):
         await enter(locks["a"])
 
 
+async def test_an_answer_that_comes_after_the_lease(server):
+    async with connected(server) as client:
+        locks = KeyedLock(client, lease=0.3)
+        await enter(locks["a"])
+        server.stop()
+        acquiring = asyncio.create_task(locks["a"].acquire())
+        await asyncio.sleep(0.5)
+        server.go_on()
+        hold = await acquiring
+        await client.ping()
+        assert not hold.lost.is_set()  # it was asked once more
+        await locks["a"].release()
+
+
 async def test_a_server_that_is_gone(server, caplog):
     retry = Retry(NoBackoff(), 0)
     async with Redis(unix_socket_path=server.address, retry=retry) as client:
