@@ -176,23 +176,19 @@ async def test_tasks_that_wait_for_a_key_use_one_connection(server, observer):
         assert most == 1
 
 
-async def test_so_many_connections_at_once(pool, observer):
+async def test_so_many_connections_at_once(pool):
     locks = KeyedLock(pool, connections=2)
-    most = 0
+    two = asyncio.Barrier(2)
+    inside = []
 
     async def work(key):
-        nonlocal most
         async with locks[key]:
-            most = max(most, await observer_fetch(ADVISORY))
-
-    guard = asyncio.Lock()
-
-    async def observer_fetch(query):
-        async with guard:
-            return await observer.fetchval(query)
+            inside.append(key)
+            assert len(inside) <= 2
+            await two.wait()
+            inside.remove(key)
 
     await asyncio.gather(*[work(key) for key in range(10)])
-    assert most == 2
 
 
 async def test_a_process_passes_the_key_on_until_others_had_their_turn(pool, observer):
