@@ -184,6 +184,7 @@ async def test_so_many_connections_at_once(pool):
     async def work(key):
         async with locks[key]:
             inside.append(key)
+            await asyncio.sleep(0.01)  # long enough for more to come
             assert len(inside) <= 2
             await two.wait()
             inside.remove(key)

@@ -82,6 +82,8 @@ async def until_queued(client, key, length=1):
     """Wait until so many processes wait for the key."""
     while await client.llen(f"aiofastlock:queue:{key}") < length:
         await asyncio.sleep(0.001)
+        if asyncio.current_task().cancelling():  # redis-py can lose a CancelledError
+            raise asyncio.CancelledError
 
 
 # ---- As a lock ----
