@@ -176,23 +176,20 @@ async def test_tasks_that_wait_for_a_key_use_one_connection(server, observer):
         assert most == 1
 
 
-async def test_so_many_connections_at_once(pool, observer):
+async def test_so_many_connections_at_once(pool):
     locks = KeyedLock(pool, connections=2)
-    most = 0
+    two = asyncio.Barrier(2)
+    inside = []
 
     async def work(key):
-        nonlocal most
         async with locks[key]:
-            most = max(most, await observer_fetch(ADVISORY))
-
-    guard = asyncio.Lock()
-
-    async def observer_fetch(query):
-        async with guard:
-            return await observer.fetchval(query)
+            inside.append(key)
+            await asyncio.sleep(0.01)  # long enough for more to come
+            assert len(inside) <= 2
+            await two.wait()
+            inside.remove(key)
 
     await asyncio.gather(*[work(key) for key in range(10)])
-    assert most == 2
 
 
 async def test_a_process_passes_the_key_on_until_others_had_their_turn(pool, observer):
@@ -223,6 +220,20 @@ async def test_what_a_block_writes_is_there_when_the_next_begins(pool, observer)
     await asyncio.gather(*[work(locks) for locks in several * 10])
     numbers = [number for (number,) in await observer.fetch("SELECT number FROM written")]
     assert numbers == list(range(30))
+
+
+async def test_a_connection_that_was_used_is_not_passed_on(pool, observer):
+    locks = KeyedLock(pool)
+    async with locks["a"] as hold:
+        await write(hold)
+        connection = hold.connection
+        task = asyncio.create_task(locks["a"].acquire())
+        await steps()
+    await task
+    assert await written(observer) == 1
+    with pytest.raises(asyncpg.InterfaceError, match="released"):
+        await connection.fetchval("SELECT 1")
+    await locks["a"].release()
 
 
 async def test_with_another_isolation_by_default(server, observer):

@@ -44,8 +44,8 @@ _TRY = "SELECT pg_try_advisory_xact_lock({})"
 class Hold(_holds.Hold):
     """A key that a task holds.
 
-    key   the key, a str or an int
-    lost  an Event, set when the connection was lost, and the key with it
+    key is the key, a str or an int. lost is an Event, which is set when the connection is lost, and
+    the key with it.
     """
 
     __slots__ = ("_grant",)
@@ -71,11 +71,10 @@ class Hold(_holds.Hold):
 class KeyedLock(_holds.KeyedLock[str | int, Hold]):
     """A lock per key, for all processes that use the same database.
 
-    pool         an asyncpg.Pool
-    connections  how many connections of the pool are used at once, for keys that are held or waited
-                 for: half of them if it is not given. The others are left to what the blocks do.
-    cancel       whether a block is cancelled when its key is lost. If not, only `hold.lost` is set
-                 meanwhile. In both cases the block ends with LockLost.
+    pool is an asyncpg.Pool. connections is the number of its connections that are used at once, for
+    keys that are held or waited for: half of them if it is not given. The others are left to what
+    the blocks do. cancel tells whether a block is cancelled when its key is lost; if not, only
+    `hold.lost` is set meanwhile. In both cases the block ends with LockLost.
 
     `locks[key]` is the lock of a key: a str, of which the server takes hashtextextended(key, 0), or
     an int of 64 bits, which is the number of the advisory lock. `key in locks`, len() and iteration

@@ -122,9 +122,8 @@ return redis.call('PEXPIRE', lock, lease)
 class Hold(_holds.Hold):
     """A key that a task holds.
 
-    key    the key, as bytes
-    token  a fencing token: larger than that of every earlier hold of the key, whoever had it
-    lost   an Event, set when the key was lost
+    key is the key, as bytes. token is a fencing token: larger than that of every earlier hold of
+    the key, whichever process had it. lost is an Event, which is set when the key is lost.
     """
 
     __slots__ = ("token",)
@@ -140,13 +139,12 @@ class Hold(_holds.Hold):
 class KeyedLock(_holds.KeyedLock[bytes, Hold]):
     """A lock per key, for all processes that use the same server and prefix.
 
-    client  a redis.asyncio.Redis. One connection of its pool stays in use, to hear from the server,
-            and up to eight are used at once to ask it.
-    lease   how many seconds a key remains taken if its holder's process ends or cannot reach the
-            server. It is renewed every third of it. Blocks may take longer.
-    prefix  what the names of all keys and channels on the server begin with
-    cancel  whether a block is cancelled when its key is lost. If not, only `hold.lost` is set
-            meanwhile. In both cases the block ends with LockLost.
+    client is a redis.asyncio.Redis. One connection of its pool stays in use, to hear from the
+    server, and up to eight are used at once to ask it. lease is the number of seconds for which a
+    key remains taken if its holder's process ends or cannot reach the server; it is renewed after
+    a third of it, so that blocks may take longer. prefix is what the names of all keys and channels
+    on the server begin with. cancel tells whether a block is cancelled when its key is lost; if
+    not, only `hold.lost` is set meanwhile. In both cases the block ends with LockLost.
 
     `locks[key]` is the lock of a key, a str or bytes; a str is the same key as its UTF-8 bytes.
     `key in locks`, len() and iteration tell of the keys that tasks of this process hold or wait
@@ -352,10 +350,11 @@ class _Grant(_holds.Grant[Hold]):
             if not token:
                 lease = self.locks._lease  # if the key has no time to live: others have set it
                 return lease if left < 0 else min(left / 1000, lease)
-            self.token = token
-            self.extend(sent)
-            if self.lives() or self.ended():
+            if self.ended() or self.loop.time() < sent + self.locks._lease:
+                self.token = token
+                self.extend(sent)
                 return None
+            # The answer came too late: nobody knows who has the key now.
 
     def extend(self, sent: float) -> None:
         if not self.ended():
