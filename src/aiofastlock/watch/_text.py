@@ -116,8 +116,8 @@ def of_deadlock(found: Found, now: float, parking: Task[Any] | None = None) -> D
             lines += [line for primitive in primitives for line in held(primitive, now)]
     if found.kind == "self" and _tasks.is_rwlock(primitives[0]) and primitives[0]._readers:
         lines.append(
-            "It reads already. To read again, it waits behind a writer, who waits for it; to write, "
-            "it waits for itself. An RWLock works so by design: no writer waits forever."
+            "It reads already. To read again, it waits behind a writer, who waits for it; to "
+            "write, it waits for itself. An RWLock works so by design: no writer waits forever."
         )
     text = "\n  ".join(lines)
     if ends:
