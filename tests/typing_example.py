@@ -22,6 +22,7 @@ from aiofastlock import (
     QueueEmpty,
     QueueFull,
     QueueShutDown,
+    RWLock,
     Semaphore,
     watch,
 )
@@ -157,6 +158,18 @@ async def items() -> None:
 class UpperCase(Queue[str]):
     def _put(self, item: str) -> None:
         super()._put(item.upper())
+
+
+async def readers_and_writers() -> None:
+    lock = RWLock()
+    async with lock.reader_lock as nothing:
+        assert_type(nothing, None)
+    assert_type(await lock.writer_lock.acquire(), Literal[True])
+    assert_type(lock.writer_lock.locked(), bool)
+    lock.writer_lock.release()
+    if lock.reader_lock.try_acquire():
+        lock.reader_lock.release()
+    await as_context_managers([lock.reader_lock, lock.writer_lock])
 
 
 def watched() -> None:

@@ -99,7 +99,7 @@ class Turns(ParkingLot):
 
     def hand_off(self) -> None:
         """A waiter ended without its turn, or a newcomer came: wake those whose turn it is."""
-        if not self._loop.is_closed():  # type: ignore[union-attr]
+        if self._loop is None or not self._loop.is_closed():
             self.wake_up()
 
     def wake_up(self) -> None:
