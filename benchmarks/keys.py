@@ -54,7 +54,7 @@ async def enter_a_key_by_hand(times: int) -> None:
 
 
 async def enter_a_key_of_asyncio_keyed_lock(times: int) -> None:
-    locks = importlib.import_module("asyncio_keyed_lock").KeyedLock()
+    locks = importlib.import_module("asyncio_keyed_lock").AsyncioKeyedLock()
     for _ in range(times):
         async with locks("key"):
             pass

@@ -83,4 +83,4 @@ def read(part: str) -> dict[str, Any]:
     for file in RESULTS.glob(f"{part}-3.*.json"):
         python = file.stem.rpartition("-")[2]
         found[python] = json.loads(file.read_text(encoding="utf-8"))
-    return dict(sorted(found.items(), key=lambda item: int(item[0][2:].rstrip("t"))))
+    return dict(sorted(found.items(), key=lambda item: (int(item[0][2:].rstrip("t")), item[0])))
