@@ -3,9 +3,9 @@
     python benchmarks/keys.py [--seconds SECONDS]
 
 Prints the nanoseconds of each, the best of many rounds in which all take turns, and how many times
-the first of its table it takes. asyncio-keyed-lock and aiorwlock are compared if they are installed.
-At the end, as many different keys as --keys says are locked one after the other, and the memory of
-the process is printed before and after.
+the first of its table it takes. asyncio-keyed-lock and aiorwlock are compared if they are
+installed. At the end, many different keys are locked one after the other, and the memory of the
+process is printed before and after.
 """
 
 from __future__ import annotations

@@ -431,7 +431,7 @@ cdef object get_loop_of_queue(object self):
 
 
 cdef object loop_or_future(QueueCore self, bint future):
-    """In the section: the loop, or a future of it. Another one that is closed cannot wake waiters."""
+    """In the section: the loop, or its future. A closed loop before it cannot wake waiters."""
     bound = self.loop
     found = future_in_section(self) if future else loop_in_section(self)
     if bound is not None and self.loop is not bound:

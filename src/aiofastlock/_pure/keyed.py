@@ -22,14 +22,14 @@ class Key:
     __slots__ = ("hash", "key")
 
     def __init__(self, key: Hashable) -> None:
-        self.key = key
+        self.key: Any = key
         self.hash = hash(key)
 
     def __hash__(self) -> int:
         return self.hash
 
     def __eq__(self, other: object) -> Any:
-        return self.key is other.key or self.key == other.key
+        return self.key is other.key or self.key == other.key  # type: ignore[attr-defined]
 
 
 @_shared.unannotated
@@ -54,8 +54,12 @@ class Keyed:
             return found
         table = self._table
         new = self._new(key)
+
         # When Python ends, globals may be gone first.
-        reference = ref(new, lambda _, remove=_remove_dead_weakref: remove(table, wrapped))
+        def forget(_: Any, remove: Any = _remove_dead_weakref) -> None:
+            remove(table, wrapped)
+
+        reference = ref(new, forget)
         # Other code may have come first, in another thread or in a comparison.
         while (found := table.setdefault(wrapped, reference)()) is None:
             _remove_dead_weakref(table, wrapped)
