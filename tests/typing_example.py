@@ -172,6 +172,19 @@ async def readers_and_writers() -> None:
     await as_context_managers([lock.reader_lock, lock.writer_lock])
 
 
+async def by_key(host: str) -> None:
+    locks = aiofastlock.KeyedLock[str]()
+    async with locks[host] as nothing:
+        assert_type(nothing, None)
+    assert_type(locks[host], aiofastlock.Lock)
+    assert_type(locks[host].try_acquire(), bool)
+    locks[1]  # type: ignore[index]
+    assert_type(list(locks), list[str])
+    semaphores: aiofastlock.KeyedSemaphore[tuple[str, int]] = aiofastlock.KeyedSemaphore(4)
+    assert_type(semaphores[host, 80], aiofastlock.BoundedSemaphore)
+    assert_type(host in locks, bool)
+
+
 def watched() -> None:
     watch.start(stuck_after=5, on_deadlock="raise", order="each")
     watch.start(on_deadlock="panic")  # type: ignore[arg-type]
