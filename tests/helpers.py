@@ -244,6 +244,32 @@ class Parking:
         assert state(self.primitive) == self.shut
 
 
+class OfKey:
+    """The lock or semaphore of a key, looked up each time.
+
+    The oracle's are never forgotten, so their queue is empty where that of a new one is None.
+    """
+
+    def __init__(self, keyed, key):
+        vars(self).update(keyed=keyed, key=key)
+
+    def __getattr__(self, name):
+        found = getattr(self.keyed[self.key], name)
+        return found or () if name == "_waiters" else found
+
+    def __setattr__(self, name, value):
+        setattr(self.keyed[self.key], name, value)
+
+    def __aenter__(self):
+        return self.keyed[self.key].__aenter__()
+
+    def __aexit__(self, *error):
+        return self.keyed[self.key].__aexit__(*error)
+
+    def __repr__(self):
+        return repr(self.keyed[self.key]).replace(f", key:{self.key!r}", "")
+
+
 class WriterParking(Parking):
     """The writer lock of an RWLock, which a writer holds."""
 

@@ -27,7 +27,7 @@ from collections import Counter
 import oracle
 import pytest
 from conftest import OURS
-from helpers import QueueLosesItems, QueueLosesTurns
+from helpers import OfKey, QueueLosesItems, QueueLosesTurns
 
 from aiofastlock import QueueEmpty, QueueFull, QueueShutDown, _pure
 from aiofastlock._pure import rwlock
@@ -382,6 +382,18 @@ class Permits(Program):
         assert self.permits == 0 or not self.live(), "a wake-up is lost"
 
 
+class PermitsOfKey(Permits):
+    """The lock or semaphore of a key, looked up each time."""
+
+    def __init__(self, keyed, permits):
+        super().__init__(OfKey(keyed, "key"), permits)
+
+    def check_rest(self):
+        super().check_rest()
+        used = self.inside or self.live()
+        assert isinstance(self.thing.keyed, dict) or len(self.thing.keyed) == bool(used)
+
+
 class Notifications(Program):
     """A condition."""
 
@@ -704,6 +716,8 @@ MAKERS = {
     "semaphore of 1": lambda locks: Permits(locks.Semaphore(1), 1),
     "semaphore of 2": lambda locks: Permits(locks.Semaphore(2), 2),
     "bounded of 2": lambda locks: Permits(locks.BoundedSemaphore(2), 2),
+    "key": lambda locks: PermitsOfKey(locks.KeyedLock(), 1),
+    "key of 2": lambda locks: PermitsOfKey(locks.KeyedSemaphore(2), 2),
     "condition": lambda locks: Notifications(locks.Condition()),
     "rwlock": lambda locks: Phases(locks.RWLock()),
     "event": lambda locks: Flag(locks.Event()),
@@ -722,6 +736,9 @@ CASES = [
     ("semaphore of 1", "enter enter acquire", 1, 495, 420),
     ("semaphore of 2", "enter enter enter enter", 1, 1006, 3223),
     ("bounded of 2", "enter enter acquire", 1, 420, 690),
+    ("key", "enter acquire twice", 1, 1884, 2178),
+    ("key", "linger enter enter", 1, 933, 1114),
+    ("key of 2", "enter enter acquire", 1, 420, 690),
     ("condition", "wait wait notify", 2, 4012, 5659),
     ("condition", "wait wait notify notify", 0, 360, 325),
     ("condition", "wait wait notify_two", 1, 496, 666),
@@ -755,6 +772,8 @@ DEEPER = [
     ("semaphore of 2", "enter enter enter enter", 3),
     ("semaphore of 2", "enter enter acquire twice", 1),
     ("bounded of 2", "enter enter enter acquire", 2),
+    ("key", "linger enter acquire", 3),
+    ("key of 2", "enter enter enter acquire", 2),
     ("condition", "wait wait notify", 3),
     ("condition", "wait wait notify notify", 2),
     ("condition", "wait wait wait notify_two", 2),
@@ -809,7 +828,7 @@ def test_asyncio(driver, case, request):
     what, roles, faults, *_ = case
     # asyncio's queues have shutdown() from Python 3.13 on.
     locks = oracle if sys.version_info < (3, 13) and "shutdown" in roles else asyncio
-    locks = oracle if what == "rwlock" else locks  # asyncio has none
+    locks = oracle if what in ("rwlock", "key", "key of 2") else locks  # asyncio has none
     if what == "barrier of 3":
         request.applymarker(pytest.mark.xfail(strict=True, reason="gh-155233: one index twice"))
     if what == "condition" and faults and sys.version_info < (3, 13):

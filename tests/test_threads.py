@@ -69,6 +69,10 @@ def test_one_object_of_ours_misused_by_all(our_name, primitive):
     run("shared", our_name, "--seconds=0.5", primitive)
 
 
+def test_keys(our_name):
+    run("keys", our_name, "--seconds=0.5")
+
+
 def test_install_in_all_threads(our_name):
     run("install", our_name, "--seconds=0.1")
 

@@ -3,6 +3,8 @@
     threads.py own        each thread uses its own objects: the results are those of one thread
     threads.py handed     threads pass objects on, and use them one after the other: the same
     threads.py shared     misuse: all threads do everything to one object at the same time
+    threads.py keys       each thread has keys of its own, of the same KeyedLock: the same; and
+                          misuse of a KeyedLock
     threads.py install    all threads call install() and uninstall()
 
 Misuse may raise exceptions and lose turns. It must not crash or block a thread, disturb a correct
@@ -26,6 +28,7 @@ import threading
 import traceback
 import warnings
 import weakref
+from collections import Counter
 from functools import partial
 from operator import attrgetter
 from queue import SimpleQueue
@@ -596,6 +599,88 @@ def run(functions):
         started.join()
 
 
+# ---- Keys ----
+
+
+async def with_own_keys(keyed, number, random, end):
+    """Tasks exclude each other by key, whatever other threads do with other keys."""
+    locks, semaphores = keyed
+    inside = Counter()
+
+    async def work(random):
+        while monotonic() < end:
+            for thing, most in ((locks, 1), (semaphores, 2)):
+                key = number, random.randrange(5), most
+                async with thing[key]:
+                    inside[key] += 1
+                    assert inside[key] <= most
+                    await asyncio.sleep(0)
+                    inside[key] -= 1
+            assert (number, "unused") not in locks
+            if random.random() < 0.05:
+                len(locks), list(semaphores), repr(locks)
+
+    await asyncio.gather(*(work(draw) for draw in split(random, TASKS)))
+
+
+async def misuse_keys(keyed, random, end):
+    """All threads use the same keys in any way."""
+
+    async def work(random):
+        while monotonic() < end:
+            thing, key = random.choice(keyed), random.randrange(3)
+            with contextlib.suppress(*ALLOWED):
+                match random.randrange(6):
+                    case 0:
+                        async with asyncio.timeout(0.001), thing[key]:
+                            await asyncio.sleep(0)
+                    case 1:
+                        thing[key].release()
+                    case 2:
+                        thing[key].try_acquire()
+                    case 3:
+                        len(thing), list(thing), key in thing, repr(thing)
+                    case 4:
+                        thing[key], thing[object()]
+                    case 5:
+                        thing[random.random()].try_acquire()
+            if random.random() < 0.01:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(work(draw) for draw in split(random, 4)))
+
+
+def keys(arguments, random):
+    def keyed():
+        namespace = IMPLEMENTATIONS[arguments.implementation]
+        return namespace.KeyedLock(), namespace.KeyedSemaphore(2)
+
+    of_their_own, misused = keyed(), keyed()
+    end = monotonic() + arguments.seconds
+    run(
+        [
+            *(
+                partial(asyncio.run, with_own_keys(of_their_own, number, draw, end))
+                for number, draw in enumerate(split(random, arguments.threads))
+            ),
+            *(
+                partial(asyncio.run, misuse_keys(misused, draw, end))
+                for draw in split(random, arguments.threads)
+            ),
+        ]
+    )
+    for thing in of_their_own:
+        assert list(thing) == []
+    for thing in misused:
+        for key in list(thing):
+            lock = thing[key]
+            lock._loop = None
+            lock._locked = False
+            lock._value = 2
+        del lock
+        assert list(thing) == [], "it is used by nobody"
+
+
 def own(arguments, random):
     correct = Correct(arguments.implementation, arguments.primitives)
     end = monotonic() + arguments.seconds
@@ -642,7 +727,7 @@ def install(arguments, random):
     assert before == {name: getattr(asyncio, name) for name in before}
 
 
-COMMANDS = {"own": own, "handed": handed, "shared": shared, "install": install}
+COMMANDS = {"own": own, "handed": handed, "shared": shared, "keys": keys, "install": install}
 
 
 def split(random, count):

@@ -117,12 +117,14 @@ cdef class KeyedCore:
     def _used(self):
         """The primitives that are held or waited for."""
         cdef list primitives = []
-        cdef size_t i
-        for i in range(self.table.mask + 1 if self.table.used else 0):
+        cdef size_t i = 0
+        # If another thread has dropped a primitive, it is deallocated here, and the table may shrink.
+        while self.table.used and i <= self.table.mask:
             if self.table.slots[i].primitive is not NULL:
                 primitive = try_to_own(self.table.slots[i].primitive)
                 if primitive is not None and is_used(self, primitive):
                     primitives.append(primitive)
+            i += 1
         return primitives
 
     def __repr__(self):
