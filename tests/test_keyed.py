@@ -10,7 +10,7 @@ import weakref
 
 import pytest
 from conftest import OURS, needs_refcounts
-from helpers import by_hand, end, park
+from helpers import by_hand, end, examples, park
 
 import aiofastlock
 
@@ -502,3 +502,13 @@ def test_a_loop_that_is_closed(locks):
     assert locks["a"].try_acquire()
     locks["a"].release()
     waiter.close()
+
+
+async def test_the_examples_of_the_page():
+    page = examples("keys.md")
+    await page.rename(1, "Anna")
+    await page.begin("job")
+    assert list(page.locks) == ["job"]
+    page.end("job")
+    await page.fetch("example.org", "/")
+    assert list(page.connections) == []
