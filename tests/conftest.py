@@ -43,10 +43,26 @@ def pytest_addoption(parser):
         help="whose event loop the async tests run on (default: asyncio)",
     )
     parser.addoption(
+        "--ours",
+        action="store_true",
+        help="run no test on asyncio's own primitives",
+    )
+    parser.addoption(
         "--watched",
         action="store_true",
         help="run the tests while aiofastlock.watch records, which must not change anything",
     )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.option.ours:
+        theirs = [item for item in items if implementation_of(item) == "asyncio"]
+        config.hook.pytest_deselected(items=theirs)
+        items[:] = [item for item in items if implementation_of(item) != "asyncio"]
+
+
+def implementation_of(item):
+    return item.callspec.params.get("implementation") if hasattr(item, "callspec") else None
 
 
 def pytest_asyncio_loop_factories(config, item):
