@@ -118,7 +118,7 @@ cdef class KeyedCore:
         """The primitives that are held or waited for."""
         cdef list primitives = []
         cdef size_t i = 0
-        # If another thread has dropped a primitive, it is deallocated here, and the table may shrink.
+        # A primitive that another thread has dropped is deallocated here, and the table may shrink.
         while self.table.used and i <= self.table.mask:
             if self.table.slots[i].primitive is not NULL:
                 primitive = try_to_own(self.table.slots[i].primitive)
