@@ -3,13 +3,15 @@
 import asyncio
 import copy
 import gc
+import inspect
 import pickle
 import random
 import re
 import weakref
+from collections.abc import Collection, Hashable, Mapping
 
 import pytest
-from conftest import OURS, needs_refcounts
+from conftest import OURS, needs_compiled, needs_refcounts
 from helpers import by_hand, end, examples, park
 
 import aiofastlock
@@ -512,3 +514,31 @@ async def test_the_examples_of_the_page():
     page.end("job")
     await page.fetch("example.org", "/")
     assert list(page.connections) == []
+
+
+def look_of(thing):
+    """What a program finds by looking at an object's class."""
+    cls = type(thing)
+    public = [name for name in dir(cls) if not name.startswith("_")]
+    special = ("__getitem__", "__len__", "__iter__", "__contains__", "__bool__", "__hash__")
+    return {
+        "name": f"{cls.__module__}.{cls.__qualname__}",
+        "doc": inspect.getdoc(cls),
+        "asyncio's": [base.__name__ for base in cls.__mro__ if base.__module__ == "asyncio.locks"],
+        "public": public,
+        "special": [hasattr(cls, name) for name in special],
+        "coroutines": [inspect.iscoroutinefunction(getattr(thing, name)) for name in public],
+        "abcs": [isinstance(thing, abc) for abc in (Collection, Hashable, Mapping)],
+    }
+
+
+@needs_compiled
+@pytest.mark.parametrize("part", ["owner", "primitive"])
+@pytest.mark.parametrize("name", ["KeyedLock", "KeyedSemaphore"])
+def test_both_implementations_look_alike(name, part):
+    looks = []
+    for namespace in OURS.values():
+        keyed = getattr(namespace, name)(*[2] if name == "KeyedSemaphore" else [])
+        looks.append(look_of(keyed if part == "owner" else keyed["a"]))
+    assert looks[0] == looks[1]
+    assert "key" in looks[0]["public"] or part == "owner"

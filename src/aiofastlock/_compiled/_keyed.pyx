@@ -227,6 +227,7 @@ cdef class KeyLockCore(LockCore):
 
     @property
     def key(self):
+        """The key that it is of."""
         return self._key
 
     @property
@@ -321,6 +322,7 @@ cdef class KeySemaphoreCore(BoundedSemaphoreCore):
 
     @property
     def key(self):
+        """The key that it is of."""
         return self._key
 
     @property

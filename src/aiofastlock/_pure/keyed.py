@@ -169,7 +169,12 @@ class OfKey:
     """What a primitive of a key has beside the primitive itself."""
 
     _owner: Keyed
-    key: Any
+    _key: Any
+
+    @property
+    def key(self) -> Any:
+        """The key that it is of."""
+        return self._key
 
     def _keep(self, held: bool) -> None:
         if held:
@@ -192,7 +197,7 @@ class KeyLock(OfKey, Lock):
 
     def __init__(self, owner: KeyedLock, key: Hashable) -> None:
         self._owner = owner
-        self.key = key
+        self._key = key
         super().__init__()
 
     @property
@@ -213,7 +218,7 @@ class KeySemaphore(OfKey, BoundedSemaphore):
 
     def __init__(self, owner: KeyedSemaphore, key: Hashable, value: int) -> None:
         self._owner = owner
-        self.key = key
+        self._key = key
         super().__init__(value)
 
     @property
