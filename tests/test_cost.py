@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import functools
 import gc
+import random
 import sys
 import time
 
 import pytest
 from conftest import IMPLEMENTATIONS, OURS
+from helpers import abandon, finish, parked
 
 
 @pytest.mark.skipif("compiled" not in OURS, reason="needs the compiled implementation")
@@ -247,3 +249,57 @@ def test_cpu_time_grows_in_proportion(our_name, scenario):
 def test_cpu_time_tells_of_a_search():
     few, many, message = times_of(scenario_of(asyncio, leave, "Lock", -1), tries=1)
     assert many > LIMIT * few, message
+
+
+# ---- RWLock ----
+
+
+async def let_in_at_once(lock, count):
+    finish(lock.writer_lock.acquire())
+    readers = [parked(lock.reader_lock.acquire())[0] for _ in range(count)]
+    lock.writer_lock.release()
+    for reader in readers:
+        finish(reader)
+    for _ in readers:
+        lock.reader_lock.release()
+
+
+async def cancelled_at_random(lock, count):
+    finish(lock.writer_lock.acquire())
+    sides = [lock.reader_lock, lock.writer_lock] * (count // 2)
+    waiters = [parked(side.acquire())[0] for side in sides]
+    random.Random(1).shuffle(waiters)
+    for waiter in waiters:
+        abandon(waiter, "cancel")
+    lock.writer_lock.release()
+
+
+async def released_past_cancelled_ones(lock, count):
+    """Each cancelled writer is looked at once, whoever comes."""
+    finish(lock.reader_lock.acquire())
+    writers = [parked(lock.writer_lock.acquire()) for _ in range(count)]
+    for _, future in writers:
+        future.cancel()
+    for _ in writers:
+        assert lock.reader_lock.try_acquire()
+    for writer, _ in writers:
+        abandon(writer, "cancel")
+        lock.reader_lock.release()
+    lock.reader_lock.release()
+
+
+@pytest.mark.parametrize(
+    "scenario", [let_in_at_once, cancelled_at_random, released_past_cancelled_ones]
+)
+def test_the_cost_of_an_rwlock_is_linear(OurRWLock, scenario):
+    def calls(count):
+        async def main():
+            lock = OurRWLock()
+            await scenario(lock, count)
+            assert lock.writer_lock.try_acquire()
+            return asyncio.get_running_loop().calls
+
+        with asyncio.Runner(loop_factory=CountingLoop) as runner:
+            return runner.run(main())
+
+    assert calls(2000) < 2.2 * calls(1000)

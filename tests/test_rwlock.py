@@ -6,7 +6,6 @@ import copy
 import gc
 import inspect
 import pickle
-import random
 import weakref
 from unittest import mock
 
@@ -23,7 +22,6 @@ from helpers import (
     parked,
     steps,
 )
-from test_cost import CountingLoop
 
 import aiofastlock
 
@@ -766,57 +764,3 @@ def test_no_copy_of_one_of_its_locks(OurRWLock, side):
     for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="object; copy or pickle its RWLock"):
             duplicate(one)
-
-
-# ---- The cost ----
-
-
-async def let_in_at_once(lock, count):
-    finish(lock.writer_lock.acquire())
-    readers = [parked(lock.reader_lock.acquire())[0] for _ in range(count)]
-    lock.writer_lock.release()
-    for reader in readers:
-        finish(reader)
-    for _ in readers:
-        lock.reader_lock.release()
-
-
-async def cancelled_at_random(lock, count):
-    finish(lock.writer_lock.acquire())
-    sides = [lock.reader_lock, lock.writer_lock] * (count // 2)
-    waiters = [parked(side.acquire())[0] for side in sides]
-    random.Random(1).shuffle(waiters)
-    for waiter in waiters:
-        abandon(waiter, "cancel")
-    lock.writer_lock.release()
-
-
-async def released_past_cancelled_ones(lock, count):
-    """Each cancelled writer is looked at once, whoever comes."""
-    finish(lock.reader_lock.acquire())
-    writers = [parked(lock.writer_lock.acquire()) for _ in range(count)]
-    for _, future in writers:
-        future.cancel()
-    for _ in writers:
-        assert lock.reader_lock.try_acquire()
-    for writer, _ in writers:
-        abandon(writer, "cancel")
-        lock.reader_lock.release()
-    lock.reader_lock.release()
-
-
-@pytest.mark.parametrize(
-    "scenario", [let_in_at_once, cancelled_at_random, released_past_cancelled_ones]
-)
-def test_the_cost_is_linear(OurRWLock, scenario):
-    def calls(count):
-        async def main():
-            lock = OurRWLock()
-            await scenario(lock, count)
-            await works(lock)
-            return asyncio.get_running_loop().calls
-
-        with asyncio.Runner(loop_factory=CountingLoop) as runner:
-            return runner.run(main())
-
-    assert calls(2000) < 2.2 * calls(1000)
