@@ -344,6 +344,7 @@ def test_a_weak_reference_s_callback_finds_another_one(keyed):
     assert len({number, id(second)}) == 2
 
 
+@needs_refcounts
 def test_a_finalizer_of_a_key_uses_the_locks(keyed):
     class Final:
         def __del__(self):
