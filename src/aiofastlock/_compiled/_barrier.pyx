@@ -24,7 +24,6 @@ from aiofastlock._compiled._lock cimport (
     alive,
     call_soon_with,
     delete_own,
-    discard_waiters,
     exit_method,
     finish_class,
     get_loop,
@@ -35,6 +34,7 @@ from aiofastlock._compiled._lock cimport (
     new_waiter,
     own_or,
     set_own,
+    unbind_if_closed,
     unset_own,
 )
 from aiofastlock._compiled._lock cimport State as WaiterState
@@ -87,7 +87,7 @@ cdef class BarrierCore(ParkingLot):
         if self.state != FILLING or self.refilling or self.parked_now() + 1 < self.size:
             waiter.index = 0
             return False
-        if self.unbind_if_closed():
+        if unbind_if_closed(self):
             return self.acquire_now(waiter)
         waiter.index = self.size - 1
         self.state = DRAINING
@@ -101,7 +101,7 @@ cdef class BarrierCore(ParkingLot):
         return True
 
     cdef int release_now(self, Waiter waiter) except -1:
-        self.unbind_if_closed()
+        unbind_if_closed(self)
         if waiter.call == BARRIER_RESET:
             self.reset_now()
         elif waiter.call == BARRIER_ABORT:
@@ -122,13 +122,6 @@ cdef class BarrierCore(ParkingLot):
         if self.parked is NULL:
             self.refilling = False
         return self.let_in_if_left()
-
-    cdef bint unbind_if_closed(self) except -1:
-        """Empty the queue if the loop is closed; return whether waiters were left on it."""
-        if self.head is NULL or not is_closed(self.loop):
-            return False
-        discard_waiters(self)
-        return True
 
     cdef Py_ssize_t parked_now(self) noexcept:
         return <Py_ssize_t> self.count - self.woken - self.cancelled

@@ -202,6 +202,7 @@ cdef bint serves(object self, type cls, unsigned int mask) noexcept
 cdef bint is_closed(object loop) except -1
 cdef int call_soon_with(ParkingLot primitive, object callback) except -1
 cdef int discard_waiters(ParkingLot primitive) except -1
+cdef bint unbind_if_closed(ParkingLot primitive) except -1
 
 
 cdef class ContextManager(ParkingLot):

@@ -18,7 +18,6 @@ from aiofastlock._compiled._lock cimport (
     ParkingLot,
     State,
     Waiter,
-    discard_waiters,
     exit_method,
     finish_class,
     in_section,
@@ -33,6 +32,7 @@ from aiofastlock._compiled._lock cimport (
     shared_ssize,
     store_int,
     store_ssize,
+    unbind_if_closed,
 )
 
 cdef extern from "_class.h":
@@ -66,13 +66,8 @@ cdef class TurnsCore(ParkingLot):
         return True
 
     cdef bint try_take(self, bint writes) except -1:
-        if self.take(writes):
-            return True
         # The reason to wait may have gone with a closed loop.
-        if self.head is NULL or not is_closed(self.loop):
-            return False
-        discard_waiters(self)
-        return self.take(writes)
+        return self.take(writes) or unbind_if_closed(self) and self.take(writes)
 
     cdef void enter(self, bint writes) noexcept:
         if writes:
