@@ -13,7 +13,7 @@ import aiofastlock
 
 # Without importing it, or its package.
 FOLDER = Path(aiofastlock.__file__).with_name("_compiled")
-COMPILED = PathFinder.find_spec("_barrier", [str(FOLDER)]) is not None
+COMPILED = PathFinder.find_spec("_lock", [str(FOLDER)]) is not None
 
 needs_compiled = pytest.mark.skipif(not COMPILED, reason="not compiled in this installation")
 needs_subinterpreters = pytest.mark.skipif(
@@ -21,7 +21,7 @@ needs_subinterpreters = pytest.mark.skipif(
 )
 
 IMPORT = "import aiofastlock; print(aiofastlock.IMPLEMENTATION)"
-BLOCK = "import sys; sys.modules['aiofastlock._compiled._barrier'] = None\n"
+BLOCK = "import sys; sys.modules['aiofastlock._compiled._lock'] = None\n"
 
 
 def run(code: str, switch: str | None) -> subprocess.CompletedProcess[str]:
@@ -62,7 +62,7 @@ def test_unset_and_not_compiled(switch: str | None) -> None:
 
 
 def test_pure() -> None:
-    code = IMPORT + "; import sys; print('aiofastlock._compiled._barrier' in sys.modules)"
+    code = IMPORT + "; import sys; print('aiofastlock._compiled._lock' in sys.modules)"
     assert output(code, "0") == ["pure", "False"]
 
 
@@ -76,7 +76,7 @@ def test_compiled_is_missing() -> None:
     assert message.startswith(
         "ImportError: AIOFASTLOCK_EXTENSIONS=1 asks for the compiled implementation"
     )
-    assert "import of aiofastlock._compiled._barrier halted" in message  # why
+    assert "import of aiofastlock._compiled._lock halted" in message  # why
     assert "C compiler" in message  # what to do
     assert "unset AIOFASTLOCK_EXTENSIONS" in message
 
@@ -95,6 +95,66 @@ def test_unknown_value(switch: str) -> None:
 def test_module_is_the_public_package(switch: str) -> None:
     code = "from aiofastlock import Lock; print(Lock.__module__, Lock.__qualname__)"
     assert output(code, switch) == ["aiofastlock Lock"]
+
+
+LOADED = "print(*sorted(name for name in sys.modules if name.startswith('aiofastlock._')))\n"
+
+
+@pytest.mark.parametrize(
+    ("switch", "package"), [("0", "_pure"), pytest.param("1", "_compiled", marks=needs_compiled)]
+)
+def test_a_class_is_imported_when_it_is_asked_for(switch: str, package: str) -> None:
+    code = f"""
+import sys, aiofastlock
+{LOADED}
+aiofastlock.Event
+{LOADED}
+from aiofastlock import *
+{LOADED}
+print(*sorted(set(aiofastlock.__all__) - set(globals())))
+print(*sorted(set(aiofastlock.__all__) - set(dir(aiofastlock))))
+"""
+    at_first, then, at_last, *missing = map(str.split, output(code, switch))
+    prefix = f"aiofastlock.{package}." + "_" * (package == "_compiled")
+    others = {f"{prefix}{name}" for name in ("barrier", "condition", "keyed", "queue", "rwlock")}
+    assert not {*others, f"{prefix}event"} & {*at_first}
+    assert f"{prefix}event" in then
+    assert not others & {*then}
+    assert others <= {*at_last}
+    assert missing == [[], []]
+
+
+@pytest.mark.parametrize("switch", ["0", pytest.param("1", marks=needs_compiled)])
+def test_a_class_is_patched_before_it_is_asked_for(switch: str) -> None:
+    code = """
+from unittest import mock
+import aiofastlock
+with mock.patch("aiofastlock.Queue") as patched:
+    print(aiofastlock.Queue is patched)
+print(aiofastlock.Queue.__name__)
+"""
+    assert output(code, switch) == ["True", "Queue"]
+
+
+@pytest.mark.parametrize("switch", ["0", pytest.param("1", marks=needs_compiled)])
+def test_many_threads_ask_for_classes_at_once(switch: str) -> None:
+    code = """
+import sys, threading, aiofastlock
+sys.setswitchinterval(1e-5)
+names = [name for name in aiofastlock.__all__ if name[0].isupper()] * 2
+barrier = threading.Barrier(len(names))
+found = []
+def ask(name):
+    barrier.wait()
+    cls = getattr(aiofastlock, name)
+    found.append((name, cls))
+threads = [threading.Thread(target=ask, args=(name,)) for name in names]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(found) == len(names), len({*found}) == len(names) // 2)
+print(*(name for name, cls in found if "__pyx_vtable__" in dir(cls)))
+"""
+    assert output(code, switch) == ["True True", ""]
 
 
 @needs_compiled

@@ -22,25 +22,10 @@ when aiofastlock is imported.
 
 import os as _os
 
-from aiofastlock._implementation import (
-    IMPLEMENTATION,
-    Barrier,
-    BoundedSemaphore,
-    Condition,
-    Event,
-    KeyedLock,
-    KeyedSemaphore,
-    LifoQueue,
-    Lock,
-    PriorityQueue,
-    Queue,
-    QueueEmpty,
-    QueueFull,
-    QueueShutDown,
-    RWLock,
-    Semaphore,
-)
+from aiofastlock import _implementation
+from aiofastlock._implementation import IMPLEMENTATION
 from aiofastlock._install import install, installed, uninstall
+from aiofastlock._shared import when_asked_for as _when_asked_for
 
 __version__ = "0.1.0"
 __all__ = [
@@ -64,6 +49,8 @@ __all__ = [
     "installed",
     "uninstall",
 ]
+
+__getattr__, __dir__ = _when_asked_for(globals(), lambda name: getattr(_implementation, name))
 
 _watch_setting = _os.environ.get("AIOFASTLOCK_WATCH", "")
 if _watch_setting not in ("", "0"):

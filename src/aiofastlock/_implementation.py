@@ -1,8 +1,14 @@
 """Chooses between the compiled and the pure-Python implementation, by AIOFASTLOCK_EXTENSIONS."""
 
+from __future__ import annotations
+
 import os
 import sys
 from importlib import import_module
+
+TYPE_CHECKING = False  # as typing says it, which takes long to import
+if TYPE_CHECKING:
+    from typing import Any
 
 IMPLEMENTATION = "pure"
 
@@ -24,23 +30,7 @@ if _switch not in ("", "0", "1"):
 if _switch != "0":
     try:
         require_main_interpreter()
-        from aiofastlock._compiled import (
-            Barrier,
-            BoundedSemaphore,
-            Condition,
-            Event,
-            KeyedLock,
-            KeyedSemaphore,
-            LifoQueue,
-            Lock,
-            PriorityQueue,
-            Queue,
-            QueueEmpty,
-            QueueFull,
-            QueueShutDown,
-            RWLock,
-            Semaphore,
-        )
+        import_module("aiofastlock._compiled")
     except ImportError as error:
         if _switch == "1":
             raise ImportError(
@@ -53,50 +43,9 @@ if _switch != "0":
             ) from error
     else:
         IMPLEMENTATION = "compiled"
-if IMPLEMENTATION == "pure":
-    from aiofastlock._pure import (
-        Barrier,
-        BoundedSemaphore,
-        Condition,
-        Event,
-        KeyedLock,
-        KeyedSemaphore,
-        LifoQueue,
-        Lock,
-        PriorityQueue,
-        Queue,
-        QueueEmpty,
-        QueueFull,
-        QueueShutDown,
-        RWLock,
-        Semaphore,
-    )
 
 
-def __getattr__(name: str) -> object:
-    if name != "recorder":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # Imported when aiofastlock.watch is.
-    if IMPLEMENTATION == "pure":
-        return import_module("aiofastlock._pure.recorder")
-    return import_module("aiofastlock._compiled").import_recorder()
-
-
-__all__ = [
-    "IMPLEMENTATION",
-    "Barrier",
-    "BoundedSemaphore",
-    "Condition",
-    "Event",
-    "KeyedLock",
-    "KeyedSemaphore",
-    "LifoQueue",
-    "Lock",
-    "PriorityQueue",
-    "Queue",
-    "QueueEmpty",
-    "QueueFull",
-    "QueueShutDown",
-    "RWLock",
-    "Semaphore",
-]
+def __getattr__(name: str) -> Any:
+    """A class, or the module `recorder`, which aiofastlock.watch uses."""
+    implementation = import_module(f"aiofastlock._{IMPLEMENTATION}")
+    return implementation.load(name) if name == "recorder" else getattr(implementation, name)

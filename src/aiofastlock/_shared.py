@@ -27,6 +27,44 @@ if TYPE_CHECKING:
         def _dequeue(self, future: Future[Any], waiter: object) -> bool: ...
 
 
+# ---- Classes are imported when they are first asked for: most programs use few of them ----
+
+# The module of each class in both implementations.
+MODULES = {
+    "Barrier": "barrier",
+    "BoundedSemaphore": "semaphore",
+    "Condition": "condition",
+    "Event": "event",
+    "KeyedLock": "keyed",
+    "KeyedSemaphore": "keyed",
+    "LifoQueue": "queue",
+    "Lock": "lock",
+    "PriorityQueue": "queue",
+    "Queue": "queue",
+    "QueueEmpty": "queue",
+    "QueueFull": "queue",
+    "QueueShutDown": "queue",
+    "RWLock": "rwlock",
+    "Semaphore": "semaphore",
+}
+
+
+def when_asked_for(module: dict[str, Any], find: Callable[[str], Any]) -> tuple[Any, Any]:
+    """Return the __getattr__() and __dir__() of a module that finds its classes then."""
+
+    def attribute(name: str) -> Any:
+        if name not in MODULES:
+            message = f"module {module['__name__']!r} has no attribute {name!r}"
+            raise AttributeError(message, name=name, obj=sys.modules[module["__name__"]])
+        # What a patch has set meanwhile stays.
+        return module.setdefault(name, find(name))
+
+    def attributes() -> list[str]:
+        return sorted({*module, *MODULES})
+
+    return attribute, attributes
+
+
 # While aiofastlock.watch is on: what the primitives tell who acquires and releases them.
 recorder: ModuleType | None = None
 

@@ -41,6 +41,10 @@ from cpython.pyport cimport PY_SSIZE_T_MAX
 from asyncio.exceptions import InvalidStateError
 from collections import deque
 import contextlib
+from importlib import import_module
+import sys
+from threading import RLock
+from types import ModuleType
 
 from aiofastlock import _internals, _shared
 from aiofastlock._pure import lock as pure
@@ -1106,23 +1110,31 @@ def make_in_full(bint always):
     keep_no_spares(always)
 
 
-cdef dict vtables = {
-    cls: vars(cls)["__pyx_vtable__"] for cls in (LockCore, ContextManager, ParkingLot)
-}
+# ---- The import of the other modules ----
+
+cdef dict vtables = {}  # of all classes of C
+loading = RLock()
 
 
-def hide_vtables(*classes):
-    """Remove `__pyx_vtable__` from classes and their bases, after the last module is imported."""
-    for cls in classes:
-        hide_vtable(<PyTypeObject*> cls)
+def load(name):
+    """Import a module of this package, such as "barrier".
+
+    Cython finds the methods of a base class by its `__pyx_vtable__`. It is there only during this
+    call, since help() and dir() would show it to users. Another thread must not hide it meanwhile.
+    """
+    with loading:
+        try:
+            for cls, vtable in vtables.items():
+                show_vtable(<PyTypeObject*> cls, vtable)
+            return import_module(f"aiofastlock._compiled._{name}")
+        finally:
+            hide_vtables()
 
 
-def import_recorder():
-    """Import _recorder, which needs what is hidden."""
-    for cls, vtable in vtables.items():
-        show_vtable(<PyTypeObject*> cls, vtable)
-    try:
-        from aiofastlock._compiled import _recorder
-    finally:
-        hide_vtables(*vtables)
-    return _recorder
+cdef int hide_vtables() except -1:
+    for module in list(vars(sys.modules["aiofastlock._compiled"]).values()):
+        for cls in vars(module).values() if type(module) is ModuleType else ():
+            if isinstance(cls, type) and "__pyx_vtable__" in vars(cls):
+                vtables[cls] = vars(cls)["__pyx_vtable__"]
+                hide_vtable(<PyTypeObject*> cls)
+    return 0

@@ -472,20 +472,17 @@ static int finish_public_class(PyTypeObject *type)
     return 0;
 }
 
-/* Removes what Cython keeps in the dict of a class for the import of modules that cimport it. */
+/* What Cython keeps in the dict of a class, for the import of modules that cimport it. */
+
 static inline int hide_vtable(PyTypeObject *type)
 {
-    for (; type != &PyBaseObject_Type; type = type->tp_base) {
-        if (PyDict_GetItemString(type->tp_dict, "__pyx_vtable__") != NULL
-            && PyDict_DelItemString(type->tp_dict, "__pyx_vtable__") < 0) {
-            return -1; /* pragma: no cover - no memory at import */
-        }
-        PyType_Modified(type);
+    if (PyDict_DelItemString(type->tp_dict, "__pyx_vtable__") < 0) {
+        return -1; /* pragma: no cover - no memory at import */
     }
+    PyType_Modified(type);
     return 0;
 }
 
-/* A module that is imported later needs it. */
 static inline int show_vtable(PyTypeObject *type, PyObject *vtable)
 {
     return PyDict_SetItemString(type->tp_dict, "__pyx_vtable__", vtable);

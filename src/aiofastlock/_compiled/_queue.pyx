@@ -12,8 +12,8 @@ import heapq
 
 from aiofastlock import _internals, _shared
 from aiofastlock._compiled._event import Event
-from aiofastlock._pure import queues as pure
-from aiofastlock._pure.queues import QueueEmpty, QueueFull, QueueShutDown
+from aiofastlock._pure import queue as pure
+from aiofastlock._pure.queue import QueueEmpty, QueueFull, QueueShutDown
 
 from aiofastlock._compiled._lock cimport (
     FINISHED,

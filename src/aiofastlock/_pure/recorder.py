@@ -13,7 +13,7 @@ from aiofastlock._pure.barrier import Barrier
 from aiofastlock._pure.condition import Condition, acquire_and_raise
 from aiofastlock._pure.event import Event
 from aiofastlock._pure.lock import ContextManager, Lock
-from aiofastlock._pure.queues import Queue
+from aiofastlock._pure.queue import Queue
 from aiofastlock._pure.rwlock import Turns
 from aiofastlock._pure.semaphore import Semaphore
 
