@@ -947,8 +947,7 @@ class ShutsOut(_pure.Barrier):
 
 class WakesLast(_pure.Queue):
     def _wakeup_next(self, waiters):
-        if waiters.parked:
-            waiters.parked.rotate(1)
+        waiters.rotate(1)
         super()._wakeup_next(waiters)
 
 

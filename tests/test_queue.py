@@ -415,7 +415,44 @@ def test_no_error_if_a_getter_is_dropped_after_its_loop(Own):
     assert not queue._getters
 
 
+def test_no_error_if_getters_are_dropped_after_their_loop(Own):
+    """In any order: nobody wakes what has left from the middle."""
+    queue = Own()
+    loop = asyncio.new_event_loop()
+
+    async def park():
+        waiters = [parked(queue.get()) for _ in range(3)]
+        for _, future in waiters:
+            future.add_done_callback(print)
+        return [getter for getter, _ in waiters]
+
+    first, second, third = loop.run_until_complete(park())
+    loop.close()
+    for getter in (second, first, third):
+        getter.close()
+    queue.put_nowait(1)
+    assert queue.get_nowait() == 1
+
+
 # ---- Subclasses, patches and private attributes ----
+
+
+async def test_who_left_is_not_seen(Queue):
+    queue = Queue()
+    getters = [parked(queue.get()) for _ in range(5)]
+    getters[2][0].close()
+    assert list(queue._getters) == [getters[number][1] for number in (0, 1, 3, 4)]
+    assert len(queue._getters) == 4
+    assert "_getters[4]" in repr(queue)
+    assert getters[2][1] not in queue._getters
+    for _ in range(2):
+        queue.put_nowait(1)
+    getters[4][0].close()
+    queue.put_nowait(1)
+    assert [future.done() for _, future in getters] == [True] * 5
+    assert not queue._getters
+    for number in (0, 1, 3):
+        assert by_hand(getters[number][0]) == 1
 
 
 def test_the_documented_hooks(module):

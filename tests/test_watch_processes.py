@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def run(request, here):
             capture_output=True,
             text=True,
             check=False,
-            timeout=50,
+            timeout=250,
         )
 
     run.switch = request.param
@@ -205,7 +206,9 @@ def test_a_dump_of_a_process_that_cannot_be(run, here):
     result = run("-m", "aiofastlock", "--dump", str(process.pid))
     assert result.returncode == 1
     assert result.stderr == f"There is no process {process.pid}.\n"
-    with subprocess.Popen(["sleep", "50"]) as process:
+    # Not of Python. The wheels' tests have a PATH without it.
+    sleep = shutil.which("sleep", path=os.defpath)
+    with subprocess.Popen([sleep, "250"]) as process:
         result = run("-m", "aiofastlock", "--dump", str(process.pid))
         process.kill()
     assert result.returncode == 1
