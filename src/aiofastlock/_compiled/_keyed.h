@@ -160,12 +160,13 @@ static void remove_key(Table *table, PyObject *primitive, Py_hash_t hash)
         } \
     } while (0)
 
-/* See that a primitive has a reference to itself exactly while it is held. */
+/* See that a primitive has a reference to itself exactly while it is held. Its owner reads `owns_itself`
+   outside of the primitive's section. */
 #define own_itself(primitive, held) \
     do { \
         int held_ = (held); \
-        if ((primitive)->owns_itself != held_) { \
-            (primitive)->owns_itself = held_; \
+        if (load_int(&(primitive)->owns_itself) != held_) { \
+            store_int(&(primitive)->owns_itself, held_); \
             if (held_) { \
                 Py_INCREF(primitive); \
             } else { \

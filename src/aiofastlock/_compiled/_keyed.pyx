@@ -34,8 +34,10 @@ from aiofastlock._compiled._lock cimport (
     is_idle,
     keep_no_spares,
     keep_spares,
+    load_int,
     loop_field,
     new_class,
+    shared_int,
 )
 from aiofastlock._compiled._semaphore cimport BoundedSemaphoreCore
 
@@ -217,7 +219,7 @@ cdef class KeyLockCore(LockCore):
     cdef KeyedCore owner
     cdef object _key
     cdef Py_hash_t hash
-    cdef bint owns_itself
+    cdef shared_int owns_itself
 
     def __init__(self, *args, **kwargs):
         pure.Lock.__init__(self, *args, **kwargs)
@@ -299,7 +301,7 @@ cdef class KeyedLockCore(KeyedCore):
         return lock
 
     cdef bint owns(self, PyObject* lock) noexcept:
-        return (<KeyLockCore> lock).owns_itself
+        return load_int(&(<KeyLockCore> lock).owns_itself)
 
     cdef void disown(self, PyObject* lock) noexcept:
         lock_owns_itself(<KeyLockCore> lock, False)
@@ -312,7 +314,7 @@ cdef class KeySemaphoreCore(BoundedSemaphoreCore):
     cdef KeyedCore owner
     cdef object _key
     cdef Py_hash_t hash
-    cdef bint owns_itself
+    cdef shared_int owns_itself
 
     def __init__(self, *args, **kwargs):
         pure.BoundedSemaphore.__init__(self, *args, **kwargs)
@@ -416,7 +418,7 @@ cdef class KeyedSemaphoreCore(KeyedCore):
         return semaphore
 
     cdef bint owns(self, PyObject* semaphore) noexcept:
-        return (<KeySemaphoreCore> semaphore).owns_itself
+        return load_int(&(<KeySemaphoreCore> semaphore).owns_itself)
 
     cdef void disown(self, PyObject* semaphore) noexcept:
         semaphore_owns_itself(<KeySemaphoreCore> semaphore, False)
