@@ -5,6 +5,7 @@ thread that looks every so often does not run, and the tests take its look at ti
 """
 
 import asyncio
+import collections
 import contextlib
 import gc
 import importlib
@@ -23,7 +24,7 @@ import pytest
 from conftest import OURS, needs_refcounts
 from helpers import park, retrieve, steps
 
-from aiofastlock import watch
+from aiofastlock import _internals, watch
 from aiofastlock.watch import DeadlockError, _deadlocks, _tasks, _watching
 
 LOOKS = _watching.Watch.looks
@@ -605,6 +606,37 @@ async def test_a_generator_that_is_left_inside(watched):
     assert watched.look(LATER) == []
 
 
+@pytest.mark.parametrize("kind", ["plain", "subclass", "asyncio"])
+@pytest.mark.parametrize("ends", ["notified", "cancelled"])
+async def test_a_condition_that_takes_its_lock_back(raising, kind, ends):
+    """wait() does not end without the lock. So nothing is raised there, and the look reports it."""
+
+    class Traced(raising.Lock):
+        async def acquire(self):
+            return await super().acquire()
+
+    lock = Traced() if kind == "subclass" else raising.Lock()
+    condition = (_internals.locks.Condition if kind == "asyncio" else raising.Condition)(lock)
+
+    async def wait():
+        async with condition:
+            await condition.wait()
+
+    async def end_inside():
+        await condition.acquire()
+        if ends == "notified":
+            condition.notify()
+
+    async with running(wait()) as (waiter,):
+        await asyncio.create_task(end_inside())
+        if ends == "cancelled":
+            waiter.cancel()
+        await steps(5)
+        assert not waiter.done()
+        assert raising.look() == ["ended"]
+        lock.release()
+
+
 # ---- What does not move ----
 
 
@@ -1162,12 +1194,25 @@ async def test_what_is_counted_of_queues(watched):
     assert counted.total_wait >= counted.longest_wait >= 0
 
 
-async def test_a_subclass_of_queue_with_hooks(ours):
-    class Upper(ours.Queue):
+def upper(queue):
+    class Upper(queue):
         def _put(self, item):
             super()._put(item.upper())
 
-    queue = Upper(1)
+    return Upper
+
+
+async def test_the_event_of_join_is_not_counted_as_made(watched):
+    for queue in (watched.Queue(), upper(watched.Queue)()):
+        queue.put_nowait("a")
+        async with running(queue.join()):
+            queue.get_nowait()
+            queue.task_done()
+    assert {found.kind for found in watch.statistics() if found.place} == {"Queue"}
+
+
+async def test_a_subclass_of_queue_with_hooks(ours):
+    queue = upper(ours.Queue)(1)
     watch.start()
     getter = asyncio.create_task(queue.get())
     await steps()
@@ -1459,6 +1504,43 @@ async def test_statistics(watched):
     assert 0 <= found.longest_wait <= found.total_wait
     assert 0 <= found.longest_hold <= found.total_hold
     json.dumps(found.as_dict())
+
+
+@pytest.mark.parametrize("before", [False, True])
+async def test_statistics_of_subclasses(ours, before):
+    """The pure-Python methods serve them, or wait in a queue of the program's."""
+
+    class Queued(ours.Lock):
+        def __init__(self):
+            super().__init__()
+            self._waiters = collections.deque()
+
+    class Woken(ours.Semaphore):
+        def _wake_up_next(self):
+            return super()._wake_up_next()
+
+    if not before:
+        watch.start()
+    lock, semaphore, queue = Queued(), Woken(1), upper(ours.Queue)(1)
+    watch.start()
+
+    async def put():
+        for item in "abc":
+            await queue.put(item)
+
+    for entered in (lock, semaphore):
+        await asyncio.gather(*(nest(entered, 1) for _ in range(3)))
+    async with running(put()):
+        assert [await queue.get() for _ in range(3)] == ["A", "B", "C"]
+    counted = {found.kind: found for found in watch.statistics() if found.waited}
+    assert {kind: found.waited for kind, found in counted.items()} == {
+        "Lock": 2,
+        "Semaphore": 2,
+        "Queue": 4,
+    }
+    for kind in ("Lock", "Semaphore"):
+        assert counted[kind].longest_wait <= counted[kind].total_wait
+        assert before or (counted[kind].made, counted[kind].acquired) == (1, 3)
 
 
 # ---- Signals and files ----

@@ -26,6 +26,7 @@ from types import (
 )
 
 from aiofastlock import _implementation, _internals
+from aiofastlock._pure.condition import Condition, acquire_and_raise
 from aiofastlock._pure.recorder import variables
 from aiofastlock._pure.rwlock import RWLock, Side, Turns
 from aiofastlock.watch._types import Place
@@ -114,6 +115,13 @@ def chain(outermost: Any) -> list[Any]:
     return found
 
 
+REACQUIRING = {
+    Condition.wait.__code__,
+    acquire_and_raise.__code__,
+    getattr(getattr(_internals.locks.Condition, "wait", None), "__code__", None),
+}
+
+
 def waits(task: Task[Any]) -> tuple[Any, float | None] | None:
     """Return the primitive that a task waits for, and since when, or None."""
     return waits_in(chain(task.get_coro()))
@@ -151,6 +159,11 @@ def future_of(task: Task[Any]) -> Future[Any] | None:
     if future is None or future.done() or getattr(task, "_must_cancel", False):
         return None
     return future  # type: ignore[no-any-return]
+
+
+def reacquires() -> bool:
+    """Whether wait() of a condition takes its lock back here. It does not end without it."""
+    return any(frame.f_code in REACQUIRING for frame in outwards(sys._getframe()))
 
 
 # ---- Places ----

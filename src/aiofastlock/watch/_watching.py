@@ -186,7 +186,7 @@ class Watch:
         """Report what goes wrong if the running task waits; return it if it is to be raised."""
         task = asyncio.current_task()
         found = None if task is None else _deadlocks.at_once(task, primitive)
-        if found is None:
+        if found is None or _tasks.reacquires():
             return None
         deadlock = _text.of_deadlock(found, time.monotonic(), parking=task)
         if self.on_deadlock == "raise" and not deadlock.ends_by_timeout:
