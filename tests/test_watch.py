@@ -10,6 +10,7 @@ import contextlib
 import gc
 import importlib
 import io
+import itertools
 import json
 import logging
 import math
@@ -18,10 +19,11 @@ import signal
 import sys
 import threading
 import time
+import tracemalloc
 import weakref
 
 import pytest
-from conftest import OURS, needs_refcounts
+from conftest import OURS, SWITCHES, needs_refcounts
 from helpers import park, retrieve, steps
 
 from aiofastlock import _internals, watch
@@ -1386,6 +1388,68 @@ async def test_nothing_is_kept_until_the_collector_runs(watched, look):
     assert watched.kinds() == ["self"]
 
 
+async def live(ours, keys, queue):
+    """Make a primitive of each kind, hold it, wait for it, and drop it, some of them while held."""
+    step = asyncio.Event()
+    lock, semaphore, rwlock, barrier = ours.Lock(), ours.Semaphore(), ours.RWLock(), ours.Barrier(2)
+    condition, queues, own_keys = ours.Condition(), (ours.Queue(), queue()), ours.KeyedLock()
+    key = object()
+
+    async def use():
+        async with lock, semaphore, rwlock.writer_lock, keys[key]:
+            await step.wait()
+        async with condition:
+            condition.notify()
+            await condition.wait()
+            condition.notify()
+        await barrier.wait()
+        for queue in queues:
+            await queue.get()
+
+    async def forget():
+        for held in (lock, semaphore, rwlock.reader_lock, own_keys[key]):
+            await held.acquire()
+
+    async with running(use(), use()) as tasks:
+        step.set()
+        await steps(10)
+        for queue in queues * 2:
+            queue.put_nowait("a")
+            await steps()
+        await asyncio.gather(*tasks)
+    async with running(forget(), visit(lock)) as tasks:
+        assert type(tasks[1].exception()) is DeadlockError
+
+
+async def lives(ours, times, parts, memory):
+    """Live so many times. Between parts of it, return what is recorded, and the memory in use."""
+    keys, queue = ours.KeyedLock(), upper(ours.Queue)
+    found = []
+    for _ in range(parts):
+        for _ in range(times // parts):
+            await live(ours, keys, queue)
+        watch.snapshot()
+        ours.look()
+        gc.collect()
+        recorder = _tasks.recorder
+        found.append((len(recorder.counters()), len(recorder.holds()), len(keys), memory()))
+    return found
+
+
+@needs_refcounts
+async def test_a_day_of_it(raising):
+    """Nothing is kept of what has ended. The command makes a million of each."""
+    tracemalloc.start()
+    try:
+        found = await lives(raising, 300, 5, lambda: tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert len({tuple(counts) for *counts, _ in found}) == 1
+    # What Python keeps to use again grows at first.
+    grown = [after - before for (*_, before), (*_, after) in itertools.pairwise(found)]
+    assert min(grown) < 60 * 30  # no object for each
+
+
 async def test_a_library_has_wrapped_asyncios_classes(watched, monkeypatch):
     """As ddtrace's profiler does, with objects that are no classes."""
     for name in ("Condition", "Lock", "Semaphore"):
@@ -1639,3 +1703,22 @@ async def test_the_locks_of_keys_are_named_by_their_keys(watched):
         (deadlock,) = watch.snapshot().deadlocks
         assert sorted(deadlock.names) == ["Lock locks['a']", "Lock locks['b']"]
         assert watched.kinds() == ["circle"]
+
+
+# ---- python tests/test_watch.py pure|compiled TIMES ----
+
+
+def main():
+    import resource
+
+    name, times = sys.argv[1], int(sys.argv[2])
+    recorder = importlib.import_module(f"aiofastlock._{name}.{RECORDERS[name]}")
+    assert recorder is _tasks.recorder, f"AIOFASTLOCK_EXTENSIONS={SWITCHES[name]} selects it"
+    watch.start(on_deadlock="raise")
+    memory = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # noqa: E731
+    for found in asyncio.run(lives(Watched(name), times, 10, memory)):
+        print("{} rows of statistics, {} held, {} keys, {} KiB".format(*found))
+
+
+if __name__ == "__main__":
+    main()
