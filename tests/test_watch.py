@@ -144,6 +144,22 @@ async def test_a_pool_that_is_locked_in_its_own_callback(watched):
         assert watched.look(LATER) == []
 
 
+@needs_refcounts
+async def test_another_one_at_the_same_addresses(watched):
+    """Each is reported, also if the memory of the one before is used again."""
+
+    async def take_twice():
+        lock = watched.Lock()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0), lock:
+                await lock.acquire()
+
+    for _ in range(10):
+        await asyncio.create_task(take_twice())
+        await asyncio.sleep(0)
+        assert watched.kinds() == ["self"]
+
+
 async def test_it_is_raised_and_the_lock_is_as_it_was(raising):
     pool = Pool(raising)
     with pytest.raises(DeadlockError, match="Pool._lock, which it holds itself") as caught:
@@ -766,9 +782,21 @@ async def with_timer(coroutine):
 @pytest.mark.parametrize("limit", [with_timeout, with_wait_for, with_wait, with_anyio, with_timer])
 async def test_a_deadlock_that_a_timeout_will_end(raising, limit):
     async with running(limit(Pool(raising).get())):
-        assert "A timeout will cancel one of these tasks, and end this." in raising.texts()[0]
+        assert "One of these tasks will be cancelled, which ends this." in raising.texts()[0]
         assert raising.records[0].deadlock["ends_by_timeout"]
         assert raising.kinds() == ["self"]
+
+
+async def test_a_circle_that_a_callback_will_end(raising):
+    """As in CPython's tests of locks."""
+    lock = raising.Lock()
+    async with lock:
+        task = asyncio.create_task(lock.acquire())
+        asyncio.get_running_loop().call_soon(task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert raising.records[0].deadlock["ends_by_timeout"]
+    assert raising.kinds() == ["circle"]
 
 
 @pytest.mark.parametrize("limit", [with_timeout, with_wait_for, with_anyio])

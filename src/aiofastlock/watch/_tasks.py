@@ -356,7 +356,7 @@ def is_of_program(awaitable: Any) -> bool:
 
 
 def will_time_out(tasks: set[Task[Any]]) -> bool:
-    """Whether a timeout will cancel one of these tasks, or one that awaits it."""
+    """Whether a timeout or a callback will cancel one of these tasks, or one that awaits it."""
     timed = {
         id(task) for loop in {task.get_loop() for task in tasks} for task in tasks_with_timers(loop)
     }
@@ -383,7 +383,7 @@ def has_timeout(awaitable: Any) -> bool:
 
 
 def tasks_with_timers(loop: AbstractEventLoop) -> Iterator[Task[Any]]:
-    """The tasks that asyncio.timeout(), a scope of anyio or a timer of their own will cancel."""
+    """The tasks that asyncio.timeout(), a scope of anyio or a callback of the loop will cancel."""
     for callback in timed_callbacks(loop):
         if type(callback) not in (MethodType, BuiltinFunctionType):
             continue
@@ -397,12 +397,15 @@ def tasks_with_timers(loop: AbstractEventLoop) -> Iterator[Task[Any]]:
 
 
 def timed_callbacks(loop: AbstractEventLoop) -> list[Any]:
-    """What a loop will call at a given time."""
+    """What a loop will call next, if it runs in this thread, and at a given time."""
     timers = getattr(loop, "_scheduled", None)
     if timers is None:  # as in uvloop, whose timers drop what they do not call any more
         handles = [found for found in gc.get_objects() if type(found).__name__ == "TimerHandle"]
         return [found for handle in handles for found in gc.get_referents(handle)]
-    return [timer._callback for timer in list(timers) if not timer.cancelled()]
+    handles = list(timers)
+    if asyncio._get_running_loop() is loop:
+        handles += getattr(loop, "_ready", ())
+    return [handle._callback for handle in handles if not handle.cancelled()]
 
 
 def is_set(timeout: Any) -> bool:

@@ -132,7 +132,7 @@ def of_deadlock(found: Found, now: float, parking: Task[Any] | None = None) -> D
         )
     text = "\n  ".join(lines)
     if ends:
-        text += "\n  A timeout will cancel one of these tasks, and end this."
+        text += "\n  One of these tasks will be cancelled, which ends this."
     return Deadlock(found.kind, tuple(tasks), tuple(primitives), tuple(names.values()), ends, text)
 
 

@@ -164,8 +164,8 @@ class Primitive:
 class Deadlock:
     """Tasks that wait for each other, or for nobody.
 
-    `kind` is "self", "circle", "permits" or "ended". `ends_by_timeout` is True if a timeout will
-    cancel one of the tasks. str() is the text.
+    `kind` is "self", "circle", "permits" or "ended". `ends_by_timeout` is True if a timeout, or
+    a cancellation that the loop is to call, will cancel one of the tasks. str() is the text.
     """
 
     kind: Literal["self", "circle", "permits", "ended"]
