@@ -72,8 +72,12 @@ def test_a_deadlock(profiled):
                 await lock.acquire()
         assert [found.acquired for found in watch.statistics()] == [1]
 
+    on = watch.is_watching()
+    watch.stop()  # what was counted before
     watch.start(on_deadlock="raise")
     try:
         asyncio.run(main())
     finally:
         watch.stop()
+        if on:
+            watch.start()
