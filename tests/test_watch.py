@@ -1093,6 +1093,40 @@ async def test_a_task_that_waits_for_its_own_lock_without_start(ours):
         assert [waiter.task for waiter in primitive.waiters] == [task]
 
 
+async def by_with(enter, first, second):
+    async with enter(first):
+        await asyncio.sleep(0)
+        async with enter(second):
+            pass
+
+
+async def by_stack(enter, first, second):
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(enter(first))
+        await asyncio.sleep(0)
+        await stack.enter_async_context(enter(second))
+
+
+async def by_acquire(enter, first, second):
+    async with enter(first):
+        await asyncio.sleep(0)
+        await second.acquire()
+
+
+@pytest.mark.parametrize("how", [by_with, by_stack, by_acquire])
+@pytest.mark.parametrize("indirect", [False, True])
+async def test_who_is_inside_one_and_waits_for_another_without_start(ours, how, indirect):
+    """What `async with` is about to enter is not entered."""
+    enter = connection if indirect else lambda lock: lock
+    one, other = ours.Lock(), ours.Lock()
+    for pairs in ([(one, other), (other, one)], [(one, one)]):
+        async with running(*(how(enter, *pair) for pair in pairs)) as tasks:
+            found = {primitive.primitive: primitive for primitive in watch.snapshot().primitives}
+            for (first, second), task in zip(pairs, tasks, strict=True):
+                assert [holder.task for holder in found[first].holders] == [task]
+                assert [waiter.task for waiter in found[second].waiters] == [task]
+
+
 async def test_starting_twice_changes_the_settings(ours):
     assert not watch.is_watching()
     watch.start()

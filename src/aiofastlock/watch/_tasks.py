@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import itertools
 import sys
 import threading
 from asyncio import base_events, runners
@@ -259,16 +260,24 @@ FUNCTIONS = (
 )
 
 
-def entered(awaitable: Any) -> Iterator[Any]:
-    """The context managers that suspended code is inside, and those that run inside of them."""
+def entered(awaitable: Any, awaited: Any = None) -> Iterator[Any]:
+    """The context managers that suspended code is inside, and those that run inside of them.
+
+    The last is not entered yet if the code awaits its __aenter__().
+    """
+    managers = []
     before: Any = None
     for value in referents(awaitable):
         kind = type(value)
         if kind in (MethodType, BuiltinFunctionType) and value.__name__ in EXITS:
-            yield from with_inner(value.__self__)
+            managers.append(value.__self__)
         elif type(before) in FUNCTIONS and before.__name__ in EXITS:  # from Python 3.14 on
-            yield from with_inner(value)
+            managers.append(value)
         before = value
+    if type(awaited) in (CoroutineType, *recorder.AWAITABLES) and awaited.__name__ == "__aenter__":
+        del managers[-1:]
+    for manager in managers:
+        yield from with_inner(manager)
 
 
 def referents(awaitable: Any) -> list[Any]:
@@ -333,23 +342,16 @@ def find_inside(primitives: Iterable[Any], tasks: Iterable[Task[Any]]) -> list[l
     waiting = 0
     for task in tasks:
         awaitables = chain(task.get_coro())
-        if waits_in(awaitables) is not None:  # the innermost one of the program is about to enter
+        if waits_in(awaitables) is not None:
             waiting += 1
             if waiting > MOST_WAITING:
                 continue
-            while awaitables and not is_of_program(awaitables.pop()):
-                pass
-        for awaitable in awaitables:
-            for manager in entered(awaitable) if type(awaitable) in SUSPENDED else ():
+        for awaitable, awaited in itertools.zip_longest(awaitables, awaitables[1:]):
+            for manager in entered(awaitable, awaited) if type(awaitable) in SUSPENDED else ():
                 index = ids.get(id(lock_of(manager)))
                 if index is not None:
                     found[index].append(task)
     return found
-
-
-def is_of_program(awaitable: Any) -> bool:
-    frame = frame_of(awaitable)
-    return frame is not None and of_program(frame)
 
 
 # ---- Timeouts ----
