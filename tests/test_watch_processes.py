@@ -209,7 +209,7 @@ def test_a_dump_of_a_process_that_cannot_be(run, here):
         result = run("-m", "aiofastlock", "--dump", str(process.pid))
         process.kill()
     assert result.returncode == 1
-    assert f"Process {process.pid} cannot be looked at: " in result.stderr
+    assert f"Process {process.pid} cannot be looked at: is it Python 3." in result.stderr
 
 
 @pytest.mark.skipif(hasattr(sys, "remote_exec"), reason="that Python can")
