@@ -14,6 +14,7 @@ import itertools
 import sys
 import threading
 from asyncio import base_events, runners
+from collections import deque
 from types import (
     AsyncGeneratorType,
     BuiltinFunctionType,
@@ -400,13 +401,14 @@ def tasks_with_timers(loop: AbstractEventLoop) -> Iterator[Task[Any]]:
 
 def timed_callbacks(loop: AbstractEventLoop) -> list[Any]:
     """What a loop will call next, if it runs in this thread, and at a given time."""
-    timers = getattr(loop, "_scheduled", None)
-    if timers is None:  # as in uvloop, whose timers drop what they do not call any more
+    timers, ready = getattr(loop, "_scheduled", None), getattr(loop, "_ready", None)
+    # As in uvloop, whose timers drop what they do not call any more, and in trio-asyncio.
+    if type(timers) is not list or type(ready) is not deque:
         handles = [found for found in gc.get_objects() if type(found).__name__ == "TimerHandle"]
         return [found for handle in handles for found in gc.get_referents(handle)]
     handles = list(timers)
     if asyncio._get_running_loop() is loop:
-        handles += getattr(loop, "_ready", ())
+        handles += ready
     return [handle._callback for handle in handles if not handle.cancelled()]
 
 
