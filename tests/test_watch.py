@@ -559,6 +559,20 @@ async def test_a_lock_whose_holder_has_ended(watched, hold, how):
             assert watched.look(LATER) == []
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="has no eager tasks")
+async def test_a_holder_that_ended_when_it_was_made(watched):
+    """Python 3.12.1 crashes if it is asked for the coroutine of such a task."""
+    lock = watched.Lock()
+    holder = asyncio.eager_task_factory(asyncio.get_running_loop(), acquire(lock))
+    assert holder.done()
+    async with running(visit(lock)):
+        assert f"by {holder.get_name()}, which has ended" in watched.texts()[0]
+        assert watched.kinds() == ["ended"]
+        (primitive,) = watch.snapshot().primitives
+        assert primitive.holders[0].task is holder
+        lock.release()
+
+
 async def test_a_holder_that_was_collected(raising):
     lock = raising.Lock()
     await asyncio.create_task(acquire(lock))

@@ -22,6 +22,7 @@ from weakref import ref
 
 from aiofastlock import _internals
 from aiofastlock.watch import _tasks
+from aiofastlock.watch._types import get_coro
 
 TYPE_CHECKING = False  # as typing says it
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def sort(things: Iterable[Any]) -> tuple[list[Task[Any]], list[Any]]:
         if not asyncio.isfuture(thing):
             if type(thing) is not Ended:
                 primitives.append(thing)
-        elif _tasks.get_coro(thing) is not None:
+        elif get_coro(thing) is not None:
             tasks.append(thing)
     return tasks, primitives
 

@@ -31,7 +31,7 @@ from aiofastlock import _implementation, _internals
 from aiofastlock._pure.condition import Condition, acquire_and_raise
 from aiofastlock._pure.recorder import variables
 from aiofastlock._pure.rwlock import RWLock, Side, Turns
-from aiofastlock.watch._types import Place
+from aiofastlock.watch._types import Place, get_coro
 
 TYPE_CHECKING = False  # as typing says it
 if TYPE_CHECKING:
@@ -126,10 +126,12 @@ REACQUIRING = {
 
 def waits(task: Task[Any]) -> tuple[Any, float | None] | None:
     """Return the primitive that a task waits for, and since when, or None."""
-    return waits_in(chain(task.get_coro()))
+    return waits_in(chain(get_coro(task)))
 
 
 def waits_in(awaitables: list[Any]) -> tuple[Any, float | None] | None:
+    if not awaitables:
+        return None
     # The innermost is an awaitable in C, or the iterator of the future that ours awaits.
     if type(awaitables[-1]) is FUTURE_ITERATOR:
         return recorder.waited(awaitables[-2]) if len(awaitables) > 1 else None
@@ -215,7 +217,7 @@ def outwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 def frames(task: Task[Any]) -> list[FrameType]:
     """The frames of a task, from the outermost to the innermost, with what it calls if it runs."""
-    awaitables = chain(task.get_coro())
+    awaitables = chain(get_coro(task))
     found = [frame for awaitable in awaitables if (frame := frame_of(awaitable))]
     if found and future_of(task) is None:
         for innermost in innermost_frames().values():
@@ -236,7 +238,7 @@ def where(task: Task[Any]) -> Place | None:
 
 def where_inside(task: Task[Any], primitive: Any) -> Place | None:
     """Where the code of a task is that is inside a primitive."""
-    for awaitable in chain(task.get_coro()):
+    for awaitable in chain(get_coro(task)):
         if is_inside(awaitable, primitive):
             frame = frame_of(awaitable)
             if frame is not None and of_program(frame):
@@ -342,7 +344,7 @@ def find_inside(primitives: Iterable[Any], tasks: Iterable[Task[Any]]) -> list[l
     ids = {id(primitive): index for index, primitive in enumerate(wanted)}
     waiting = 0
     for task in tasks:
-        awaitables = chain(task.get_coro())
+        awaitables = chain(get_coro(task))
         if waits_in(awaitables) is not None:
             waiting += 1
             if waiting > MOST_WAITING:
@@ -367,7 +369,7 @@ def will_time_out(tasks: set[Task[Any]]) -> bool:
     unseen = list(tasks)
     while unseen:
         task = unseen.pop()
-        if id(task) in timed or any(map(has_timeout, chain(task.get_coro()))):
+        if id(task) in timed or any(map(has_timeout, chain(get_coro(task)))):
             return True
         new = awaiters(task) - seen
         seen |= new
@@ -487,11 +489,6 @@ def pending(futures: Iterable[Future[Any]]) -> list[Future[Any]]:
 
 def is_task(thing: Any) -> bool:
     return asyncio.isfuture(thing) and get_coro(thing) is not None
-
-
-def get_coro(future: Any) -> Any:
-    method = getattr(type(future), "get_coro", None)
-    return None if method is None else method(future)
 
 
 def callbacks(future: Any) -> list[Any]:

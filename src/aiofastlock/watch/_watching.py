@@ -27,6 +27,7 @@ from aiofastlock.watch._types import (
     Snapshot,
     Statistics,
     Waiter,
+    get_coro,
 )
 
 TYPE_CHECKING = False  # as typing says it
@@ -402,7 +403,7 @@ def sort_by_queue(primitives: dict[int, Any], waiters: dict[int, list[Waiter]]) 
 
 def waiter_of(task: Task[Any], now: float, places: Places) -> tuple[Any, Waiter] | None:
     """Return the primitive that a task waits for, and the task as its waiter, or None."""
-    awaitables = _tasks.chain(task.get_coro())
+    awaitables = _tasks.chain(get_coro(task))
     waits = _tasks.waits_in(awaitables)
     if waits is None:
         return None
