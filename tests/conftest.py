@@ -80,6 +80,11 @@ def pytest_configure(config):
         importlib.import_module("aiofastlock.watch").start()
 
 
+def pytest_ignore_collect(collection_path, config):
+    # These start and stop the watch themselves.
+    return (config.option.watched and collection_path.name.startswith("test_watch")) or None
+
+
 def pytest_runtest_teardown(item):
     if item.config.option.watched:
         assert sys.modules["aiofastlock.watch"].is_watching(), "a fault has turned it off"

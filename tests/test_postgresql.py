@@ -81,6 +81,7 @@ def written(observer):
 
 async def test_shape(pool, observer):
     locks = KeyedLock(pool)
+    assert bool(locks)  # `locks or KeyedLock(pool)` does not make a second one
     lock = locks["a"]
     hold = await lock.acquire()
     assert hold.key == "a"

@@ -91,6 +91,7 @@ async def until_queued(client, key, length=1):
 
 async def test_shape(client):
     locks = KeyedLock(client)
+    assert bool(locks)  # `locks or KeyedLock(client)` does not make a second one
     lock = locks["a"]
     assert not lock.locked()
     hold = await lock.acquire()

@@ -5,10 +5,12 @@ thread that looks every so often does not run, and the tests take its look at ti
 """
 
 import asyncio
+import collections
 import contextlib
 import gc
 import importlib
 import io
+import itertools
 import json
 import logging
 import math
@@ -17,13 +19,14 @@ import signal
 import sys
 import threading
 import time
+import tracemalloc
 import weakref
 
 import pytest
-from conftest import OURS, needs_refcounts
+from conftest import OURS, SWITCHES, needs_refcounts
 from helpers import park, retrieve, steps
 
-from aiofastlock import watch
+from aiofastlock import _internals, watch
 from aiofastlock.watch import DeadlockError, _deadlocks, _tasks, _watching
 
 LOOKS = _watching.Watch.looks
@@ -139,6 +142,22 @@ async def test_a_pool_that_is_locked_in_its_own_callback(watched):
     await Pool(watched, callback=False).get()
     async with running(Pool(watched, callback=False).get()):
         assert watched.look(LATER) == []
+
+
+@needs_refcounts
+async def test_another_one_at_the_same_addresses(watched):
+    """Each is reported, also if the memory of the one before is used again."""
+
+    async def take_twice():
+        lock = watched.Lock()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0), lock:
+                await lock.acquire()
+
+    for _ in range(10):
+        await asyncio.create_task(take_twice())
+        await asyncio.sleep(0)
+        assert watched.kinds() == ["self"]
 
 
 async def test_it_is_raised_and_the_lock_is_as_it_was(raising):
@@ -540,6 +559,20 @@ async def test_a_lock_whose_holder_has_ended(watched, hold, how):
             assert watched.look(LATER) == []
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="has no eager tasks")
+async def test_a_holder_that_ended_when_it_was_made(watched):
+    """Python 3.12.1 crashes if it is asked for the coroutine of such a task."""
+    lock = watched.Lock()
+    holder = asyncio.eager_task_factory(asyncio.get_running_loop(), acquire(lock))
+    assert holder.done()
+    async with running(visit(lock)):
+        assert f"by {holder.get_name()}, which has ended" in watched.texts()[0]
+        assert watched.kinds() == ["ended"]
+        (primitive,) = watch.snapshot().primitives
+        assert primitive.holders[0].task is holder
+        lock.release()
+
+
 async def test_a_holder_that_was_collected(raising):
     lock = raising.Lock()
     await asyncio.create_task(acquire(lock))
@@ -603,6 +636,37 @@ async def test_a_generator_that_is_left_inside(watched):
     async for _ in rows(lock):
         pass
     assert watched.look(LATER) == []
+
+
+@pytest.mark.parametrize("kind", ["plain", "subclass", "asyncio"])
+@pytest.mark.parametrize("ends", ["notified", "cancelled"])
+async def test_a_condition_that_takes_its_lock_back(raising, kind, ends):
+    """wait() does not end without the lock. So nothing is raised there, and the look reports it."""
+
+    class Traced(raising.Lock):
+        async def acquire(self):
+            return await super().acquire()
+
+    lock = Traced() if kind == "subclass" else raising.Lock()
+    condition = (_internals.locks.Condition if kind == "asyncio" else raising.Condition)(lock)
+
+    async def wait():
+        async with condition:
+            await condition.wait()
+
+    async def end_inside():
+        await condition.acquire()
+        if ends == "notified":
+            condition.notify()
+
+    async with running(wait()) as (waiter,):
+        await asyncio.create_task(end_inside())
+        if ends == "cancelled":
+            waiter.cancel()
+        await steps(5)
+        assert not waiter.done()
+        assert raising.look() == ["ended"]
+        lock.release()
 
 
 # ---- What does not move ----
@@ -732,9 +796,21 @@ async def with_timer(coroutine):
 @pytest.mark.parametrize("limit", [with_timeout, with_wait_for, with_wait, with_anyio, with_timer])
 async def test_a_deadlock_that_a_timeout_will_end(raising, limit):
     async with running(limit(Pool(raising).get())):
-        assert "A timeout will cancel one of these tasks, and end this." in raising.texts()[0]
+        assert "One of these tasks will be cancelled, which ends this." in raising.texts()[0]
         assert raising.records[0].deadlock["ends_by_timeout"]
         assert raising.kinds() == ["self"]
+
+
+async def test_a_circle_that_a_callback_will_end(raising):
+    """As in CPython's tests of locks."""
+    lock = raising.Lock()
+    async with lock:
+        task = asyncio.create_task(lock.acquire())
+        asyncio.get_running_loop().call_soon(task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert raising.records[0].deadlock["ends_by_timeout"]
+    assert raising.kinds() == ["circle"]
 
 
 @pytest.mark.parametrize("limit", [with_timeout, with_wait_for, with_anyio])
@@ -1031,6 +1107,40 @@ async def test_a_task_that_waits_for_its_own_lock_without_start(ours):
         assert [waiter.task for waiter in primitive.waiters] == [task]
 
 
+async def by_with(enter, first, second):
+    async with enter(first):
+        await asyncio.sleep(0)
+        async with enter(second):
+            pass
+
+
+async def by_stack(enter, first, second):
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(enter(first))
+        await asyncio.sleep(0)
+        await stack.enter_async_context(enter(second))
+
+
+async def by_acquire(enter, first, second):
+    async with enter(first):
+        await asyncio.sleep(0)
+        await second.acquire()
+
+
+@pytest.mark.parametrize("how", [by_with, by_stack, by_acquire])
+@pytest.mark.parametrize("indirect", [False, True])
+async def test_who_is_inside_one_and_waits_for_another_without_start(ours, how, indirect):
+    """What `async with` is about to enter is not entered."""
+    enter = connection if indirect else lambda lock: lock
+    one, other = ours.Lock(), ours.Lock()
+    for pairs in ([(one, other), (other, one)], [(one, one)]):
+        async with running(*(how(enter, *pair) for pair in pairs)) as tasks:
+            found = {primitive.primitive: primitive for primitive in watch.snapshot().primitives}
+            for (first, second), task in zip(pairs, tasks, strict=True):
+                assert [holder.task for holder in found[first].holders] == [task]
+                assert [waiter.task for waiter in found[second].waiters] == [task]
+
+
 async def test_starting_twice_changes_the_settings(ours):
     assert not watch.is_watching()
     watch.start()
@@ -1162,12 +1272,25 @@ async def test_what_is_counted_of_queues(watched):
     assert counted.total_wait >= counted.longest_wait >= 0
 
 
-async def test_a_subclass_of_queue_with_hooks(ours):
-    class Upper(ours.Queue):
+def upper(queue):
+    class Upper(queue):
         def _put(self, item):
             super()._put(item.upper())
 
-    queue = Upper(1)
+    return Upper
+
+
+async def test_the_event_of_join_is_not_counted_as_made(watched):
+    for queue in (watched.Queue(), upper(watched.Queue)()):
+        queue.put_nowait("a")
+        async with running(queue.join()):
+            queue.get_nowait()
+            queue.task_done()
+    assert {found.kind for found in watch.statistics() if found.place} == {"Queue"}
+
+
+async def test_a_subclass_of_queue_with_hooks(ours):
+    queue = upper(ours.Queue)(1)
     watch.start()
     getter = asyncio.create_task(queue.get())
     await steps()
@@ -1341,6 +1464,68 @@ async def test_nothing_is_kept_until_the_collector_runs(watched, look):
     assert watched.kinds() == ["self"]
 
 
+async def live(ours, keys, queue):
+    """Make a primitive of each kind, hold it, wait for it, and drop it, some of them while held."""
+    step = asyncio.Event()
+    lock, semaphore, rwlock, barrier = ours.Lock(), ours.Semaphore(), ours.RWLock(), ours.Barrier(2)
+    condition, queues, own_keys = ours.Condition(), (ours.Queue(), queue()), ours.KeyedLock()
+    key = object()
+
+    async def use():
+        async with lock, semaphore, rwlock.writer_lock, keys[key]:
+            await step.wait()
+        async with condition:
+            condition.notify()
+            await condition.wait()
+            condition.notify()
+        await barrier.wait()
+        for queue in queues:
+            await queue.get()
+
+    async def forget():
+        for held in (lock, semaphore, rwlock.reader_lock, own_keys[key]):
+            await held.acquire()
+
+    async with running(use(), use()) as tasks:
+        step.set()
+        await steps(10)
+        for queue in queues * 2:
+            queue.put_nowait("a")
+            await steps()
+        await asyncio.gather(*tasks)
+    async with running(forget(), visit(lock)) as tasks:
+        assert type(tasks[1].exception()) is DeadlockError
+
+
+async def lives(ours, times, parts, memory):
+    """Live so many times. Between parts of it, return what is recorded, and the memory in use."""
+    keys, queue = ours.KeyedLock(), upper(ours.Queue)
+    found = []
+    for _ in range(parts):
+        for _ in range(times // parts):
+            await live(ours, keys, queue)
+        watch.snapshot()
+        ours.look()
+        gc.collect()
+        recorder = _tasks.recorder
+        found.append((len(recorder.counters()), len(recorder.holds()), len(keys), memory()))
+    return found
+
+
+@needs_refcounts
+async def test_a_day_of_it(raising):
+    """Nothing is kept of what has ended. The command makes a million of each."""
+    tracemalloc.start()
+    try:
+        found = await lives(raising, 300, 5, lambda: tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert len({tuple(counts) for *counts, _ in found}) == 1
+    # What Python keeps to use again grows at first.
+    grown = [after - before for (*_, before), (*_, after) in itertools.pairwise(found)]
+    assert min(grown) < 60 * 30  # no object for each
+
+
 async def test_a_library_has_wrapped_asyncios_classes(watched, monkeypatch):
     """As ddtrace's profiler does, with objects that are no classes."""
     for name in ("Condition", "Lock", "Semaphore"):
@@ -1461,6 +1646,43 @@ async def test_statistics(watched):
     json.dumps(found.as_dict())
 
 
+@pytest.mark.parametrize("before", [False, True])
+async def test_statistics_of_subclasses(ours, before):
+    """The pure-Python methods serve them, or wait in a queue of the program's."""
+
+    class Queued(ours.Lock):
+        def __init__(self):
+            super().__init__()
+            self._waiters = collections.deque()
+
+    class Woken(ours.Semaphore):
+        def _wake_up_next(self):
+            return super()._wake_up_next()
+
+    if not before:
+        watch.start()
+    lock, semaphore, queue = Queued(), Woken(1), upper(ours.Queue)(1)
+    watch.start()
+
+    async def put():
+        for item in "abc":
+            await queue.put(item)
+
+    for entered in (lock, semaphore):
+        await asyncio.gather(*(nest(entered, 1) for _ in range(3)))
+    async with running(put()):
+        assert [await queue.get() for _ in range(3)] == ["A", "B", "C"]
+    counted = {found.kind: found for found in watch.statistics() if found.waited}
+    assert {kind: found.waited for kind, found in counted.items()} == {
+        "Lock": 2,
+        "Semaphore": 2,
+        "Queue": 4,
+    }
+    for kind in ("Lock", "Semaphore"):
+        assert counted[kind].longest_wait <= counted[kind].total_wait
+        assert before or (counted[kind].made, counted[kind].acquired) == (1, 3)
+
+
 # ---- Signals and files ----
 
 
@@ -1557,3 +1779,22 @@ async def test_the_locks_of_keys_are_named_by_their_keys(watched):
         (deadlock,) = watch.snapshot().deadlocks
         assert sorted(deadlock.names) == ["Lock locks['a']", "Lock locks['b']"]
         assert watched.kinds() == ["circle"]
+
+
+# ---- python tests/test_watch.py pure|compiled TIMES ----
+
+
+def main():
+    import resource
+
+    name, times = sys.argv[1], int(sys.argv[2])
+    recorder = importlib.import_module(f"aiofastlock._{name}.{RECORDERS[name]}")
+    assert recorder is _tasks.recorder, f"AIOFASTLOCK_EXTENSIONS={SWITCHES[name]} selects it"
+    watch.start(on_deadlock="raise")
+    memory = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # noqa: E731
+    for found in asyncio.run(lives(Watched(name), times, 10, memory)):
+        print("{} rows of statistics, {} held, {} keys, {} KiB".format(*found))
+
+
+if __name__ == "__main__":
+    main()

@@ -95,6 +95,36 @@ def test_raise(run):
     assert "waits for Lock Account.lock, held for" in result.stderr
 
 
+ON_TRIO = """
+async def in_time():
+    async with asyncio.timeout(0.1):
+        await main()
+
+@trio_asyncio.aio_as_trio
+async def program():
+    try:
+        await in_time()
+    except TimeoutError:
+        await main()
+
+async def on_trio():
+    async with trio_asyncio.open_loop():
+        await program()
+
+trio.run(on_trio)
+"""
+
+
+def test_on_the_loop_of_trio_asyncio(run, here):
+    """Only a timeout is waited for."""
+    pytest.importorskip("trio_asyncio")
+    (here / "hang.py").write_text(f"import trio\nimport trio_asyncio\n{HANG}{ON_TRIO}")
+    result = run("hang.py", AIOFASTLOCK_WATCH="on_deadlock=raise")
+    assert result.stderr.count("One of these tasks will be cancelled, which ends this.") == 1
+    assert "aiofastlock.watch.DeadlockError: Deadlock: 2 tasks wait for each other" in result.stderr
+    assert "turned off" not in result.stderr
+
+
 def test_raise_by_the_environment(run):
     result = run("hang.py", AIOFASTLOCK_WATCH="on_deadlock=raise")
     assert result.returncode == 1
@@ -212,7 +242,7 @@ def test_a_dump_of_a_process_that_cannot_be(run, here):
         result = run("-m", "aiofastlock", "--dump", str(process.pid))
         process.kill()
     assert result.returncode == 1
-    assert f"Process {process.pid} cannot be looked at: " in result.stderr
+    assert f"Process {process.pid} cannot be looked at: is it Python 3." in result.stderr
 
 
 @pytest.mark.skipif(hasattr(sys, "remote_exec"), reason="that Python can")

@@ -216,6 +216,9 @@ class KeyedLock(ABC, Generic[K, H]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __bool__(self) -> bool:
+        return True  # also if no key is held or waited for
+
     def _bind(self) -> bool:
         """Bind to the running loop; return whether it is a new one."""
         loop = asyncio.get_running_loop()

@@ -78,7 +78,7 @@ class KeyedLock(_holds.KeyedLock[str | int, Hold]):
 
     `locks[key]` is the lock of a key: a str, of which the server takes hashtextextended(key, 0), or
     an int of 64 bits, which is the number of the advisory lock. `key in locks`, len() and iteration
-    tell of the keys that tasks of this process hold or wait for.
+    tell of the keys that tasks of this process hold or wait for; bool() is always True.
 
     Each key that is held or waited for uses a connection, however many tasks wait for it. A task
     that holds one key and asks for another needs two. Tasks that wait for each other's keys, or for

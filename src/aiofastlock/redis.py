@@ -148,7 +148,7 @@ class KeyedLock(_holds.KeyedLock[bytes, Hold]):
 
     `locks[key]` is the lock of a key, a str or bytes; a str is the same key as its UTF-8 bytes.
     `key in locks`, len() and iteration tell of the keys that tasks of this process hold or wait
-    for.
+    for; bool() is always True.
 
     Processes get a key in the order in which they ask. When it is released, the server tells the
     next. A process has up to 32 turns, one task after another, before it gives the key to the

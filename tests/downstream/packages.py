@@ -187,7 +187,12 @@ PACKAGES = {
     "pyplumio": Package(
         "0.6.8", ["tests"], needs=["freezegun", "numpy", "pyserial-asyncio-fast", "pytest-asyncio"]
     ),
-    "aiojobs": Package("1.4.0", ["tests"], needs=["pytest-aiohttp", "pytest-timeout"]),
+    "aiojobs": Package(
+        "1.4.0",
+        ["tests"],
+        needs=["pytest-aiohttp", "pytest-timeout"],
+        arguments=["-o", "asyncio_mode=auto"],  # the sdist lacks its configuration
+    ),
     # Its own tests need a broker on the Internet: aiomqtt_suite.py has others.
     "aiomqtt": Package(
         "2.5.1",

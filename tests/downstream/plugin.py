@@ -2,13 +2,15 @@
 
 It is copied into each environment. DOWNSTREAM_RECORD names the file to write. With
 DOWNSTREAM_COUNT, subclasses that count stand in the place of aiofastlock's classes; what calls a
-subclass takes other ways through the locks, so that such a run proves nothing else.
+subclass takes other ways through the locks, so that such a run proves nothing else. With
+AIOFASTLOCK_WATCH, it also records what is reported, and in which test.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from collections import Counter
@@ -20,6 +22,8 @@ import pytest
 outcomes: dict[str, str] = {}
 uses: Counter[str] = Counter(objects=0, acquires=0, waits=0, queues=0, items=0, parked=0)
 locks: set[str] = set()  # whose asyncio.Lock and asyncio.Queue were found to be
+watching: set[bool] = set()  # whether aiofastlock.watch was found to be on
+reports: list[tuple[str, str]] = []  # a test, and what the watch has reported in it
 
 
 class Watched:
@@ -85,6 +89,21 @@ if os.environ.get("DOWNSTREAM_COUNT"):
     count_all()  # before aiofastlock.auto installs what it finds
 
 
+class Reports(logging.Logger):
+    """In the place of the watch's logger. No test can find it, to change it or to see reports."""
+
+    test = ""  # that runs
+
+    def handle(self, record: logging.LogRecord) -> None:
+        reports.append((self.test, logging.Formatter().format(record)))
+
+
+if os.environ.get("AIOFASTLOCK_WATCH"):
+    from aiofastlock.watch import _watching
+
+    _watching.logger = Reports("aiofastlock.watch")
+
+
 @pytest.fixture
 async def event_loop() -> asyncio.AbstractEventLoop:
     """pytest-asyncio had this fixture until 1.0, and zigpy's tests use it."""
@@ -96,10 +115,16 @@ def look() -> None:
     installed = ours is not None and asyncio.Lock is asyncio.locks.Lock is ours.Lock
     installed = installed and asyncio.Queue is asyncio.queues.Queue is ours.Queue
     locks.add(ours.IMPLEMENTATION if installed else asyncio.Lock.__module__)
+    watch = sys.modules.get("aiofastlock.watch")
+    watching.add(watch is not None and watch.is_watching())
 
 
 def pytest_sessionstart() -> None:
     look()
+
+
+def pytest_runtest_logstart(nodeid: str) -> None:
+    Reports.test = nodeid
 
 
 def pytest_runtest_logreport(report: Any) -> None:
@@ -122,5 +147,7 @@ def pytest_sessionfinish() -> None:
         "outcomes": outcomes,
         "uses": uses,
         "locks": sorted(locks),
+        "watching": sorted(watching),
+        "reports": reports,
     }
     Path(os.environ["DOWNSTREAM_RECORD"]).write_text(json.dumps(record), encoding="utf-8")

@@ -3,6 +3,9 @@
 Each package of packages.py gets an environment of its own, with the versions of constraints.txt.
 Its suite runs four times: on asyncio's locks, on the compiled implementation, on the pure-Python
 one, and on classes that count how they are used. Tests that do not end alike are run again, alone.
+
+With --watched it runs twice instead: on the compiled implementation, and while aiofastlock.watch
+watches that, whose reports are shown.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ PLUGINS = ("-p", "aiofastlock_downstream")
 SWITCH = {"asyncio": {}, "compiled": {"AIOFASTLOCK_EXTENSIONS": "1"}}
 SWITCH |= {"pure": {"AIOFASTLOCK_EXTENSIONS": "0"}}
 SWITCH |= {"counted": SWITCH["compiled"] | {"DOWNSTREAM_COUNT": "1"}}
+SWITCH |= {"watched": SWITCH["compiled"] | {"AIOFASTLOCK_WATCH": "stuck_after=1"}}
+LOCKS = {"asyncio": "asyncio.locks", "pure": "pure"}  # of the others: compiled
 OPTIONS = ("-q", "--tb=short", "-o", "addopts=", "-p", "no:cacheprovider")
 
 USES = {
@@ -164,9 +169,10 @@ class Suite:
         if not record.exists():
             raise FailedError(f"{side}: ended early; see {log.name}")
         found: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
-        locks = "asyncio.locks" if side == "asyncio" else side.replace("counted", "compiled")
-        if found["locks"] != [locks]:
+        if found["locks"] != [LOCKS.get(side, "compiled")]:
             raise FailedError(f"{side}: ran on the locks of {found['locks']}")
+        if found["watching"] != [side == "watched"]:
+            raise FailedError(f"{side}: the watch is off, or on; see {log.name}")
         # An address in the name of a test is another one in each run.
         found["outcomes"] = {
             re.sub("0x[0-9a-f]+", "0x", test): outcome
@@ -174,18 +180,20 @@ class Suite:
         }
         return found
 
-    def again(self, test: str) -> dict[str, str]:
+    def again(self, test: str, sides: Sequence[str]) -> dict[str, str]:
         """Run a test alone, some times on each side, and return what became of it how often."""
         found = {}
-        for side in SIDES:
+        for side in sides:
             outcomes = (self.run(side, [test])["outcomes"] for _ in range(AGAIN))
             counts = Counter(run.get(test, "missing") for run in outcomes)
             found[side] = ", ".join(f"{counts[outcome]} {outcome}" for outcome in sorted(counts))
         return found
 
 
-def compare(name: str, work: Path, python: str, wheel: Path) -> dict[str, Any]:
-    """Return a package's row of the results."""
+def compare(
+    name: str, work: Path, python: str, wheel: Path, sides: Sequence[str]
+) -> tuple[dict[str, Any], list[list[str]]]:
+    """Return a package's row of the results, and what the watch has reported in which test."""
     start = monotonic()
 
     def say(what: str) -> None:
@@ -194,41 +202,42 @@ def compare(name: str, work: Path, python: str, wheel: Path) -> dict[str, Any]:
     suite = Suite(name, work, python, wheel)
     say("installed")
     runs, counts = {}, {}
-    for side in (*SIDES, "counted"):
+    for side in sides:
         found = suite.run(side)
         runs[side] = found["outcomes"]
         counts[side] = dict(sorted(Counter(found["outcomes"].values()).items()))
         say(f"{side}: {', '.join(f'{n} {outcome}' for outcome, n in counts[side].items())}")
         if not counts[side].get("passed"):
             raise FailedError(f"{side}: no test passes; see the log beside its environment")
-    uses = found["uses"]
-    del counts["counted"]
+    if "counted" in runs:
+        del runs["counted"], counts["counted"]
+        if not any(found["uses"].values()):  # a package's own subclass may have but the class
+            raise FailedError("it uses none of our locks: the proof is empty")
     differing = [
         test
-        for test in dict.fromkeys(test for side in SIDES for test in runs[side])
-        if len({runs[side].get(test) for side in SIDES}) > 1
+        for test in dict.fromkeys(test for outcomes in runs.values() for test in outcomes)
+        if len({outcomes.get(test) for outcomes in runs.values()}) > 1
     ]
     if len(differing) > MOST_AGAIN:
         raise FailedError(f"{len(differing)} tests differ, such as {differing[0]}")
     differences = {}
     for test in differing:
         say(f"again, alone: {test}")
-        alone = suite.again(test)
-        first = {side: runs[side].get(test, "missing") for side in SIDES}
+        alone = suite.again(test, list(runs))
+        first = {side: outcomes.get(test, "missing") for side, outcomes in runs.items()}
         settled = "flaky" if len(set(alone.values())) == 1 else "different"
         differences[test] = {"first": first, "alone": alone, "verdict": settled}
         say(f"{settled}: {alone}")
-    if not any(uses.values()):  # a package's own subclass may have nothing but the class
-        raise FailedError("it uses none of our locks: the proof is empty")
     made_on = platform.python_version(), platform.system(), platform.machine()
-    return {
+    row = {
         "package": name,
         "version": suite.package.version or platform.python_version(),
         "made on": f"Python {', '.join(made_on)}, {datetime.now(UTC).date()}",
         "counts": counts,
-        "uses": uses,
+        "uses": found["uses"],
         "differences": differences,
     }
+    return row, found["reports"]
 
 
 # ---- The report ----
@@ -281,6 +290,17 @@ def apart(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) or "None."
 
 
+def unexplained(name: str, reports: Sequence[Sequence[str]]) -> bool:
+    """Show what the watch has reported; return whether the list of true reports lacks any of it."""
+    true = READMES[-1].read_text(encoding="utf-8")
+    lacking = False
+    for test, text in reports:
+        is_true = f"- {name}, `{test}`" in true
+        lacking |= not is_true
+        print(f"\n{name}, `{test}`: {'true' if is_true else 'not explained'}\n{text}")
+    return lacking
+
+
 TABLES = {"table": short, "sides": sides, "apart": apart}
 
 
@@ -300,6 +320,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("packages", nargs="*", metavar="PACKAGE", help=", ".join(PACKAGES))
     parser.add_argument("--requirements", action="store_true", help="print what is to be pinned")
+    parser.add_argument("--watched", action="store_true", help="show what the watch reports")
     parser.add_argument("--work", type=Path, default=REPOSITORY / ".downstream_cache")
     arguments = parser.parse_args()
     if arguments.requirements:
@@ -316,16 +337,20 @@ def main() -> None:
             names.remove(name)
     work = arguments.work.resolve()
     wheel = build(work, sys.executable)
+    sides = ("compiled", "watched") if arguments.watched else (*SIDES, "counted")
     made: dict[str, Any] = {}
+    reports: dict[str, list[list[str]]] = {}
     failed: dict[str, str] = {}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        compared = {pool.submit(compare, name, work, sys.executable, wheel): name for name in names}
+        compared = {
+            pool.submit(compare, name, work, sys.executable, wheel, sides): name for name in names
+        }
         try:
             for row in as_completed(compared):
                 name = compared[row]
                 try:
-                    made[name] = row.result()
+                    made[name], reports[name] = row.result()
                 except FailedError as error:
                     failed[name] = str(error)
                     print(f"*** {name}: {error} ***", flush=True)
@@ -333,13 +358,16 @@ def main() -> None:
             pool.shutdown(wait=False, cancel_futures=True)
             for suite in list(running):
                 kill(suite)
-    known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
-    rows = {row["package"]: row for row in known} | made
-    results = [rows[name] for name in PACKAGES if name in rows]
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    report(results)
-    print(short(results))
     different = [name for name in made if "no" in verdict(made[name])]
+    if arguments.watched:
+        different += [name for name in made if unexplained(name, reports[name])]
+    else:
+        known = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
+        rows = {row["package"]: row for row in known} | made
+        results = [rows[name] for name in PACKAGES if name in rows]
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        report(results)
+        print(short(results))
     if failed or different:
         sys.exit(f"no proof: {', '.join(failed)}; differences: {', '.join(different)}")
 

@@ -27,6 +27,7 @@ from aiofastlock._compiled._lock cimport (
     ParkingLot,
     Recorder,
     Waiter,
+    own_or,
     set_recorder,
 )
 
@@ -121,7 +122,10 @@ cdef int on_made(ParkingLot primitive) except -1:
     cdef int kind = kind_of(primitive)
     if kind < 0:
         return 0
-    place = pure.place_of(primitive, sys._getframe())
+    frame = sys._getframe()
+    if pure.is_of_queue(frame):
+        return 0
+    place = pure.place_of(primitive, frame)
     cdef Counted counted = places.get((kind, place))
     if counted is None:
         counted = places[kind, place] = Counted.__new__(Counted)
@@ -340,7 +344,10 @@ def parking(primitive, future):
 def left(primitive, future):
     if not isinstance(primitive, ParkingLot):
         return pure.left(primitive, future)
-    pure.since.pop(future, None)
+    began = pure.since.pop(future, None)
+    # Else the core has the queue, and calls on_waited().
+    if began is not None and own_or(primitive, queue_of(primitive), None) is not None:
+        on_waited(primitive, milliseconds_at(began))
 
 
 def acquired(primitive):
@@ -354,6 +361,16 @@ def released(primitive):
         return pure.released(primitive)
     if record_released(<PyObject*> primitive, isinstance(primitive, _lock.Lock), False):
         record_others(<PyObject*> primitive)
+
+
+cdef str queue_of(object primitive):
+    """The attribute that has what waits, if the core has not."""
+    return "_getters" if isinstance(primitive, _queue.Queue) else "_waiters"
+
+
+cdef uint32_t milliseconds_at(double began):
+    """A time of the recorder's clock. It is never 0."""
+    return (milliseconds() - <uint32_t> ((time.monotonic() - began) * 1000)) | 1
 
 
 cdef double seconds_at(uint32_t since):

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, ref
 
 from aiofastlock import _internals, _shared
 from aiofastlock._pure.barrier import Barrier
-from aiofastlock._pure.condition import Condition, acquire_and_raise
+from aiofastlock._pure.condition import Condition
 from aiofastlock._pure.event import Event
 from aiofastlock._pure.lock import ContextManager, Lock
 from aiofastlock._pure.queue import Queue
@@ -76,7 +76,7 @@ since: WeakKeyDictionary[Future[Any], float] = WeakKeyDictionary()  # when tasks
 on_parking: Callable[[Any], None]
 on_acquired: Callable[[Any], None] | None
 
-# The methods that wait on a future, and those in which a condition acquires its lock again.
+# The methods that wait on a future.
 WAITING = {
     method.__code__
     for method in (
@@ -85,10 +85,9 @@ WAITING = {
     )
 }
 AWAITABLES: tuple[type, ...] = ()  # that primitives return and that are no coroutines
-REACQUIRING = {Condition.wait.__code__, acquire_and_raise.__code__}
 ENTERING = ContextManager.__aenter__.__code__
 EXITING = ContextManager.__aexit__.__code__
-MAKING_QUEUE = Queue.__init__.__code__
+OF_QUEUES = Queue.__init__.__globals__
 
 
 def start(parking: Callable[[Any], None], acquired: Callable[[Any], None] | None = None) -> None:
@@ -115,7 +114,7 @@ def stop() -> None:
 
 
 def made(primitive: Any) -> None:
-    if sys._getframe(2).f_code is MAKING_QUEUE:  # the event that join() waits for
+    if is_of_queue(sys._getframe(2)):
         return
     place = place_of(primitive, sys._getframe(1))
     kind = kind_of(primitive)
@@ -130,9 +129,7 @@ def parking(primitive: Any, future: Future[Any]) -> None:
     """The running task is about to wait for this future."""
     record = record_of(primitive)
     if any(not may_release(task) for task, _, _ in record.holds):
-        of_acquire = sys._getframe(3)
-        if of_acquire.f_back is None or of_acquire.f_back.f_code not in REACQUIRING:
-            on_parking(primitive)
+        on_parking(primitive)
     since[future] = time.monotonic()
 
 
@@ -193,6 +190,11 @@ def record_of(primitive: Any) -> Record:
         counters.made = 1
         record = records[id(primitive)] = Record(primitive, counters)
     return record
+
+
+def is_of_queue(frame: FrameType) -> bool:
+    """Whether it makes the event that join() of a queue waits for, which no program sees."""
+    return frame.f_globals is OF_QUEUES
 
 
 def place_of(primitive: Any, frame: FrameType) -> tuple[str, int, str]:

@@ -22,6 +22,7 @@ from weakref import ref
 
 from aiofastlock import _internals
 from aiofastlock.watch import _tasks
+from aiofastlock.watch._types import get_coro
 
 TYPE_CHECKING = False  # as typing says it
 if TYPE_CHECKING:
@@ -149,14 +150,16 @@ class Graph:
     def holders(self, node: Node, primitive: Any) -> list[Any] | None:
         """Return the tasks that hold a primitive, or None if it may be released by others."""
         recorder = _tasks.recorder
-        is_semaphore = issubclass(type(primitive), _internals.locks.Semaphore)
-        if is_semaphore:
+        kind = type(primitive)
+        is_semaphore = False
+        if issubclass(kind, _internals.locks.Lock):
+            if not primitive._locked:
+                return None
+        elif issubclass(kind, _internals.locks.Semaphore):
+            is_semaphore = True
             if primitive._value > 0:
                 return None
-        elif _tasks.is_rwlock(primitive):
-            if not primitive.locked():
-                return None
-        elif not issubclass(type(primitive), _internals.locks.Lock) or not primitive._locked:
+        elif not _tasks.is_rwlock(primitive) or not primitive.locked():
             return None
         holds: list[Any] = recorder.holders(primitive)
         if not holds or recorder.missed(primitive) or recorder.released_by_others(primitive):
@@ -224,7 +227,9 @@ def find(graph: Graph, start: Any, prefer: Any = None) -> Found:
             ended = node.thing
             tasks = [] if ended.task is None else [ended.task]
             return Found("ended", tasks, [ended.primitive], needs)
-        node = next((n for n in following if n.thing is prefer), following[0])
+        node = following[0]
+        if len(following) > 1:
+            node = next((n for n in following if n.thing is prefer), node)
     nodes = list(path.values())
     circle = [node.thing for node in nodes[nodes.index(node) :]]
     tasks, primitives = sort(circle)
@@ -243,7 +248,7 @@ def sort(things: Iterable[Any]) -> tuple[list[Task[Any]], list[Any]]:
         if not asyncio.isfuture(thing):
             if type(thing) is not Ended:
                 primitives.append(thing)
-        elif _tasks.get_coro(thing) is not None:
+        elif get_coro(thing) is not None:
             tasks.append(thing)
     return tasks, primitives
 

@@ -75,6 +75,7 @@ class Order:
         if before is not None:
             self.report(
                 f"order {sorted(map(str, (first, second)))}",
+                (),
                 logging.ERROR,
                 "Two locks are acquired in both orders. If two tasks do so at the same time, they "
                 f"wait for each other.\n  Before: {before}.\n  Now: {text}.",

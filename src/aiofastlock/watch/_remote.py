@@ -59,7 +59,8 @@ def dump(pid: int) -> str:
         except PermissionError:
             sys.exit(f"Process {pid} may not be looked at: it takes its user, or root.")
         except (OSError, RuntimeError, ValueError) as error:
-            sys.exit(f"Process {pid} cannot be looked at: {error}")
+            version = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+            sys.exit(f"Process {pid} cannot be looked at: is it {version}, as this is? {error}")
         text = wait_for(answer, pid)
     if text[:1] != "0":
         sys.exit(f"Process {pid} {text[1:]}")

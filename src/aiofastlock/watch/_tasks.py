@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import functools
 import gc
+import itertools
 import sys
 import threading
 from asyncio import base_events, runners
+from collections import deque
 from types import (
     AsyncGeneratorType,
     BuiltinFunctionType,
@@ -26,9 +28,10 @@ from types import (
 )
 
 from aiofastlock import _implementation, _internals
+from aiofastlock._pure.condition import Condition, acquire_and_raise
 from aiofastlock._pure.recorder import variables
 from aiofastlock._pure.rwlock import RWLock, Side, Turns
-from aiofastlock.watch._types import Place
+from aiofastlock.watch._types import Place, get_coro
 
 TYPE_CHECKING = False  # as typing says it
 if TYPE_CHECKING:
@@ -114,12 +117,21 @@ def chain(outermost: Any) -> list[Any]:
     return found
 
 
+REACQUIRING = {
+    Condition.wait.__code__,
+    acquire_and_raise.__code__,
+    getattr(getattr(_internals.locks.Condition, "wait", None), "__code__", None),
+}
+
+
 def waits(task: Task[Any]) -> tuple[Any, float | None] | None:
     """Return the primitive that a task waits for, and since when, or None."""
-    return waits_in(chain(task.get_coro()))
+    return waits_in(chain(get_coro(task)))
 
 
 def waits_in(awaitables: list[Any]) -> tuple[Any, float | None] | None:
+    if not awaitables:
+        return None
     # The innermost is an awaitable in C, or the iterator of the future that ours awaits.
     if type(awaitables[-1]) is FUTURE_ITERATOR:
         return recorder.waited(awaitables[-2]) if len(awaitables) > 1 else None
@@ -151,6 +163,11 @@ def future_of(task: Task[Any]) -> Future[Any] | None:
     if future is None or future.done() or getattr(task, "_must_cancel", False):
         return None
     return future  # type: ignore[no-any-return]
+
+
+def reacquires() -> bool:
+    """Whether wait() of a condition takes its lock back here. It does not end without it."""
+    return any(frame.f_code in REACQUIRING for frame in outwards(sys._getframe()))
 
 
 # ---- Places ----
@@ -200,7 +217,7 @@ def outwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 def frames(task: Task[Any]) -> list[FrameType]:
     """The frames of a task, from the outermost to the innermost, with what it calls if it runs."""
-    awaitables = chain(task.get_coro())
+    awaitables = chain(get_coro(task))
     found = [frame for awaitable in awaitables if (frame := frame_of(awaitable))]
     if found and future_of(task) is None:
         for innermost in innermost_frames().values():
@@ -221,7 +238,7 @@ def where(task: Task[Any]) -> Place | None:
 
 def where_inside(task: Task[Any], primitive: Any) -> Place | None:
     """Where the code of a task is that is inside a primitive."""
-    for awaitable in chain(task.get_coro()):
+    for awaitable in chain(get_coro(task)):
         if is_inside(awaitable, primitive):
             frame = frame_of(awaitable)
             if frame is not None and of_program(frame):
@@ -246,16 +263,24 @@ FUNCTIONS = (
 )
 
 
-def entered(awaitable: Any) -> Iterator[Any]:
-    """The context managers that suspended code is inside, and those that run inside of them."""
+def entered(awaitable: Any, awaited: Any = None) -> Iterator[Any]:
+    """The context managers that suspended code is inside, and those that run inside of them.
+
+    The last is not entered yet if the code awaits its __aenter__().
+    """
+    managers = []
     before: Any = None
     for value in referents(awaitable):
         kind = type(value)
         if kind in (MethodType, BuiltinFunctionType) and value.__name__ in EXITS:
-            yield from with_inner(value.__self__)
+            managers.append(value.__self__)
         elif type(before) in FUNCTIONS and before.__name__ in EXITS:  # from Python 3.14 on
-            yield from with_inner(value)
+            managers.append(value)
         before = value
+    if type(awaited) in (CoroutineType, *recorder.AWAITABLES) and awaited.__name__ == "__aenter__":
+        del managers[-1:]
+    for manager in managers:
+        yield from with_inner(manager)
 
 
 def referents(awaitable: Any) -> list[Any]:
@@ -319,31 +344,24 @@ def find_inside(primitives: Iterable[Any], tasks: Iterable[Task[Any]]) -> list[l
     ids = {id(primitive): index for index, primitive in enumerate(wanted)}
     waiting = 0
     for task in tasks:
-        awaitables = chain(task.get_coro())
-        if waits_in(awaitables) is not None:  # the innermost one of the program is about to enter
+        awaitables = chain(get_coro(task))
+        if waits_in(awaitables) is not None:
             waiting += 1
             if waiting > MOST_WAITING:
                 continue
-            while awaitables and not is_of_program(awaitables.pop()):
-                pass
-        for awaitable in awaitables:
-            for manager in entered(awaitable) if type(awaitable) in SUSPENDED else ():
+        for awaitable, awaited in itertools.zip_longest(awaitables, awaitables[1:]):
+            for manager in entered(awaitable, awaited) if type(awaitable) in SUSPENDED else ():
                 index = ids.get(id(lock_of(manager)))
                 if index is not None:
                     found[index].append(task)
     return found
 
 
-def is_of_program(awaitable: Any) -> bool:
-    frame = frame_of(awaitable)
-    return frame is not None and of_program(frame)
-
-
 # ---- Timeouts ----
 
 
 def will_time_out(tasks: set[Task[Any]]) -> bool:
-    """Whether a timeout will cancel one of these tasks, or one that awaits it."""
+    """Whether a timeout or a callback will cancel one of these tasks, or one that awaits it."""
     timed = {
         id(task) for loop in {task.get_loop() for task in tasks} for task in tasks_with_timers(loop)
     }
@@ -351,7 +369,7 @@ def will_time_out(tasks: set[Task[Any]]) -> bool:
     unseen = list(tasks)
     while unseen:
         task = unseen.pop()
-        if id(task) in timed or any(map(has_timeout, chain(task.get_coro()))):
+        if id(task) in timed or any(map(has_timeout, chain(get_coro(task)))):
             return True
         new = awaiters(task) - seen
         seen |= new
@@ -370,7 +388,7 @@ def has_timeout(awaitable: Any) -> bool:
 
 
 def tasks_with_timers(loop: AbstractEventLoop) -> Iterator[Task[Any]]:
-    """The tasks that asyncio.timeout(), a scope of anyio or a timer of their own will cancel."""
+    """The tasks that asyncio.timeout(), a scope of anyio or a callback of the loop will cancel."""
     for callback in timed_callbacks(loop):
         if type(callback) not in (MethodType, BuiltinFunctionType):
             continue
@@ -384,12 +402,16 @@ def tasks_with_timers(loop: AbstractEventLoop) -> Iterator[Task[Any]]:
 
 
 def timed_callbacks(loop: AbstractEventLoop) -> list[Any]:
-    """What a loop will call at a given time."""
-    timers = getattr(loop, "_scheduled", None)
-    if timers is None:  # as in uvloop, whose timers drop what they do not call any more
+    """What a loop will call next, if it runs in this thread, and at a given time."""
+    timers, ready = getattr(loop, "_scheduled", None), getattr(loop, "_ready", None)
+    # As in uvloop, whose timers drop what they do not call any more, and in trio-asyncio.
+    if type(timers) is not list or type(ready) is not deque:
         handles = [found for found in gc.get_objects() if type(found).__name__ == "TimerHandle"]
         return [found for handle in handles for found in gc.get_referents(handle)]
-    return [timer._callback for timer in list(timers) if not timer.cancelled()]
+    handles = list(timers)
+    if asyncio._get_running_loop() is loop:
+        handles += ready
+    return [handle._callback for handle in handles if not handle.cancelled()]
 
 
 def is_set(timeout: Any) -> bool:
@@ -467,11 +489,6 @@ def pending(futures: Iterable[Future[Any]]) -> list[Future[Any]]:
 
 def is_task(thing: Any) -> bool:
     return asyncio.isfuture(thing) and get_coro(thing) is not None
-
-
-def get_coro(future: Any) -> Any:
-    method = getattr(type(future), "get_coro", None)
-    return None if method is None else method(future)
 
 
 def callbacks(future: Any) -> list[Any]:

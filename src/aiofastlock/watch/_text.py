@@ -107,8 +107,13 @@ def of_deadlock(found: Found, now: float, parking: Task[Any] | None = None) -> D
     needs = found.needs
     tasks, primitives = found.tasks, found.primitives
     names: dict[int, str] = {}
-    for primitive in primitives[:MOST] if len(primitives) > MOST else primitives:
-        around = [task for task in tasks if primitive in needs.get(id(task), ())]
+    waiters: dict[int, list[Task[Any]]] = {id(primitive): [] for primitive in primitives[:MOST]}
+    for task in tasks:
+        for thing in needs.get(id(task), ()):
+            if id(thing) in waiters:
+                waiters[id(thing)].append(task)
+    for primitive in primitives[:MOST]:
+        around = waiters[id(primitive)]
         around += [hold.task for hold in _tasks.recorder.holders(primitive) if hold.task]
         around += [parking] if parking is not None else _tasks.waiter_tasks(primitive)[:1]
         names[id(primitive)] = f"{kind_of(primitive)} {name_of(primitive, around)}"
@@ -132,7 +137,7 @@ def of_deadlock(found: Found, now: float, parking: Task[Any] | None = None) -> D
         )
     text = "\n  ".join(lines)
     if ends:
-        text += "\n  A timeout will cancel one of these tasks, and end this."
+        text += "\n  One of these tasks will be cancelled, which ends this."
     return Deadlock(found.kind, tuple(tasks), tuple(primitives), tuple(names.values()), ends, text)
 
 

@@ -32,9 +32,17 @@ def short(qualname: str) -> str:
     return qualname.rpartition("<locals>.")[2]
 
 
+def get_coro(future: Any) -> Any:
+    """Return the coroutine of a task; None of one that ended when it was made, and of a future."""
+    method = getattr(type(future), "get_coro", None)
+    if method is None or getattr(future, "_coro", method) is None:  # then Python 3.12.1 crashes
+        return None
+    return method(future)
+
+
 def label(task: Task[Any]) -> str:
     """What a task is called in texts: its name and the function that it runs."""
-    function = getattr(task.get_coro(), "__qualname__", None)
+    function = getattr(get_coro(task), "__qualname__", None)
     return f"{task.get_name()} ({short(function)})" if function else task.get_name()
 
 
@@ -164,8 +172,8 @@ class Primitive:
 class Deadlock:
     """Tasks that wait for each other, or for nobody.
 
-    `kind` is "self", "circle", "permits" or "ended". `ends_by_timeout` is True if a timeout will
-    cancel one of the tasks. str() is the text.
+    `kind` is "self", "circle", "permits" or "ended". `ends_by_timeout` is True if a timeout, or
+    a cancellation that the loop is to call, will cancel one of the tasks. str() is the text.
     """
 
     kind: Literal["self", "circle", "permits", "ended"]

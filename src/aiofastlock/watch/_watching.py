@@ -27,6 +27,7 @@ from aiofastlock.watch._types import (
     Snapshot,
     Statistics,
     Waiter,
+    get_coro,
 )
 
 TYPE_CHECKING = False  # as typing says it
@@ -108,9 +109,9 @@ def start_by_environment(setting: str) -> None:
 class Watch:
     """What start() begins and stop() ends.
 
-    Everything that is found is reported once: `reported` has its key and the time, until a look
-    does not find it any more. Keys contain the id() of tasks and primitives that exist while it is
-    found.
+    Everything that is found is reported once: `reported` has its key, the time, and what it is
+    about, until a look does not find it any more. Keys contain the id() of the tasks and primitives
+    that it is about. If one of those has ended, others may have its id().
     """
 
     stuck_after = 30.0
@@ -120,7 +121,7 @@ class Watch:
     began: float
 
     def __init__(self) -> None:
-        self.reported: dict[Hashable, float] = {}
+        self.reported: dict[Hashable, tuple[float, list[ref[Any]]]] = {}
         self.edges: dict[tuple[int, int], tuple[ref[Task[Any]], ref[Task[Any]]]] = {}
         self.before: list[ref[Any]] = []  # what was held before, and waited for
 
@@ -186,18 +187,27 @@ class Watch:
         """Report what goes wrong if the running task waits; return it if it is to be raised."""
         task = asyncio.current_task()
         found = None if task is None else _deadlocks.at_once(task, primitive)
-        if found is None:
+        if found is None or _tasks.reacquires():
             return None
         deadlock = _text.of_deadlock(found, time.monotonic(), parking=task)
         if self.on_deadlock == "raise" and not deadlock.ends_by_timeout:
             return deadlock
-        self.report(found.key(), logging.ERROR, deadlock.text, deadlock=deadlock.as_dict())
+        self.report_deadlock(found.key(), deadlock)
         return None
 
-    def report(self, key: Hashable, level: int, text: str, **extra: Any) -> None:
-        if key not in self.reported:
-            self.reported[key] = time.monotonic()
+    def report_deadlock(self, key: Hashable, deadlock: Deadlock) -> None:
+        about = [*deadlock.tasks, *deadlock.primitives]
+        self.report(key, about, logging.ERROR, deadlock.text, deadlock=deadlock.as_dict())
+
+    def report(
+        self, key: Hashable, about: Iterable[Any], level: int, text: str, **extra: Any
+    ) -> None:
+        if not self.is_reported(key):
+            self.reported[key] = time.monotonic(), list(map(ref, about))
             logger.log(level, "%s", text, extra=extra)
+
+    def is_reported(self, key: Hashable) -> bool:
+        return key in self.reported and all(thing() is not None for thing in self.reported[key][1])
 
     # ---- Every so often ----
 
@@ -223,19 +233,19 @@ class Watch:
             current.add(key)
             for primitive in found.primitives:
                 contended.pop(id(primitive), None)
-            if key not in self.reported:
-                deadlock = _text.of_deadlock(found, now)
-                self.report(key, logging.ERROR, deadlock.text, deadlock=deadlock.as_dict())
+            if not self.is_reported(key):
+                self.report_deadlock(key, _text.of_deadlock(found, now))
         for primitive in contended.values():
             stuck_key = self.stuck_key(primitive, now)
             if stuck_key is None:
                 continue
             current.add(stuck_key)
-            if stuck_key not in self.reported:
+            if not self.is_reported(stuck_key):
                 stuck = with_waiters(primitive, now)
+                about = [primitive, *(h.task for h in stuck.holders if h.task is not None)]
                 text = _text.of_stuck(stuck)
-                self.report(stuck_key, logging.WARNING, text, stuck=stuck.as_dict())
-        for old, reported in list(self.reported.items()):
+                self.report(stuck_key, about, logging.WARNING, text, stuck=stuck.as_dict())
+        for old, (reported, _) in list(self.reported.items()):
             if old not in current and reported < began and not isinstance(old, str):
                 del self.reported[old]
 
@@ -393,7 +403,7 @@ def sort_by_queue(primitives: dict[int, Any], waiters: dict[int, list[Waiter]]) 
 
 def waiter_of(task: Task[Any], now: float, places: Places) -> tuple[Any, Waiter] | None:
     """Return the primitive that a task waits for, and the task as its waiter, or None."""
-    awaitables = _tasks.chain(task.get_coro())
+    awaitables = _tasks.chain(get_coro(task))
     waits = _tasks.waits_in(awaitables)
     if waits is None:
         return None
