@@ -92,7 +92,8 @@ def run_program(program: list[str], main: dict[str, Any]) -> None:
             run_standard_input(main)
         case [name, *_]:
             sys.argv[:] = program
-            path = os.path.join(os.getcwd(), name)
+            # The interpreter normalises the path on Windows alone.
+            path = os.path.abspath(name) if os.name == "nt" else os.path.join(os.getcwd(), name)
             if get_importer(path) is not None:
                 sys.path.insert(0, path)
                 run_as_main("__main__", alter_argv=False)

@@ -528,8 +528,8 @@ cdef class Transfer:
         return PyUnicode_FromFormat("<coroutine object %S at %p>", self.__qualname__, self)
 
     # Like a coroutine's end, this wakes the task that waits on the future. So it comes before the
-    # garbage collector clears that task, as __dealloc__() would not. The item is left to the deallocation,
-    # which does not recurse.
+    # garbage collector clears that task, as __dealloc__() would not. The item stays: to deallocate
+    # it here would recurse.
     def __del__(self):
         if self.phase == PARKING:
             item = self.item
