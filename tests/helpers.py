@@ -57,6 +57,17 @@ def failing(error):
 # ---- Tasks ----
 
 
+def length_of_chain(implementation):
+    """Return how many objects overflow the stack if they are deallocated by recursion in C.
+
+    Each takes 100 bytes or more, and a usual stack is eight megabytes.
+    """
+    # In debug mode a future stores the stack of its caller, which takes long.
+    if implementation == "pure" or asyncio.coroutines._is_debug_mode():
+        return 20_000
+    return 100_000
+
+
 async def steps(count=10):
     for _ in range(count):
         await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Hashable, Mapping
 
 import pytest
 from conftest import OURS, needs_compiled, needs_refcounts
-from helpers import by_hand, end, examples, park
+from helpers import by_hand, end, examples, length_of_chain, park
 
 import aiofastlock
 
@@ -505,6 +505,15 @@ def test_a_loop_that_is_closed(locks):
     assert locks["a"].try_acquire()
     locks["a"].release()
     waiter.close()
+
+
+@needs_refcounts
+def test_a_long_chain_of_keys_is_deallocated_without_recursion(our_name, keyed):
+    key = None
+    for _ in range(length_of_chain(our_name)):
+        key = keyed[key]
+    del key
+    assert len(keyed) == 0
 
 
 async def test_the_examples_of_the_page():

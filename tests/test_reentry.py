@@ -13,7 +13,7 @@ import weakref
 
 import pytest
 from conftest import FREE_THREADED, OURS, needs_refcounts
-from helpers import failing, finish, on_interrupted_loop, parked
+from helpers import failing, finish, length_of_chain, on_interrupted_loop, parked
 
 import aiofastlock
 
@@ -358,11 +358,10 @@ async def test_a_stop_iteration_that_was_changed_is_not_used_again(OurLock):
 
 @needs_refcounts
 @pytest.mark.parametrize("through", ["attributes", "waiters"])
-def test_long_chains_are_deallocated_without_recursion(OurLock, through):
+def test_long_chains_are_deallocated_without_recursion(our_name, OurLock, through):
     async def main():
         previous = None
-        # In debug mode a future stores the stack of its caller, which takes long.
-        for _ in range(20_000 if asyncio.get_running_loop().get_debug() else 200_000):
+        for _ in range(length_of_chain(our_name)):
             lock = OurLock()
             lock.previous = previous
             if through == "waiters":
@@ -941,20 +940,24 @@ def test_a_destructor_that_gets(OurQueue):
 
 
 @needs_refcounts
-@pytest.mark.parametrize("through", ["items", "getters", "putters"])
-def test_long_chains_of_queues_are_deallocated_without_recursion(OurQueue, through):
+@pytest.mark.parametrize("through", ["items", "getters", "putters", "items of putters"])
+def test_long_chains_of_queues_are_deallocated_without_recursion(our_name, OurQueue, through):
     async def main():
         previous = None
-        for _ in range(20_000 if asyncio.get_running_loop().get_debug() else 50_000):
+        for _ in range(length_of_chain(our_name)):
             queue = OurQueue(1)
             if through == "items":
                 queue.put_nowait(previous)
                 previous = queue
                 continue
-            queue.previous = previous
-            if through == "putters":
+            if through == "items of putters":
                 queue.put_nowait(None)
-            previous = queue.get() if through == "getters" else queue.put(None)
+                previous = queue.put(previous)
+            else:
+                queue.previous = previous
+                if through == "putters":
+                    queue.put_nowait(None)
+                previous = queue.get() if through == "getters" else queue.put(None)
             previous.send(None)
         del queue, previous
 

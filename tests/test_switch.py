@@ -208,7 +208,9 @@ try:
 except ImportError as error:
     line = f"{type(error).__name__}: {error}"
 else:
-    assert asyncio.run(aiofastlock.Lock().acquire())
+    loop = asyncio.SelectorEventLoop()  # Windows' usual loop works in the main interpreter only
+    assert loop.run_until_complete(aiofastlock.Lock().acquire())
+    loop.close()
     line = aiofastlock.IMPLEMENTATION
 os.write(1, (line + "\\n").encode())
 """

@@ -435,7 +435,6 @@ def test_anyios_pytest_plugin(implementation, tmp_path):
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
         check=False,
     )
     assert f" {len(options)} passed" in run.stdout, run.stdout + run.stderr

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,7 @@ def test_the_program_that_hangs(tmp_path, switch):
     assert re.sub(r"for [\d.]+ s", "for 0.0 s", found) == printed
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="the example registers a signal")
 def test_the_snapshot_and_production(monkeypatch, capsys):
     production, snapshot, _ = blocks("docs/watch.md", "python")
     monkeypatch.setattr(watch, "register", lambda signum: None)

@@ -17,6 +17,8 @@ from typing import Any
 
 import aiofastlock
 
+WINDOWS = os.name == "nt"  # where the interpreter normalises a script's path, and follows no link
+
 # The interpreter itself calls it for `-m`, and for a directory or a zip file.
 run_as_main = runpy._run_module_as_main  # type: ignore[attr-defined]
 
@@ -92,7 +94,7 @@ def run_program(program: list[str], main: dict[str, Any]) -> None:
             run_standard_input(main)
         case [name, *_]:
             sys.argv[:] = program
-            path = os.path.join(os.getcwd(), name)
+            path = os.path.abspath(name) if WINDOWS else os.path.join(os.getcwd(), name)
             if get_importer(path) is not None:
                 sys.path.insert(0, path)
                 run_as_main("__main__", alter_argv=False)
@@ -119,7 +121,7 @@ def run_code(source: str, main: dict[str, Any]) -> None:
 
 
 def run_standard_input(main: dict[str, Any]) -> None:
-    put_on_path("")
+    put_on_path(os.getcwd() if WINDOWS else "")
     if sys.stdin is not None and sys.stdin.isatty():
         import code
 
@@ -133,7 +135,7 @@ def run_standard_input(main: dict[str, Any]) -> None:
 
 
 def run_script(path: str, main: dict[str, Any]) -> None:
-    put_on_path(os.path.dirname(os.path.realpath(path)))
+    put_on_path(os.path.dirname(path if WINDOWS else os.path.realpath(path)))
     loader: SourceFileLoader | SourcelessFileLoader
     code: Any
     try:

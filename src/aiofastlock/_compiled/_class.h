@@ -90,25 +90,34 @@ static void keep(PyObject *self)
     Py_DECREF(type);
 }
 
+static inline void keep_or_free(PyObject *self)
+{
+    if (quick.count < quick.most && *field(self, quick.objects[0]) != NULL) {
+        keep(self);
+    } else { /* or its allocation failed half-way */
+        quick.dealloc(self);
+        Py_DECREF(quick.type);
+    }
+}
+
 static void keep_or_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     if (type == quick.type && type->tp_finalize != NULL && PyObject_CallFinalizerFromDealloc(self) < 0) {
         return; /* a patch has added __del__(), which has kept the object */
     }
-    if (type != quick.type || quick.count >= quick.most
-        || *field(self, quick.objects[0]) == NULL) { /* its allocation failed half-way */
+    if (type != quick.type) {
         quick.dealloc(self);
         Py_DECREF(type);
         return;
     }
     PyObject_GC_UnTrack(self);
 #if PY_VERSION_HEX < 0x030E0000 /* later, every deallocation does this */
-    Py_TRASHCAN_BEGIN(self, keep_or_dealloc) /* a long chain of queues does not recurse */
-    keep(self);
+    Py_TRASHCAN_BEGIN(self, type->tp_dealloc) /* a long chain of queues or keys does not recurse */
+    keep_or_free(self);
     Py_TRASHCAN_END
 #else
-    keep(self);
+    keep_or_free(self);
 #endif
 }
 

@@ -457,6 +457,7 @@ cdef tuple QUALNAMES = ("Queue.get", "Queue.put")
 
 @cython.final
 @cython.no_gc_clear  # as for Waiter
+@cython.trashcan(True)  # a long chain of items does not recurse
 cdef class Transfer:
     """The awaitable that put() and get() return: a coroutine in all but its type, like Waiter."""
     cdef object __weakref__
@@ -527,10 +528,14 @@ cdef class Transfer:
         return PyUnicode_FromFormat("<coroutine object %S at %p>", self.__qualname__, self)
 
     # Like a coroutine's end, this wakes the task that waits on the future. So it comes before the
-    # garbage collector clears that task, as __dealloc__() would not.
+    # garbage collector clears that task, as __dealloc__() would not. The item stays: to deallocate
+    # it here would recurse.
     def __del__(self):
         if self.phase == PARKING:
+            item = self.item
+            self.item = None
             stop(self)
+            self.item = item
 
     def __dealloc__(self):
         if self.phase == UNSTARTED:
