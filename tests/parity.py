@@ -1835,6 +1835,24 @@ def while_it_runs(case):
 
 
 @of("wait")
+def frame(case):
+    """The frame of a parked coroutine, which asyncio's call graphs show, and its end."""
+    coroutine = call(case)
+    coroutine.send(None)
+    found = coroutine.cr_frame
+    again = coroutine.cr_frame
+    generator = getattr(found, "f_generator", None)  # from Python 3.14 on
+    before = (
+        found is again,
+        found.f_code is coroutine.cr_code,
+        getattr(generator, "__qualname__", None),
+        inspect.iscoroutine(generator),
+    )
+    coroutine.close()
+    return before, coroutine.cr_frame, found.f_code is coroutine.cr_code
+
+
+@of("wait")
 def future(case):
     """The future that a coroutine waits on."""
     coroutine = call(case)

@@ -320,15 +320,29 @@ def _function(coroutine: Any) -> Any:
     return FUNCTIONS[coroutine._qualname]
 
 
+class Likeness:
+    """A coroutine that is never run, of the same function. Its frame lives as long as it."""
+
+    __slots__ = ("coroutine",)
+
+    def __init__(self, function: Any) -> None:
+        self.coroutine = function(*[None] * function.__code__.co_argcount)
+
+    def __del__(self) -> None:
+        self.coroutine.close()  # else it warns that it was never awaited
+
+
+_likenesses: WeakKeyDictionary[Any, Likeness] = WeakKeyDictionary()
+
+
 def _frame(coroutine: Any) -> Any:
     """A frame that shows which function it is of. It has no variables."""
     if coroutine._stage == "closed":
         return None
-    function = _function(coroutine)
-    like_it = function(*[None] * function.__code__.co_argcount)
-    frame = like_it.cr_frame
-    like_it.close()
-    return frame
+    likeness = _likenesses.get(coroutine)
+    if likeness is None:
+        likeness = _likenesses.setdefault(coroutine, Likeness(_function(coroutine)))
+    return likeness.coroutine.cr_frame
 
 
 def _await(coroutine: Any) -> CoroutineWrapper:
