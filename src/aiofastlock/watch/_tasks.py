@@ -406,7 +406,8 @@ def timed_callbacks(loop: AbstractEventLoop) -> list[Any]:
     timers, ready = getattr(loop, "_scheduled", None), getattr(loop, "_ready", None)
     # As in uvloop, whose timers drop what they do not call any more, and in trio-asyncio.
     if type(timers) is not list or type(ready) is not deque:
-        handles = [found for found in gc.get_objects() if type(found).__name__ == "TimerHandle"]
+        names = ("Handle", "TimerHandle")
+        handles = [found for found in gc.get_objects() if type(found).__name__ in names]
         return [found for handle in handles for found in gc.get_referents(handle)]
     handles = list(timers)
     if asyncio._get_running_loop() is loop:
