@@ -166,8 +166,6 @@ UNCOPIED = frozenset(
         "_appended",
         "_getters",
         "_loop",
-        "_parked_getters",
-        "_parked_putters",
         "_putters",
         "_refilling",
         "_waiters",

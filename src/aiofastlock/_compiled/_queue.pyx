@@ -202,30 +202,30 @@ cdef class QueueCore(ParkingLot):
         delete_own(self, "_queue")
 
     @property
-    def _parked_getters(self):
-        waiters = own_or(self, "_parked_getters", self)
+    def _getters(self):
+        waiters = own_or(self, "_getters", self)
         return _shared.View(getters_of(self)) if waiters is self else waiters
 
-    @_parked_getters.setter
-    def _parked_getters(self, waiters):
-        set_waiters(self, "_parked_getters", waiters)
+    @_getters.setter
+    def _getters(self, waiters):
+        set_waiters(self, "_getters", waiters)
 
-    @_parked_getters.deleter
-    def _parked_getters(self):
-        delete_own(self, "_parked_getters")
+    @_getters.deleter
+    def _getters(self):
+        delete_own(self, "_getters")
 
     @property
-    def _parked_putters(self):
-        waiters = own_or(self, "_parked_putters", self)
+    def _putters(self):
+        waiters = own_or(self, "_putters", self)
         return _shared.View(putters_of(self)) if waiters is self else waiters
 
-    @_parked_putters.setter
-    def _parked_putters(self, waiters):
-        set_waiters(self, "_parked_putters", waiters)
+    @_putters.setter
+    def _putters(self, waiters):
+        set_waiters(self, "_putters", waiters)
 
-    @_parked_putters.deleter
-    def _parked_putters(self):
-        delete_own(self, "_parked_putters")
+    @_putters.deleter
+    def _putters(self):
+        delete_own(self, "_putters")
 
     @property
     def _finished(self):
@@ -758,12 +758,12 @@ cdef int wake_another_in_python(
     QueueCore queue, Direction direction, bint woken, object future
 ) except -1:
     if has_attributes(queue):
-        leave_replacing(queue, "_parked_getters" if direction == GET else "_parked_putters", future)
+        leave_replacing(queue, "_getters" if direction == GET else "_putters", future)
     if direction == GET:
         if not queue.empty() and woken:
-            queue._wakeup_next(queue._parked_getters)
+            queue._wakeup_next(queue._getters)
     elif not queue.full() and woken:
-        queue._wakeup_next(queue._parked_putters)
+        queue._wakeup_next(queue._putters)
     return 0
 
 
@@ -851,8 +851,6 @@ method(queue_class, pure.Queue, "task_done", task_done, FIELDS)
 method(queue_class, pure.Queue, "_get_loop", get_loop_of_queue, 0)
 method_with_argument(queue_class, pure.Queue, "__init__", init, initialise, FIELDS)
 queue_class.maxsize = pure.Queue.maxsize
-queue_class._getters = pure.Queue._getters
-queue_class._putters = pure.Queue._putters
 finish_class(queue_class)
 construct_without_init(<PyTypeObject*> queue_class)
 cdef QueueCore one = Queue()

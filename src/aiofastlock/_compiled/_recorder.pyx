@@ -365,7 +365,7 @@ def released(primitive):
 
 cdef str queue_of(object primitive):
     """The attribute that has what waits, if the core has not."""
-    return "_parked_getters" if isinstance(primitive, _queue.Queue) else "_waiters"
+    return "_getters" if isinstance(primitive, _queue.Queue) else "_waiters"
 
 
 cdef uint32_t milliseconds_at(double began):

@@ -8,8 +8,9 @@ from collections import deque
 from heapq import heappop, heappush
 
 from aiofastlock import _internals, _shared
+from aiofastlock._pure import lock
 from aiofastlock._pure.event import Event
-from aiofastlock._pure.lock import ParkingLot
+from aiofastlock._pure.lock import ParkingLot, new_future
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
@@ -42,71 +43,79 @@ else:
 __all__ = ["LifoQueue", "PriorityQueue", "Queue", "QueueEmpty", "QueueFull", "QueueShutDown"]
 
 
-class Parked(deque["Future[Any]"]):
-    """The futures that getters or putters wait on, in order of arrival.
+class Parked(lock.Queue):
+    """The getters or the putters that wait, in order of arrival.
 
     Unlike a lock's waiter, one that is woken leaves the queue at once. It may find that another
-    task has taken the item or the free slot; then it parks again, behind all others.
-
-    One that leaves from the middle, without being woken, stays there and is added to `gone`, so
-    that nothing is searched.
+    task has taken the item or the free slot; then it parks again, behind all others. The settled
+    are those that were found cancelled, until their tasks run.
     """
 
-    gone: Any = frozenset()
+    def __len__(self) -> int:
+        return len(self.parked) - len(self.gone)
 
-    def drop_gone(self) -> None:
-        """Take out those that are gone."""
-        if self.gone:
-            before, left = len(self), [each for each in self if each not in self.gone]
-            # In this order, a failed allocation or a signal loses nobody.
-            self.extend(left)
-            for _ in range(before):
-                self.popleft()
-            self.gone = frozenset()
+    def _futures(self) -> list[Future[Any]]:
+        return list(self.waiting())
+
+    def wake_next(self) -> None:
+        """Wake the first waiter that is not cancelled, if there is one."""
+        while self.parked:
+            first = self.parked[0]
+            if first.done():
+                self.pass_over(first)
+                continue
+            try:
+                if self.gone:
+                    self.unpark(first)
+                else:
+                    self.parked.popleft()
+                first.set_result(None)
+                break
+            except InvalidStateError:
+                pass  # other code has run
+            except BaseException:
+                if not first.done() and first not in self.waiting():
+                    self.appendleft(first)  # where it was
+                raise
+
+    def pass_over(self, first: Future[Any]) -> None:
+        """Remove the first waiter, whose future others have set or cancelled."""
+        if _shared.was_woken(first):
+            self.unpark(first)
+        else:
+            self.settle_done(first)
 
 
 # A subclass can have queues of its own in `_getters` and `_putters`.
 
 
-def leave(waiters: Any, future: Future[Any]) -> bool:
-    """Leave without a turn; return whether the waiter was woken and can wake another."""
+def wake_next(waiters: Any) -> None:
+    if type(waiters) is Parked:
+        waiters.wake_next()
+        return
+    while waiters:
+        future = waiters.popleft()
+        if not future.done():
+            future.set_result(None)
+            break
+
+
+def end_wait(waiters: Any, current: Any, future: Future[Any]) -> bool:
+    """Leave the queue without a turn; return whether the waiter was woken and can wake another.
+
+    `current` is the queue that has taken the place of `waiters`, or the same.
+    """
     closed = future.get_loop().is_closed()
     if not closed:
         future.cancel()  # if close() or throw() has ended the wait
     if _shared.was_woken(future):
         return not closed
-    if type(waiters) is not Parked:
+    if type(waiters) is Parked:
+        waiters.leave(future)
+    if waiters is not current or type(waiters) is not Parked:
         with contextlib.suppress(ValueError):
-            waiters.remove(future)
-    elif waiters and waiters[-1] is future:
-        waiters.pop()
-    elif waiters and waiters[0] is future:
-        waiters.popleft()
-    else:
-        if not waiters.gone:
-            waiters.gone = set()
-        waiters.gone.add(future)  # also if it is not there: it may have been found cancelled
-        if len(waiters.gone) * 2 > len(waiters):
-            waiters.drop_gone()
+            current.remove(future)
     return not (closed or future.cancelled())
-
-
-def waiters_in(name: str) -> property:
-    """The attribute as other code sees it: without those that are gone."""
-
-    def get(queue: Any) -> Any:
-        waiters = getattr(queue, name)
-        if type(waiters) is Parked:
-            waiters.drop_gone()
-        return waiters
-
-    def set_(queue: Any, waiters: Any) -> None:
-        setattr(queue, name, waiters)
-
-    def delete(queue: Any) -> None:
-        delattr(queue, name)
-
-    return property(get, set_, delete)
 
 
 @_shared.unannotated
@@ -126,14 +135,14 @@ class Queue(ParkingLot, AsyncioQueue):
     __module__ = "aiofastlock"
 
     if TYPE_CHECKING:
-        _parked_getters: Any
-        _parked_putters: Any
+        _getters: Any
+        _putters: Any
         _queue: Any
 
     def __init__(self, maxsize: int = 0) -> None:
         self._maxsize = maxsize
-        self._parked_getters = Parked()
-        self._parked_putters = Parked()
+        self._getters = Parked()
+        self._putters = Parked()
         self._unfinished_tasks = 0
         self._finished = self._make_event()
         self._finished.set()
@@ -159,33 +168,12 @@ class Queue(ParkingLot, AsyncioQueue):
         """Add an item."""
         self._queue.append(item)
 
-    _getters = waiters_in("_parked_getters")
-    _putters = waiters_in("_parked_putters")
-
     def _wakeup_next(self, waiters: Any) -> None:
-        """Wake the first of the waiters whose future is not done, if there is one."""
-        while waiters:
-            if type(waiters) is not Parked:
-                future = waiters.popleft()
-                if not future.done():
-                    future.set_result(None)
-                    break
-                continue
-            future = waiters[0]
-            if future.done() or future in waiters.gone:
-                if waiters and waiters[0] is future:  # done() may have run other code
-                    waiters.popleft()
-                continue
-            try:
-                waiters.popleft()
-                future.set_result(None)
-                break
-            except InvalidStateError:
-                pass  # other code has run
-            except BaseException:
-                if not future.done() and (not waiters or waiters[0] is not future):
-                    waiters.appendleft(future)  # where it was
-                raise
+        """Wake the first of the waiters that is not cancelled, if there is one."""
+        if type(waiters) is not Parked:
+            wake_next(waiters)
+        elif waiters.parked:
+            waiters.wake_next()
 
     def _format(self) -> str:
         details = [f"maxsize={self._maxsize!r}"]
@@ -232,19 +220,18 @@ class Queue(ParkingLot, AsyncioQueue):
         while self.full():
             if self._is_shutdown:
                 raise QueueShutDown
-            future = self._get_loop().create_future()
-            if _shared.recorder is not None:
-                _shared.recorder.parking(self, future)
+            future = new_future(self)
             # Check again, as in Lock.acquire().
             if self._is_shutdown or not self.full():
                 continue
-            self._parked_putters.append(future)
+            putters = self._putters
+            putters.append(future)
             try:
                 await future
             except BaseException:
-                woken = leave(self._parked_putters, future)
+                woken = end_wait(putters, self._putters, future)
                 if not self.full() and woken:
-                    self._wakeup_next(self._parked_putters)
+                    self._wakeup_next(self._putters)
                 raise
             finally:
                 if _shared.recorder is not None:
@@ -264,7 +251,7 @@ class Queue(ParkingLot, AsyncioQueue):
         self._put(item)
         self._unfinished_tasks += 1
         self._finished.clear()
-        self._wakeup_next(self._parked_getters)
+        self._wakeup_next(self._getters)
 
     async def get(self) -> Any:
         """Wait until there is an item in the queue, take it out, and return it.
@@ -277,19 +264,18 @@ class Queue(ParkingLot, AsyncioQueue):
         while self.empty():
             if self._is_shutdown:
                 raise QueueShutDown
-            future = self._get_loop().create_future()
-            if _shared.recorder is not None:
-                _shared.recorder.parking(self, future)
+            future = new_future(self)
             # Check again, as in Lock.acquire().
             if self._is_shutdown or not self.empty():
                 continue
-            self._parked_getters.append(future)
+            getters = self._getters
+            getters.append(future)
             try:
                 await future
             except BaseException:
-                woken = leave(self._parked_getters, future)
+                woken = end_wait(getters, self._getters, future)
                 if not self.empty() and woken:
-                    self._wakeup_next(self._parked_getters)
+                    self._wakeup_next(self._getters)
                 raise
             finally:
                 if _shared.recorder is not None:
@@ -306,7 +292,7 @@ class Queue(ParkingLot, AsyncioQueue):
                 raise QueueShutDown
             raise QueueEmpty
         item = self._get()
-        self._wakeup_next(self._parked_putters)
+        self._wakeup_next(self._putters)
         return item
 
     def task_done(self) -> None:
@@ -344,19 +330,20 @@ class Queue(ParkingLot, AsyncioQueue):
                     self._unfinished_tasks -= 1
             if self._unfinished_tasks == 0:
                 self._finished.set()
-        for waiters in (self._parked_getters, self._parked_putters):
+        for waiters in (self._getters, self._putters):
             while waiters:
-                Queue._wakeup_next(self, waiters)
+                wake_next(waiters)
 
     def _unbind_if_closed(self) -> bool:
         """Drop the waiters if the loop is closed: it cannot wake them."""
         if self._loop is None or not self._loop.is_closed():
             return False
-        for name in ("_parked_getters", "_parked_putters"):
-            if type(getattr(self, name)) is Parked:
+        for name in ("_getters", "_putters"):
+            waiters = getattr(self, name)
+            if type(waiters) is Parked:  # they keep the old queue
                 setattr(self, name, Parked())
             else:
-                _shared.empty(getattr(self, name))
+                _shared.empty(waiters)
         return True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -367,8 +354,8 @@ class Queue(ParkingLot, AsyncioQueue):
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._parked_getters = Parked()
-        self._parked_putters = Parked()
+        self._getters = Parked()
+        self._putters = Parked()
         _shared.setstate(self, state)
 
 
