@@ -110,8 +110,8 @@ class Watch:
     """What start() begins and stop() ends.
 
     Everything that is found is reported once: `reported` has its key, the time, and what it is
-    about, until a look does not find it any more. Keys contain the id() of the tasks and primitives
-    that it is about. If one of those has ended, others may have its id().
+    about, until a look does not find it any more, or one of the tasks and primitives that it is
+    about has ended. The key contains their id(), which others may have then.
     """
 
     stuck_after = 30.0
@@ -202,12 +202,13 @@ class Watch:
     def report(
         self, key: Hashable, about: Iterable[Any], level: int, text: str, **extra: Any
     ) -> None:
-        if not self.is_reported(key):
-            self.reported[key] = time.monotonic(), list(map(ref, about))
-            logger.log(level, "%s", text, extra=extra)
+        if key not in self.reported:
 
-    def is_reported(self, key: Hashable) -> bool:
-        return key in self.reported and all(thing() is not None for thing in self.reported[key][1])
+            def forget(_: ref[Any]) -> None:
+                self.reported.pop(key, None)
+
+            self.reported[key] = time.monotonic(), [ref(thing, forget) for thing in about]
+            logger.log(level, "%s", text, extra=extra)
 
     # ---- Every so often ----
 
@@ -233,21 +234,21 @@ class Watch:
             current.add(key)
             for primitive in found.primitives:
                 contended.pop(id(primitive), None)
-            if not self.is_reported(key):
+            if key not in self.reported:
                 self.report_deadlock(key, _text.of_deadlock(found, now))
         for primitive in contended.values():
             stuck_key = self.stuck_key(primitive, now)
             if stuck_key is None:
                 continue
             current.add(stuck_key)
-            if not self.is_reported(stuck_key):
+            if stuck_key not in self.reported:
                 stuck = with_waiters(primitive, now)
                 about = [primitive, *(h.task for h in stuck.holders if h.task is not None)]
                 text = _text.of_stuck(stuck)
                 self.report(stuck_key, about, logging.WARNING, text, stuck=stuck.as_dict())
         for old, (reported, _) in list(self.reported.items()):
             if old not in current and reported < began and not isinstance(old, str):
-                del self.reported[old]
+                self.reported.pop(old, None)
 
     def held(self) -> list[Any]:
         """Return the primitives that are held, and of those held before, what is waited for."""
