@@ -20,7 +20,6 @@ import signal
 import sys
 import threading
 import time
-import tracemalloc
 import weakref
 
 import pytest
@@ -1516,6 +1515,7 @@ async def lives(ours, times, parts, memory):
 @needs_refcounts
 async def test_a_day_of_it(raising):
     """Nothing is kept of what has ended. The command makes a million of each."""
+    tracemalloc = importlib.import_module("tracemalloc")  # PyPy has none
     tracemalloc.start()
     try:
         found = await lives(raising, 300, 5, lambda: tracemalloc.get_traced_memory()[0])
