@@ -724,7 +724,12 @@ class Driver:
         async with asyncio.TaskGroup() as group:
             group._tasks = InOrder()
             for number, body in enumerate(bodies):
-                group.create_task(self.work(f"{name}.{number}", body))
+                coroutine = self.work(f"{name}.{number}", body)
+                try:
+                    group.create_task(coroutine)
+                except RuntimeError:  # it is aborting, and closes the coroutine from Python 3.13 on
+                    coroutine.close()
+                    raise
             await asyncio.sleep(0)
 
     async def park(self, name, kind):
