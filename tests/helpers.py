@@ -377,7 +377,14 @@ def on_interrupted_loop(main):
         return runner.run(main())
 
 
-# ---- Queues that are wrong ----
+# ---- Implementations that are wrong ----
+
+
+def but_for(implementation, **classes):
+    """Return an implementation with other classes."""
+    names = [name for name in dir(implementation) if not name.startswith("__")]
+    found = {name: getattr(implementation, name) for name in names}
+    return SimpleNamespace(**{**found, **classes})
 
 
 class QueueLosesTurns(_pure.Queue):

@@ -10,22 +10,17 @@ import sys
 import weakref
 from collections import deque
 from pathlib import Path
-from types import SimpleNamespace
 
 import oracle
 import pytest
 import schedules
 from conftest import OURS
+from helpers import but_for
 from schedules import COUNTS_REFERENCES, ORACLE, SCENES, Machine, trace
 
 from aiofastlock import _pure
 
 QUEUES = tuple(scene for scene in SCENES if scene not in ("Barrier", "RWLock", "keys"))
-
-
-def but_for(found=ORACLE, **classes):
-    """Return the oracle, or another implementation, with other classes."""
-    return SimpleNamespace(**{**vars(found), **classes})
 
 
 def check_traces(request, implementations, scene, share=1, is_deadly=True):
@@ -92,7 +87,7 @@ def test_the_oracle_is_asyncio_but_for_what_it_fixes(request, scene):
         )
         check_traces(request, {"asyncio": theirs}, scene, share=1 / 4, is_deadly=False)
     else:
-        fixed = {"asyncio": but_for(Condition=OverTheFixedLock)}
+        fixed = {"asyncio": but_for(ORACLE, Condition=OverTheFixedLock)}
         check_traces(request, fixed, "Condition", share=1 / 4)
 
 
@@ -250,7 +245,7 @@ if COUNTS_REFERENCES:
 def test_traces_tell_right_from_wrong(primitive, Wrong, setup, program):
     right = trace(ORACLE, setup, program)
     assert trace(ORACLE, setup, program) == right
-    assert trace(but_for(**{primitive: Wrong}), setup, program) != right
+    assert trace(but_for(ORACLE, **{primitive: Wrong}), setup, program) != right
 
 
 class LeakySemaphore(oracle.Semaphore):
@@ -312,7 +307,7 @@ def test_what_does_not_work_at_the_end_is_a_fault(primitive, Wrong, arguments, p
     """It is one even if the oracle has it, too."""
     setup = [(primitive, *arguments)]
     assert trace(ORACLE, setup, program)[-1] == ("faults", [])
-    name, (first, *_) = trace(but_for(**{primitive: Wrong}), setup, program)[-1]
+    name, (first, *_) = trace(but_for(ORACLE, **{primitive: Wrong}), setup, program)[-1]
     assert name == "faults"
     assert first.endswith(fault)
 
@@ -413,7 +408,7 @@ class IgnoresWait(_pure.Barrier):
     ],
 )
 def test_an_ignored_hook_is_found(primitive, Ignoring, hook):
-    _, small = find_planted({"ignoring": but_for(**{primitive: Ignoring})}, primitive)
+    _, small = find_planted({"ignoring": but_for(ORACLE, **{primitive: Ignoring})}, primitive)
     assert hook in repr([small.setup, [it for it in small.program if it[0] == "patch"]])
 
 

@@ -6,12 +6,11 @@ They last for a number of turns of the event loop, so that it does not matter ho
 import asyncio
 import gc
 import sys
-from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 from conftest import IMPLEMENTATIONS, needs_refcounts
-from helpers import QueueLosesItems, QueueLosesTurns
+from helpers import QueueLosesItems, QueueLosesTurns, but_for
 from soak import SoakError, soak
 
 from aiofastlock import _pure
@@ -151,7 +150,7 @@ class QueueIsUnordered(_pure.PriorityQueue):
 
 def broken_in(cls):
     """Return the pure-Python implementation with one class replaced."""
-    return SimpleNamespace(**{**vars(_pure), cls.__base__.__name__: cls})
+    return but_for(_pure, **{cls.__base__.__name__: cls})
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -110,8 +110,8 @@ class Watch:
     """What start() begins and stop() ends.
 
     Everything that is found is reported once: `reported` has its key, the time, and what it is
-    about, until a look does not find it any more, or one of the tasks and primitives that it is
-    about has ended. The key contains their id(), which others may have then.
+    about, until a look does not find it any more, or one of those tasks and primitives does not
+    exist any more. The key contains their id(), which others may have then.
     """
 
     stuck_after = 30.0
