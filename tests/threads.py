@@ -677,7 +677,7 @@ def keys(arguments, random):
             lock._loop = None
             lock._locked = False
             lock._value = 2
-        del lock
+        lock = None  # the last one, if any is left
         assert list(thing) == [], "it is used by nobody"
 
 
