@@ -1350,6 +1350,22 @@ async def drop_a_getter(new, shortage):
 
 
 @operation(*OF_ITEMS)
+async def look_at_getters_of_which_some_have_left(new, shortage):
+    queue = new()
+    waiting = [park(queue.get()) for _ in range(7)]
+    for number in (4, 2):
+        with shortage:
+            waiting[number][0].close()
+        waiting.pop(number)[0].close()
+    with shortage:
+        repr(queue)
+    assert [*queue._getters] == [future for _, future in waiting]
+    queue.put_nowait(1)
+    assert pass_items(queue, waiting) == [1]
+    queue_works(queue)
+
+
+@operation(*OF_ITEMS)
 async def join_a_queue(new, shortage):
     queue = new()
     queue.put_nowait(1)

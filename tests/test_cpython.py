@@ -43,7 +43,7 @@ def test_cpythons_own_tests(implementation, module, tests):
         env={**os.environ, "AIOFASTLOCK_EXTENSIONS": SWITCHES[implementation]},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
         check=False,
     )
     assert run.returncode == 0, run.stderr

@@ -947,8 +947,8 @@ class ShutsOut(_pure.Barrier):
 
 class WakesLast(_pure.Queue):
     def _wakeup_next(self, waiters):
-        if waiters.parked:
-            waiters.parked.rotate(1)
+        if waiters:
+            waiters.rotate(1)
         super()._wakeup_next(waiters)
 
 

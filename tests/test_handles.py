@@ -648,7 +648,7 @@ def test_a_class_of_handles_set_before_aiofastlock_is_imported():
             assert any(getattr(callback, "__self__", None) is task for callback in ran), ran
         asyncio.run(main())
     """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=50)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=250)
 
 
 def at_depth(depth, function):
@@ -787,4 +787,4 @@ def test_an_asyncio_without_its_c_accelerator():
             assert tasks[0].cancelled()
         asyncio.run(main())
     """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=50)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=250)

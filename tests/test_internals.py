@@ -328,7 +328,7 @@ IMPORTED_MOCKED = """if True:
 def test_importing_while_asyncio_is_mocked(where, name, way):
     code = IMPORTED_MOCKED.format(where=where, name=name, way=way)
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=False, text=True, timeout=50
+        [sys.executable, "-c", code], capture_output=True, check=False, text=True, timeout=250
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

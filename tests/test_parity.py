@@ -76,7 +76,7 @@ BOTH = [
         QUEUES,
     ),
     Difference("the same", "kind, abcs, value", "self._waiters", "Event Condition"),
-    Difference("the same", "kind, abcs, value", "self._getters, self._putters", OF_ITEMS),
+    Difference("the same", "kind, value", "self._getters, self._putters", OF_ITEMS),
     Difference(
         "a copy would never be woken",
         "waiters.copy, waiters.deepcopy, waiters.pickle",
@@ -226,7 +226,7 @@ COMPILED = [
         "self._waiters",
         "Event Condition",
     ),
-    Difference("the same", "data_assigned.patch", "self._getters, self._putters", OF_ITEMS),
+    Difference("the same", "abcs, data_assigned.patch", "self._getters, self._putters", OF_ITEMS),
     Difference(
         "the same: it is found in no __dict__", "data_assigned.patch", "self._lock", "Condition"
     ),

@@ -9,6 +9,7 @@ import gc
 import heapq
 import pickle
 import random
+import subprocess
 import sys
 import weakref
 
@@ -453,6 +454,103 @@ async def test_who_left_is_not_seen(Queue):
     assert not queue._getters
     for number in (0, 1, 3):
         assert by_hand(getters[number][0]) == 1
+
+
+LOOKS = [
+    list,
+    len,
+    repr,
+    copy.copy,
+    collections.deque.copy,
+    reversed,
+    lambda waiters: waiters[-1],
+    lambda waiters: waiters.index(waiters[len(waiters) // 2]),
+    lambda waiters: waiters.count(waiters[-1]),
+    lambda waiters: waiters == collections.deque(waiters),
+    lambda waiters: waiters + waiters,
+]
+CHANGES = [
+    collections.deque.pop,
+    collections.deque.reverse,
+    lambda waiters: waiters.rotate(2),
+    lambda waiters: waiters.extend([waiters.pop(), "new"]),
+    lambda waiters: waiters.insert(1, 1),
+    lambda waiters: waiters.appendleft(waiters[-1]),
+    lambda waiters: waiters.__delitem__(-1),
+    lambda waiters: waiters.remove(waiters[-1]),
+]
+
+
+def test_a_pure_parking_lot_is_a_deque():
+    lot_class, thinned = _pure.queue.Parked, _pure.queue.Thinned
+    classes = set()
+    for seed in range(400):
+        pick = random.Random(seed)
+        lot, model, left = lot_class(), collections.deque(), [object()]
+        for _ in range(pick.randrange(80)):
+            step = pick.choice(["append", "append", "leave", "leave", "popleft", "look", "change"])
+            if step == "append":
+                waiter = pick.choice([object(), object(), left[-1]])
+                if waiter not in model:
+                    lot.append(waiter)
+                    model.append(waiter)
+            elif step == "leave":
+                waiter = pick.choice([*model, left[-1]])
+                lot.leave(waiter)
+                if waiter in model:
+                    model.remove(waiter)
+                left.append(waiter)
+            elif step == "popleft" and model:
+                assert lot.popleft() is model.popleft()
+            elif step == "look" and model and pick.random() < 0.5:
+                look = pick.choice(LOOKS)
+                assert as_of_a_deque(look(lot)) == as_of_a_deque(look(model))
+            elif step == "change" and model and pick.random() < 0.2:
+                change = pick.choice(CHANGES)
+                change(lot)
+                change(model)
+                model = collections.deque(dict.fromkeys(model))  # each waiter is there once
+                lot = lot_class(model)
+            assert bool(lot) is bool(model)
+            classes.add(type(lot))
+        assert list(lot) == list(model)
+    assert classes == {lot_class, thinned}
+
+
+def as_of_a_deque(found):
+    if isinstance(found, str):
+        return found.partition("(")[2]
+    return list(found) if hasattr(found, "__iter__") else found
+
+
+def test_a_pure_parking_lot_has_all_methods_of_a_deque():
+    seen_by_none = {"__class_getitem__", "__hash__", "__init__", "__new__", "__weakref__", "maxlen"}
+    seen_by_none |= {"__getattribute__", "__sizeof__"}
+    own = vars(_pure.queue.Thinned).keys()
+    assert vars(collections.deque).keys() - own <= seen_by_none
+
+
+def test_a_pure_parking_lot_without_memory():
+    pytest.importorskip("_testcapi")
+    code = """
+from _testcapi import remove_mem_hooks, set_nomemory
+from aiofastlock._pure.queue import Parked
+
+failures = 0
+for start in range(40):
+    lot = Parked(range(200))
+    lot.leave(100)
+    try:
+        set_nomemory(start, start + 1)
+        len(lot)
+    except MemoryError:
+        failures += 1
+    finally:
+        remove_mem_hooks()
+    assert list(lot) == [*range(100), *range(101, 200)], start
+assert failures > 5, failures
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=250)
 
 
 def test_the_documented_hooks(module):

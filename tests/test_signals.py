@@ -233,7 +233,7 @@ def test_from_a_timer():
         [sys.executable, "-W", "ignore", __file__, str(times), "Lock"],
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -6,11 +6,11 @@ import contextlib
 from asyncio.exceptions import InvalidStateError
 from collections import deque
 from heapq import heappop, heappush
+from itertools import repeat
 
 from aiofastlock import _internals, _shared
-from aiofastlock._pure import lock
 from aiofastlock._pure.event import Event
-from aiofastlock._pure.lock import ParkingLot, new_future
+from aiofastlock._pure.lock import ParkingLot
 
 TYPE_CHECKING = False  # as typing says it, which takes long to import
 if TYPE_CHECKING:
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    Deque = deque[Future[Any]]
     AsyncioQueue = asyncio.Queue[Any]
     AsyncioLifoQueue = asyncio.LifoQueue[Any]
     AsyncioPriorityQueue = asyncio.PriorityQueue[Any]
 
     class QueueShutDown(Exception): ...  # noqa: N818 - asyncio's name
 else:
+    Deque = deque
     AsyncioQueue = _internals.queues.Queue
     AsyncioLifoQueue = _internals.queues.LifoQueue
     AsyncioPriorityQueue = _internals.queues.PriorityQueue
@@ -43,61 +45,100 @@ else:
 __all__ = ["LifoQueue", "PriorityQueue", "Queue", "QueueEmpty", "QueueFull", "QueueShutDown"]
 
 
-class Parked(lock.Queue):
-    """The getters or the putters that wait, in order of arrival.
+class Parked(Deque):
+    """The getters or the putters that wait, in order of arrival: a deque that need not be searched.
 
     Unlike a lock's waiter, one that is woken leaves the queue at once. It may find that another
-    task has taken the item or the free slot; then it parks again, behind all others. The settled
-    are those that were found cancelled, until their tasks run.
+    task has taken the item or the free slot; then it parks again, behind all others.
     """
 
-    def __len__(self) -> int:
-        return len(self.parked) - len(self.gone)
+    gone: Any = frozenset()
 
-    def _futures(self) -> list[Future[Any]]:
-        return list(self.waiting())
-
-    def wake_next(self) -> None:
-        """Wake the first waiter that is not cancelled, if there is one."""
-        while self.parked:
-            first = self.parked[0]
-            if first.done():
-                self.pass_over(first)
-                continue
-            try:
-                if self.gone:
-                    self.unpark(first)
-                else:
-                    self.parked.popleft()
-                first.set_result(None)
-                break
-            except InvalidStateError:
-                pass  # other code has run
-            except BaseException:
-                if not first.done() and first not in self.waiting():
-                    self.appendleft(first)  # where it was
-                raise
-
-    def pass_over(self, first: Future[Any]) -> None:
-        """Remove the first waiter, whose future others have set or cancelled."""
-        if _shared.was_woken(first):
-            self.unpark(first)
+    def leave(self, future: Future[Any]) -> None:
+        """Remove a waiter, if it is there, in constant time."""
+        if not self:
+            return
+        if next(deque.__iter__(self)) is future:
+            self.popleft()
+        elif next(deque.__reversed__(self)) is future:
+            deque.pop(self)
         else:
-            self.settle_done(first)
+            if not self.gone:
+                self.gone = set()
+            self.gone.add(future)
+            self.__class__ = Thinned
+            self.restore_if_thin()
+
+    def restore_if_thin(self) -> None:
+        if not self.gone:
+            self.__class__ = Parked
+        elif len(self.gone) * 2 > deque.__len__(self):
+            self.restore()
+
+    def restore(self) -> None:
+        """Remove those who are gone."""
+        gone = self.gone
+        waiting = [future for future in deque.__iter__(self) if future not in gone]
+        length = deque.__len__(self)
+        each = repeat(None, length)  # from here on, only extend() needs memory
+        try:
+            deque.extend(self, waiting)
+        except MemoryError:
+            while deque.__len__(self) > length:
+                deque.pop(self)
+            raise
+        for _ in each:
+            deque.popleft(self)
+        self.gone = frozenset()
+        self.__class__ = Parked
+        del gone  # last, since destructors of futures can run any code
 
 
-# A subclass can have queues of its own in `_getters` and `_putters`.
+class Thinned(Parked):
+    """Waiters of which some are gone: they have left from the middle, or never were there.
+
+    The first is not gone. Whatever looks further than at the first removes those who are, and the
+    class is Parked again. This happens as well before more than half of the waiters are gone.
+    """
+
+    def __bool__(self) -> bool:
+        return deque.__len__(self) > 0
+
+    def popleft(self) -> Future[Any]:
+        first: Future[Any] = deque.popleft(self)
+        dropped: list[Future[Any]] = []  # freed last, as above
+        while self and next(deque.__iter__(self)) in self.gone:
+            dropped.append(deque.popleft(self))
+            self.gone.discard(dropped[-1])
+        self.restore_if_thin()
+        return first
+
+    def append(self, future: Future[Any]) -> None:
+        if future in self.gone:
+            self.restore()
+        deque.append(self, future)
 
 
-def wake_next(waiters: Any) -> None:
-    if type(waiters) is Parked:
-        waiters.wake_next()
-        return
-    while waiters:
-        future = waiters.popleft()
-        if not future.done():
-            future.set_result(None)
-            break
+def restoring(method: Callable[..., Any]) -> Callable[..., Any]:
+    def restored(waiters: Parked, *args: Any, **kwargs: Any) -> Any:
+        if waiters.gone:
+            waiters.restore()
+        return method(waiters, *args, **kwargs)
+
+    return restored
+
+
+for name in (
+    *("__add__", "__contains__", "__copy__", "__delitem__", "__eq__", "__ge__", "__getitem__"),
+    *("__gt__", "__iadd__", "__imul__", "__iter__", "__le__", "__len__", "__lt__", "__mul__"),
+    *("__ne__", "__reduce__", "__repr__", "__reversed__", "__rmul__", "__setitem__", "appendleft"),
+    *("clear", "copy", "count", "extend", "extendleft", "index", "insert", "pop", "remove"),
+    *("reverse", "rotate"),
+):
+    setattr(Thinned, name, restoring(getattr(deque, name)))
+
+
+# A subclass of Queue can have queues of its own in `_getters` and `_putters`.
 
 
 def end_wait(waiters: Any, current: Any, future: Future[Any]) -> bool:
@@ -110,9 +151,9 @@ def end_wait(waiters: Any, current: Any, future: Future[Any]) -> bool:
         future.cancel()  # if close() or throw() has ended the wait
     if _shared.was_woken(future):
         return not closed
-    if type(waiters) is Parked:
+    if isinstance(waiters, Parked):
         waiters.leave(future)
-    if waiters is not current or type(waiters) is not Parked:
+    if waiters is not current or not isinstance(waiters, Parked):
         with contextlib.suppress(ValueError):
             current.remove(future)
     return not (closed or future.cancelled())
@@ -145,7 +186,7 @@ class Queue(ParkingLot, AsyncioQueue):
         self._putters = Parked()
         self._unfinished_tasks = 0
         self._finished = self._make_event()
-        self._finished.set()
+        self._finished._value = True  # set() without a call: nobody waits
         self._init(maxsize)
         self._is_shutdown = False
         if _shared.recorder is not None:
@@ -170,10 +211,18 @@ class Queue(ParkingLot, AsyncioQueue):
 
     def _wakeup_next(self, waiters: Any) -> None:
         """Wake the first of the waiters that is not cancelled, if there is one."""
-        if type(waiters) is not Parked:
-            wake_next(waiters)
-        elif waiters.parked:
-            waiters.wake_next()
+        while waiters:
+            future = waiters.popleft()
+            try:
+                if not future.done():
+                    future.set_result(None)
+                    break
+            except InvalidStateError:
+                pass  # other code has run
+            except BaseException:
+                if not future.done() and future not in waiters:
+                    waiters.appendleft(future)  # where it was
+                raise
 
     def _format(self) -> str:
         details = [f"maxsize={self._maxsize!r}"]
@@ -220,7 +269,9 @@ class Queue(ParkingLot, AsyncioQueue):
         while self.full():
             if self._is_shutdown:
                 raise QueueShutDown
-            future = new_future(self)
+            future = self._get_loop().create_future()
+            if _shared.recorder is not None:
+                _shared.recorder.parking(self, future)
             # Check again, as in Lock.acquire().
             if self._is_shutdown or not self.full():
                 continue
@@ -264,7 +315,9 @@ class Queue(ParkingLot, AsyncioQueue):
         while self.empty():
             if self._is_shutdown:
                 raise QueueShutDown
-            future = new_future(self)
+            future = self._get_loop().create_future()
+            if _shared.recorder is not None:
+                _shared.recorder.parking(self, future)
             # Check again, as in Lock.acquire().
             if self._is_shutdown or not self.empty():
                 continue
@@ -332,7 +385,7 @@ class Queue(ParkingLot, AsyncioQueue):
                 self._finished.set()
         for waiters in (self._getters, self._putters):
             while waiters:
-                wake_next(waiters)
+                Queue._wakeup_next(self, waiters)
 
     def _unbind_if_closed(self) -> bool:
         """Drop the waiters if the loop is closed: it cannot wake them."""
@@ -340,7 +393,7 @@ class Queue(ParkingLot, AsyncioQueue):
             return False
         for name in ("_getters", "_putters"):
             waiters = getattr(self, name)
-            if type(waiters) is Parked:  # they keep the old queue
+            if isinstance(waiters, Parked):  # they keep the old queue
                 setattr(self, name, Parked())
             else:
                 _shared.empty(waiters)
