@@ -920,6 +920,12 @@ def test_a_lock_that_lacks_a_method(Condition, missing):
     lock = type("Lacking", (), dict.fromkeys(names, print))()
     with pytest.raises(AttributeError, match=f"^'Lacking' object has no attribute '{missing}'"):
         Condition(lock)
+    condition = Condition.__new__(Condition)
+    with pytest.raises(AttributeError):
+        condition.__init__(lock)
+    assert missing not in vars(condition)
+    condition.__init__(asyncio.Lock())
+    assert vars(condition)[missing].__self__ is condition._lock
 
 
 @pytest.mark.parametrize("found", [object(), 0, False, ""])

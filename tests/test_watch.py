@@ -1289,6 +1289,13 @@ async def test_the_event_of_join_is_not_counted_as_made(watched):
     assert {found.kind for found in watch.statistics() if found.place} == {"Queue"}
 
 
+async def test_a_condition_of_another_lock_makes_none(watched):
+    async with watched.Condition(asyncio.Lock()), watched.Condition(lock=watched.Lock()):
+        pass
+    made = {found.kind: found.made for found in watch.statistics() if found.place}
+    assert made == {"Condition": 2, "Lock": 1}
+
+
 async def test_a_subclass_of_queue_with_hooks(ours):
     queue = upper(ours.Queue)(1)
     watch.start()

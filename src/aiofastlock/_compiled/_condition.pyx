@@ -88,6 +88,7 @@ cdef extern from *:
     int PyErr_WarnFormat(object category, Py_ssize_t stack_level, const char*) except -1
     object PyUnicode_FromFormat(const char*, object, object)
 
+cdef tuple METHODS_OF_LOCK = ("locked", "acquire", "release")
 cdef type condition_class
 cdef unsigned int tag_of_served_locks = 0  # of the class, when C was last found to serve its locks
 
@@ -157,10 +158,10 @@ cdef class ConditionCore(ParkingLot):
 
     @_lock.setter
     def _lock(self, lock):
-        cdef LockCore replaced = self.own_lock()
         attributes = vars(self)
-        for name in ("locked", "acquire", "release"):  # these stay the methods of the first lock
-            attributes.setdefault(name, getattr(replaced, name))
+        for name in METHODS_OF_LOCK:  # these stay the methods of the first lock
+            if name not in attributes:
+                attributes[name] = getattr(self.own_lock(), name)
         attributes["_lock"] = lock
 
     @_lock.deleter
@@ -274,13 +275,27 @@ cdef object init_with_lock(object condition, object lock):
     cdef ConditionCore self = condition
     cdef bint plain = lock is None or is_plain_lock(lock)
     if not plain or not serves(self, condition_class, LOCKED | ACQUIRE | RELEASE):
-        return pure.Condition.__init__(self, lock)
+        return init_in_python(self, lock)
     with cython.critical_section(self):
         if self.lock is None:
             if lock is not None:
                 set_lock(self, lock)
             return
     pure.Condition.__init__(self, lock)  # called again
+
+
+cdef object init_in_python(ConditionCore self, object lock):
+    """It replaces these attributes, so that no lock is made whose methods they would be."""
+    attributes = vars(self)
+    fresh = [name for name in METHODS_OF_LOCK if self.lock is None and name not in attributes]
+    attributes.update(dict.fromkeys(fresh))
+    try:
+        pure.Condition.__init__(self, lock)
+    except BaseException:
+        for name in fresh:
+            if attributes.get(name, self) is None:
+                del attributes[name]
+        raise
 
 
 # ---- wait(), with a plain Lock ----
