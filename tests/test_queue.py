@@ -503,8 +503,9 @@ def test_a_pure_parking_lot_is_a_deque():
             elif step == "popleft" and model:
                 assert lot.popleft() is model.popleft()
             elif step == "look" and model and pick.random() < 0.5:
-                look = pick.choice(LOOKS)
+                look, seen_as = pick.choice(LOOKS), type(lot)
                 assert as_of_a_deque(look(lot)) == as_of_a_deque(look(model))
+                assert type(lot) is seen_as  # another thread may look
             elif step == "change" and model and pick.random() < 0.2:
                 change = pick.choice(CHANGES)
                 change(lot)
@@ -515,6 +516,18 @@ def test_a_pure_parking_lot_is_a_deque():
             classes.add(type(lot))
         assert list(lot) == list(model)
     assert classes == {lot_class, thinned}
+
+
+def test_methods_of_a_pure_parking_lot_that_were_bound_before():
+    lot = _pure.queue.Parked("abcde")
+    lot.leave("c")
+    append, popleft, reverse, copied = lot.append, lot.popleft, lot.reverse, lot.copy
+    lot.rotate(0)
+    assert type(lot) is _pure.queue.Parked
+    append("f")
+    assert popleft() == "a"
+    reverse()
+    assert list(copied()) == list(lot) == ["f", "e", "d", "b"]
 
 
 def as_of_a_deque(found):
@@ -542,7 +555,7 @@ for start in range(40):
     lot.leave(100)
     try:
         set_nomemory(start, start + 1)
-        len(lot)
+        lot.rotate(0)
     except MemoryError:
         failures += 1
     finally:

@@ -1514,6 +1514,8 @@ async def lives(ours, times, parts, memory):
         watch.snapshot()
         ours.look()
         gc.collect()
+        # The cache of attributes of types refers to names, also to temporary ones.
+        getattr(sys, "_clear_internal_caches", sys._clear_type_cache)()
         recorder = _tasks.recorder
         found.append((len(recorder.counters()), len(recorder.holds()), len(keys), memory()))
     return found

@@ -48,13 +48,15 @@ class Queue(_shared.Waiters):
     emptied_by_others = False  # a waiter that leaves may not be there any more
 
     # Invariant: before each call that can run other code or fail, every waiter is where it belongs
-    # and `cancelled` is right.
+    # and `cancelled` is right. Between any two steps, which is when other threads can look, all of
+    # `gone` are in `parked`.
 
     def __len__(self) -> int:
         return len(self.settled) + len(self.parked) - len(self.gone)
 
     def _futures(self) -> list[Future[Any]]:
-        return [*self.settled, *self.waiting()]
+        # For other threads, such as that of aiofastlock.watch, each copy is one step.
+        return [*self.settled, *(future for future in [*self.parked] if future not in self.gone)]
 
     def waiting(self) -> Iterator[Future[Any]]:
         """The parked waiters, in order."""
@@ -109,12 +111,13 @@ class Queue(_shared.Waiters):
             gone.add(future)
             if len(gone) * 2 > len(parked):
                 dropped = parked, gone
-                self.parked = deque(self.waiting())
+                waiting = deque(self.waiting())
                 self.gone = frozenset()
+                self.parked = waiting
                 return
         while gone and parked[0] in gone:
+            gone.remove(parked[0])
             dropped.append(parked.popleft())
-            gone.remove(dropped[-1])
 
     def settle_done(self, future: Future[Any]) -> None:
         """Settle a parked waiter whose future others have set or cancelled."""
@@ -165,8 +168,8 @@ class Queue(_shared.Waiters):
         """Wake every waiter that is parked now."""
         woken = list(self.waiting() if self.gone else self.parked)
         settled = dict.fromkeys(woken, True)
-        _parked, self.parked = self.parked, ()  # freed last, as above
-        _gone, self.gone = self.gone, frozenset()
+        _gone, self.gone = self.gone, frozenset()  # freed last, as above
+        _parked, self.parked = self.parked, ()
         if self.settled:
             self.settled.update(settled)
         else:

@@ -97,8 +97,10 @@ class Parked(Deque):
 class Thinned(Parked):
     """Waiters of which some are gone: they have left from the middle, or never were there.
 
-    The first is not gone. Whatever looks further than at the first removes those who are, and the
-    class is Parked again. This happens as well before more than half of the waiters are gone.
+    The first is not gone. Whatever looks further than at the first sees the others, and does not
+    change anything: aiofastlock.watch looks from another thread. Before more than half of the
+    waiters are gone, and before the program changes the deque, they are removed, and the class is
+    Parked again.
     """
 
     def __bool__(self) -> bool:
@@ -119,23 +121,45 @@ class Thinned(Parked):
         deque.append(self, future)
 
 
-def restoring(method: Callable[..., Any]) -> Callable[..., Any]:
-    def restored(waiters: Parked, *args: Any, **kwargs: Any) -> Any:
+# A program can bind a method while the class is Thinned, and call it when it is Parked again.
+
+
+def looking(method: Callable[..., Any]) -> Callable[..., Any]:
+    def look(waiters: Parked, *args: Any, **kwargs: Any) -> Any:
+        while True:
+            gone = waiters.gone
+            try:
+                # A dict, since other threads can see restore() at work.
+                futures = dict.fromkeys(deque.__iter__(waiters))
+                break
+            except RuntimeError:  # they have changed it meanwhile
+                pass
+        waiting = Parked([future for future in futures if future not in gone])
+        return method(waiting, *args, **kwargs)
+
+    return look
+
+
+def changing(method: Callable[..., Any]) -> Callable[..., Any]:
+    def change(waiters: Parked, *args: Any, **kwargs: Any) -> Any:
         if waiters.gone:
             waiters.restore()
         return method(waiters, *args, **kwargs)
 
-    return restored
+    return change
 
 
 for name in (
-    *("__add__", "__contains__", "__copy__", "__delitem__", "__eq__", "__ge__", "__getitem__"),
-    *("__gt__", "__iadd__", "__imul__", "__iter__", "__le__", "__len__", "__lt__", "__mul__"),
-    *("__ne__", "__reduce__", "__repr__", "__reversed__", "__rmul__", "__setitem__", "appendleft"),
-    *("clear", "copy", "count", "extend", "extendleft", "index", "insert", "pop", "remove"),
-    *("reverse", "rotate"),
+    *("__add__", "__contains__", "__copy__", "__eq__", "__ge__", "__getitem__", "__gt__"),
+    *("__iter__", "__le__", "__len__", "__lt__", "__mul__", "__ne__", "__reduce__", "__repr__"),
+    *("__reversed__", "__rmul__", "copy", "count", "index"),
 ):
-    setattr(Thinned, name, restoring(getattr(deque, name)))
+    setattr(Thinned, name, looking(getattr(deque, name)))
+for name in (
+    *("__delitem__", "__iadd__", "__imul__", "__setitem__", "appendleft", "clear", "extend"),
+    *("extendleft", "insert", "pop", "remove", "reverse", "rotate"),
+):
+    setattr(Thinned, name, changing(getattr(deque, name)))
 
 
 # A subclass of Queue can have queues of its own in `_getters` and `_putters`.
