@@ -24,9 +24,9 @@ import weakref
 
 import pytest
 from conftest import OURS, SWITCHES, needs_refcounts
-from helpers import park, retrieve, steps
+from helpers import by_hand, park, parked, retrieve, steps
 
-from aiofastlock import _internals, watch
+from aiofastlock import _internals, _pure, watch
 from aiofastlock.watch import DeadlockError, _deadlocks, _tasks, _watching
 
 LOOKS = _watching.Watch.looks
@@ -1547,6 +1547,84 @@ async def test_a_library_has_wrapped_asyncios_classes(watched, monkeypatch):
         (primitive,) = watch.snapshot().primitives
         assert primitive.kind == "Lock"
     assert watch.is_watching()
+
+
+# ---- A look from another thread ----
+
+
+def between_bytecodes(run, act, number=None):
+    """Run a function, and do something where another thread could run; return how often.
+
+    These are the bytecodes of aiofastlock, or only the one of that number.
+    """
+    count = 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        if not frame.f_globals["__name__"].startswith("aiofastlock"):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            count += 1
+            if number in (None, count):
+                act()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def many_wait(name):
+    """Return a queue of waiters, and what makes some leave from its middle and wakes others."""
+    primitive = getattr(_pure, name)()
+    if name == "Lock":
+        by_hand(primitive.acquire())
+    wait = {"Lock": "acquire", "Event": "wait", "Queue": "get"}[name]
+    waiting = [parked(getattr(primitive, wait)()) for _ in range(9)]
+    waiting.pop(5)[0].close()
+
+    def change():
+        waiting.pop(2)[0].close()
+        if name == "Queue":
+            primitive.put_nowait(1)
+            primitive.put_nowait(2)
+        else:
+            getattr(primitive, "release" if name == "Lock" else "set")()
+        for number in (4, 3, 3, 2, 0, 0, 0):
+            waiting.pop(number)[0].close()
+
+    return primitive._getters if name == "Queue" else primitive._waiters, change
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="traces no bytecodes")
+@pytest.mark.parametrize("name", ["Lock", "Event", "Queue"])
+async def test_pure_waiters_change_while_another_thread_looks(name):
+    waiters, change = many_wait(name)
+    seen = set()
+
+    def look():
+        assert len(list(waiters)) < 10
+        seen.add(len(waiters))
+
+    assert between_bytecodes(change, look) > 200
+    assert {8, 7, 0} <= seen <= set(range(10))
+    assert len(seen) > 5
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="traces no bytecodes")
+@pytest.mark.parametrize("name", ["Lock", "Event", "Queue"])
+async def test_another_thread_changes_pure_waiters_while_one_looks(name):
+    for number in itertools.count(1):
+        waiters, change = many_wait(name)
+        if between_bytecodes(lambda: len(list(waiters)), change, number) < number:  # noqa: B023
+            change()
+            break
+    assert number > 10
 
 
 # ---- Orders ----
