@@ -40,7 +40,7 @@ from unittest import mock
 
 import oracle
 from conftest import FREE_THREADED, OURS
-from helpers import OfKey
+from helpers import OfKey, but_for
 
 from aiofastlock import _pure
 
@@ -53,6 +53,41 @@ STARTS_EAGERLY = sys.version_info >= (3, 12)
 # asyncio's Barrier differs from aiofastlock's on purpose (test_barrier_schedules.py has a
 # model of it). Here the pure-Python one shows what the compiled one must do.
 ORACLE = SimpleNamespace(**{**vars(oracle), "Barrier": _pure.Barrier})
+
+# asyncio's, with what they lack.
+
+
+class Lock(asyncio.Lock):
+    try_acquire = oracle.Lock.try_acquire
+
+
+class Semaphore(asyncio.Semaphore):
+    try_acquire = oracle.Semaphore.try_acquire
+
+
+class BoundedSemaphore(asyncio.BoundedSemaphore):
+    try_acquire = oracle.Semaphore.try_acquire
+
+
+class Condition(asyncio.Condition):
+    try_acquire = oracle.Condition.try_acquire
+
+    def __init__(self, lock=None):
+        super().__init__(Lock() if lock is None else lock)
+
+
+class OverTheFixedLock(Condition):
+    def __init__(self, lock=None):
+        super().__init__(oracle.Lock() if lock is None else lock)
+
+
+def asyncios(name):
+    """Return asyncio's implementation, by the name that show() knows."""
+    if name == "over the fixed lock":
+        return {name: but_for(ORACLE, Condition=OverTheFixedLock)}
+    lacking = ("Barrier", "KeyedLock", "KeyedSemaphore", "RWLock")
+    classes = {cls.__name__: cls for cls in (Lock, Semaphore, BoundedSemaphore, Condition)}
+    return {name: but_for(asyncio, **{it: getattr(ORACLE, it) for it in lacking}, **classes)}
 
 
 class Stuck(BaseException):
@@ -846,7 +881,11 @@ class Driver:
     def drive(self, name, index, how, argument=None):
         hands = [hand for hand in self.hands if not hand.ended] or self.hands
         if hands:
-            self.drive_hand(hands[index % len(hands)], how, argument)
+            hand = hands[index % len(hands)]
+            if how != "send if woken":
+                self.drive_hand(hand, how, argument)
+            elif hand.future is None or hand.future.done():
+                self.drive_hand(hand, "send", argument)
 
     def drive_hand(self, hand, how, argument=None):
         try:
@@ -1173,11 +1212,12 @@ class Composer:
                 by, start = pick(False, True), pick(True, True, False)
                 return name, by, start, pick(*WHICH), *pick(*self.awaitables)
             case "drive":
-                more = ("close", "drop") if self.is_deadly else ()
-                index, how = pick(*INDICES), pick("send", "throw", "throw class", *more)
+                # A waiter to which None is sent before it is woken ends with a RuntimeError.
+                more = ("send", "close", "drop") if self.is_deadly else ("send if woken",)
+                index, how = pick(*INDICES), pick("throw", "throw class", *more)
                 if how == "drop":
                     return ("drop", index) if COUNTS_REFERENCES else (name, index, "close")
-                if how == "send":
+                if how in ("send", "send if woken"):
                     return name, index, how, pick(None, 5)
                 if how == "close":
                     return name, index, how
@@ -1348,7 +1388,7 @@ def report(seed, index, found):
 def show(name, setup, program):
     """Print both traces up to where they differ. Return 1 if they do, 0 if they are equal."""
     expected = trace(ORACLE, setup, program)
-    seen = trace(OURS[name], setup, program)
+    seen = trace(OURS.get(name) or asyncios(name)[name], setup, program)
     for of_oracle, of_name in zip_longest(expected, seen):
         if of_oracle != of_name:
             print(f"  oracle: {of_oracle}\n  {name}: {of_name}")

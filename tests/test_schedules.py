@@ -16,7 +16,7 @@ import pytest
 import schedules
 from conftest import OURS
 from helpers import but_for
-from schedules import COUNTS_REFERENCES, ORACLE, SCENES, Machine, trace
+from schedules import COUNTS_REFERENCES, ORACLE, SCENES, Machine, asyncios, trace
 
 from aiofastlock import _pure
 
@@ -40,55 +40,15 @@ def test_traces_equal_the_oracles(request, scene):
     check_traces(request, OURS, scene)
 
 
-# asyncio's, with what they lack.
-
-
-class Lock(asyncio.Lock):
-    try_acquire = oracle.Lock.try_acquire
-
-
-class Semaphore(asyncio.Semaphore):
-    try_acquire = oracle.Semaphore.try_acquire
-
-
-class BoundedSemaphore(asyncio.BoundedSemaphore):
-    try_acquire = oracle.Semaphore.try_acquire
-
-
-class Condition(asyncio.Condition):
-    try_acquire = oracle.Condition.try_acquire
-
-    def __init__(self, lock=None):
-        super().__init__(Lock() if lock is None else lock)
-
-
-class OverTheFixedLock(Condition):
-    def __init__(self, lock=None):
-        super().__init__(oracle.Lock() if lock is None else lock)
-
-
-LACKING = {name: getattr(ORACLE, name) for name in ("KeyedLock", "KeyedSemaphore", "RWLock")}
-
-
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="asyncio has more faults there")
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("scene", [*QUEUES, "Condition over the fixed lock"])
 def test_the_oracle_is_asyncio_but_for_what_it_fixes(request, scene):
     """Only CancelledError is thrown. A Condition takes any exception, if its lock is fixed."""
     if scene in QUEUES:
-        theirs = but_for(
-            asyncio,
-            **LACKING,
-            Barrier=ORACLE.Barrier,
-            Lock=Lock,
-            Semaphore=Semaphore,
-            BoundedSemaphore=BoundedSemaphore,
-            Condition=Condition,
-        )
-        check_traces(request, {"asyncio": theirs}, scene, share=1 / 4, is_deadly=False)
+        check_traces(request, asyncios("asyncio"), scene, share=1 / 4, is_deadly=False)
     else:
-        fixed = {"asyncio": but_for(ORACLE, Condition=OverTheFixedLock)}
-        check_traces(request, fixed, "Condition", share=1 / 4)
+        check_traces(request, asyncios("over the fixed lock"), "Condition", share=1 / 4)
 
 
 # ---- Traces show what is wrong ----
