@@ -60,6 +60,8 @@ static inline void keep_no_spares(int none)
     }
 }
 
+#ifndef Py_GIL_DISABLED
+
 static void keep(PyObject *self)
 {
     PyTypeObject *type = quick.type;
@@ -120,6 +122,8 @@ static void keep_or_dealloc(PyObject *self)
     keep_or_free(self);
 #endif
 }
+
+#endif
 
 /* The slots of the public classes of this module, which a patch of __init__ or __new__ changes. */
 static struct {
