@@ -94,9 +94,10 @@ static void keep(PyObject *self)
 
 static inline void keep_or_free(PyObject *self)
 {
-    if (quick.count < quick.most && *field(self, quick.objects[0]) != NULL) {
+    if (quick.count < quick.most && *field(self, quick.objects[0]) != NULL
+        && !PyObject_GC_IsFinalized(self)) {
         keep(self);
-    } else { /* or its allocation failed half-way */
+    } else { /* or its allocation failed half-way, or a patched __del__() would not be called again */
         quick.dealloc(self);
         Py_DECREF(quick.type);
     }

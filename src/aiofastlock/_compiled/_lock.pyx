@@ -187,11 +187,11 @@ cdef class ParkingLot:
             recorder.deallocated(<PyObject*> self)
         drop_attributes(self)
 
-    cdef bint acquire_now(self, Waiter waiter) except -1:
+    cdef bint acquire_now(self, Waiter waiter) except -1:  # pragma: no cover - subclasses have it
         """Acquire what is awaited, if that needs no wait; return whether it was acquired."""
         raise NotImplementedError
 
-    cdef int release_now(self, Waiter waiter) except -1:
+    cdef int release_now(self, Waiter waiter) except -1:  # pragma: no cover - subclasses have it
         """Do what an await does that never waits, such as the end of `async with`."""
         raise NotImplementedError
 
@@ -213,6 +213,9 @@ cdef class ParkingLot:
     cdef int hand_off(self, State state) except -1:
         """A waiter in `state` has left the queue without its turn: give that to the next one."""
         raise NotImplementedError
+
+    cdef void take_back(self) noexcept:
+        """A waiter that is in the queue was not woken after all: its turn is none."""
 
     cdef bint settle_if_done(self, PyObject* parked) except -1:
         """Settle a parked waiter if its future is done already; return whether it is."""
@@ -239,6 +242,7 @@ cdef class ParkingLot:
         cdef Waiter waiter = alive(parked)
         if waiter is None:  # another thread is deallocating it
             settle(self, parked, CANCELLED)
+            self.take_back()
             return False
         future = waiter.future
         settle(self, parked, WOKEN)
@@ -462,6 +466,7 @@ cdef int unwake(ParkingLot primitive, Waiter waiter) except -1:
         waiter.state = PARKED
         primitive.woken -= 1
         primitive.parked = <PyObject*> waiter
+        primitive.take_back()
     primitive.settle_if_done(<PyObject*> waiter)  # may raise RecursionError too
     return 0
 
@@ -472,6 +477,7 @@ cdef int cancel_if_no_result(ParkingLot primitive, Waiter waiter, object future)
     if not live and waiter.future is future and waiter.state == WOKEN:
         waiter.state = CANCELLED
         primitive.woken -= 1
+        primitive.take_back()
     return 0
 
 

@@ -34,7 +34,7 @@ else:
     QueueFull = _internals.queues.QueueFull
     try:
         QueueShutDown = _internals.queues.QueueShutDown
-    except AttributeError:  # before Python 3.13
+    except AttributeError:  # pragma: no cover - before Python 3.13
 
         class QueueShutDown(Exception):  # noqa: N818
             """put() or get() was called on a queue that is shut down."""

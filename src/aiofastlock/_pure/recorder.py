@@ -217,7 +217,8 @@ def variables(frame: FrameType) -> dict[str, Any]:
     found = frame.f_locals
     copy = dict(found)
     if sys.version_info < (3, 13) and frame.f_code.co_flags & CO_OPTIMIZED and not frame.f_trace:
-        found.clear()  # it would keep their values until the function ends
+        # It would keep their values until the function ends.
+        found.clear()  # pragma: no cover - before Python 3.13
     return copy
 
 
@@ -253,10 +254,7 @@ KINDS: tuple[type, ...] = (
 
 
 def kind_of(primitive: Any) -> str:
-    for kind in KINDS:
-        if issubclass(type(primitive), kind):
-            return kind.__name__
-    return type(primitive).__name__
+    return next(kind.__name__ for kind in KINDS if issubclass(type(primitive), kind))
 
 
 # ---- What was recorded ----

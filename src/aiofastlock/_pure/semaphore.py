@@ -151,14 +151,11 @@ def grant_first(semaphore: Semaphore, waiters: Queue) -> bool:
         return False
     semaphore._value -= 1
     try:
-        given = waiters.wake_first()
-    except BaseException:
-        if first not in waiters.settled:  # it was not woken
+        return waiters.wake_first()
+    finally:
+        # If it is still there and was not woken. If it has left meanwhile, it has given it back.
+        if waiters.settled.get(first) is False or (waiters.parked and waiters.parked[0] is first):
             semaphore._value += 1
-        raise
-    if not given:
-        semaphore._value += 1
-    return given
 
 
 def hand_off(semaphore: Semaphore, woken: bool) -> None:
