@@ -649,7 +649,7 @@ def test_a_waiter_leaves_in_its_done(OurLock, more):
     on_interrupted_loop(main)
 
 
-def test_a_waiter_closed_while_it_is_resumed(OurLock):
+def test_a_waiter_that_others_have_set_is_closed_while_it_is_resumed(OurLock):
     async def main():
         lock = OurLock()
         await lock.acquire()

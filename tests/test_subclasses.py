@@ -274,7 +274,7 @@ def test_a_replaced_queue_of_a_closed_loop_is_emptied(OurLock):
 
 async def test_a_getter_waits_again_though_its_queue_is_patched_meanwhile(Queue):
     queue, log = Queue(), []
-    tasks, arrived = await park_tasks(queue.get, 1)
+    _, arrived = await park_tasks(queue.get, 1)
 
     def get_nowait():
         log.append("get_nowait")
@@ -574,8 +574,12 @@ def test_a_del_that_is_patched_in_is_called(implementation, primitive, monkeypat
 async def test_a_del_that_is_patched_in_keeps_the_object(implementation, primitive, monkeypatch):
     cls, kept = getattr(IMPLEMENTATIONS[implementation], primitive), []
     gc.collect()
+
+    def keep(self):
+        kept.append(self)
+
     with monkeypatch.context() as patch:
-        patch.setattr(cls, "__del__", lambda self: kept.append(self), raising=False)
+        patch.setattr(cls, "__del__", keep, raising=False)
         cls().attribute = 1
         gc.collect()
         (one,) = kept

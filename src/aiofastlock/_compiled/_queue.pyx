@@ -7,7 +7,7 @@ the queue's getters, or of its putters.
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 
-from collections import deque
+from _collections import deque  # also where collections is patched
 import heapq
 
 from aiofastlock import _internals, _shared

@@ -149,6 +149,8 @@ def acquired(primitive: Any) -> None:
     task = current_task()
     structured = is_called_by(ENTERING)
     record.counters.acquired += 1
+    if isinstance(primitive, Lock):
+        record.holds.clear()  # it was unlocked unseen
     record.holds.append((None if task is None else ref(task), time.monotonic(), structured))
     if on_acquired is not None:
         on_acquired(primitive)

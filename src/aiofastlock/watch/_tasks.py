@@ -129,10 +129,8 @@ def waits(task: Task[Any]) -> tuple[Any, float | None] | None:
 
 
 def waits_in(awaitables: list[Any]) -> tuple[Any, float | None] | None:
-    if not awaitables:
-        return None
     # The innermost is an awaitable in C, or the iterator of the future that ours awaits.
-    if type(awaitables[-1]) is FUTURE_ITERATOR:
+    if awaitables and type(awaitables[-1]) is FUTURE_ITERATOR:
         return recorder.waited(awaitables[-2]) if len(awaitables) > 1 else None
     for awaitable in awaitables[:-3:-1]:
         if (found := recorder.waited(awaitable)) is not None:
