@@ -317,8 +317,8 @@ cdef class KeySemaphoreCore(BoundedSemaphoreCore):
     def _owner(self):
         return self.owner
 
-    # Each method that may take or add a permit. One that raises when it has done so, since it cannot
-    # wake a waiter, leaves that in the queue. The last to leave wakes nobody.
+    # Each method that may take or add a permit. One that raises when it has done so cannot wake a
+    # waiter, which is still in the queue then. The last to leave wakes nobody.
 
     cdef bint acquire_now(self, Waiter waiter) except -1:
         cdef bint acquired = BoundedSemaphoreCore.acquire_now(self, waiter)

@@ -215,7 +215,7 @@ cdef class ParkingLot:
         raise NotImplementedError
 
     cdef void take_back(self) noexcept:
-        """A waiter that is in the queue was not woken after all: its turn is none."""
+        """A waiter was not woken after all, and has not handed on its turn: there is none."""
 
     cdef bint settle_if_done(self, PyObject* parked) except -1:
         """Settle a parked waiter if its future is done already; return whether it is."""
@@ -453,7 +453,7 @@ cdef bint not_set(ParkingLot primitive, Waiter waiter, object future, int outcom
     try:
         raise_if_failed(outcome)
     except BaseException:  # here and not in wake(), where `try` would cost every wake-up
-        if waiter.future is future:
+        if waiter.future is future and waiter.state == WOKEN:
             unwake(primitive, waiter)
         raise
     cancel_if_no_result(primitive, waiter, future)
@@ -462,22 +462,25 @@ cdef bint not_set(ParkingLot primitive, Waiter waiter, object future, int outcom
 
 cdef int unwake(ParkingLot primitive, Waiter waiter) except -1:
     """set_result() raised: park the waiter again, unless its future is done nevertheless."""
-    if waiter.state == WOKEN:
-        waiter.state = PARKED
-        primitive.woken -= 1
-        primitive.parked = <PyObject*> waiter
-        primitive.take_back()
-    primitive.settle_if_done(<PyObject*> waiter)  # may raise RecursionError too
+    waiter.state = PARKED
+    primitive.woken -= 1
+    primitive.parked = <PyObject*> waiter
+    try:
+        primitive.settle_if_done(<PyObject*> waiter)  # may raise RecursionError too
+    finally:
+        if waiter.state != WOKEN:  # if it has left, it was parked
+            primitive.take_back()
     return 0
 
 
 cdef int cancel_if_no_result(ParkingLot primitive, Waiter waiter, object future) except -1:
     """The future was done before it was woken: mark the waiter if it is not to continue."""
     cdef bint live = has_result(future)
-    if not live and waiter.future is future and waiter.state == WOKEN:
-        waiter.state = CANCELLED
-        primitive.woken -= 1
+    if waiter.future is future and waiter.state == WOKEN:
         primitive.take_back()
+        if not live:
+            waiter.state = CANCELLED
+            primitive.woken -= 1
     return 0
 
 

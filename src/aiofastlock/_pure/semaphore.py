@@ -150,12 +150,16 @@ def grant_first(semaphore: Semaphore, waiters: Queue) -> bool:
         waiters.settle_done(first)
         return False
     semaphore._value -= 1
+    # If it has left meanwhile, it has given the permit back.
     try:
-        return waiters.wake_first()
-    finally:
-        # If it is still there and was not woken. If it has left meanwhile, it has given it back.
-        if waiters.settled.get(first) is False or (waiters.parked and waiters.parked[0] is first):
+        given = waiters.wake_first()
+    except BaseException:
+        if waiters.parked and waiters.parked[0] is first:
             semaphore._value += 1
+        raise
+    if not given and first in waiters.settled:
+        semaphore._value += 1
+    return given
 
 
 def hand_off(semaphore: Semaphore, woken: bool) -> None:
