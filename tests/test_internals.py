@@ -306,10 +306,16 @@ async def test_a_handle_runs_by_handles_own_method_if_that_is_patched_late(our_n
 
 IMPORTED_MOCKED = """if True:
     import asyncio, importlib.util, sys, types, unittest.mock
+    try:
+        import _asyncio
+    except ImportError:
+        _asyncio = types.SimpleNamespace()  # on PyPy
     real = getattr(asyncio, "{name}")
     ways = dict(
         mock=lambda: unittest.mock.MagicMock(wraps=real),
-        other=lambda: type(real.__name__, (), dict(__slots__=("__weakref__",))),
+        other=lambda: dict(Future=asyncio.futures._PyFuture).get(
+            "{name}", type("Other", (), dict(__slots__=("__weakref__",)))
+        ),
         function=lambda: lambda *args, **kwargs: real(*args, **kwargs),
         none=lambda: None,
     )
@@ -357,6 +363,7 @@ def test_importing_while_collections_is_patched():
 @pytest.mark.parametrize(
     ("where", "name"),
     [
+        ("_asyncio", "Future"),
         ("asyncio", "Future"),
         ("asyncio.futures", "Future"),
         ("asyncio", "Handle"),

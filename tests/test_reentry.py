@@ -6,6 +6,7 @@ loops: BaseEventLoop.is_closed() is written in Python, so a signal handler can r
 
 import asyncio
 import contextlib
+import functools
 import gc
 import signal
 import threading
@@ -1029,6 +1030,24 @@ def test_long_chains_of_queues_are_deallocated_without_recursion(our_name, OurQu
         del queue, previous
 
     asyncio.run(main())
+
+
+@needs_refcounts
+@pytest.mark.parametrize("method", ["get", "put"])
+def test_a_weak_reference_to_a_queues_awaitable_that_has_ended(OurQueue, method):
+    """It is not one to the next awaitable."""
+    gc.collect()  # what earlier tests have left may refer to what is used again
+    queue = OurQueue()
+    queue.put_nowait("item")
+    call = queue.get if method == "get" else functools.partial(queue.put, "item")
+    first = call()
+    with contextlib.suppress(StopIteration):
+        first.send(None)
+    reference = weakref.ref(first)
+    del first
+    second = call()
+    assert reference() is not second
+    second.close()
 
 
 @needs_refcounts

@@ -272,6 +272,36 @@ def test_a_replaced_queue_of_a_closed_loop_is_emptied(OurLock):
     waiting.close()
 
 
+@pytest.mark.parametrize("waiters", ["_getters", "_putters"])
+def test_replaced_waiters_of_a_queue_of_a_closed_loop_are_dropped(our_name, waiters):
+    queue = IMPLEMENTATIONS[our_name].Queue(1)
+    if waiters == "_putters":
+        queue.put_nowait(0)
+    wait = queue.get if waiters == "_getters" else functools.partial(queue.put, 1)
+    setattr(queue, waiters, collections.deque())
+
+    async def park():
+        waiting = wait()
+        waiting.send(None)
+        assert len(getattr(queue, waiters)) == 1
+        return waiting
+
+    async def main():
+        task = asyncio.ensure_future(wait())
+        await steps()
+        assert len(getattr(queue, waiters)) == 1
+        if waiters == "_getters":
+            queue.put_nowait(1)
+        else:
+            queue.get_nowait()
+        await task
+        assert not getattr(queue, waiters)
+
+    waiting = asyncio.run(park())
+    asyncio.run(main())
+    waiting.close()
+
+
 async def test_a_getter_waits_again_though_its_queue_is_patched_meanwhile(Queue):
     queue, log = Queue(), []
     _, arrived = await park_tasks(queue.get, 1)

@@ -2125,8 +2125,11 @@ def test_a_file_that_fails_in_the_signal(ours):
     ours.records.clear()
 
 
-async def test_the_locks_of_keys_are_named_by_their_keys(watched):
-    locks = watched.KeyedLock()
+@pytest.mark.parametrize(
+    ("name", "arguments", "kind"), [("KeyedLock", [], "circle"), ("KeyedSemaphore", [1], "permits")]
+)
+async def test_the_locks_of_keys_are_named_by_their_keys(watched, name, arguments, kind):
+    locks = getattr(watched, name)(*arguments)
 
     async def transfer(source, target):
         async with locks[source]:
@@ -2136,8 +2139,9 @@ async def test_the_locks_of_keys_are_named_by_their_keys(watched):
 
     async with running(transfer("a", "b"), transfer("b", "a")):
         (deadlock,) = watch.snapshot().deadlocks
-        assert sorted(deadlock.names) == ["Lock locks['a']", "Lock locks['b']"]
-        assert watched.kinds() == ["circle"]
+        primitive = "Lock" if name == "KeyedLock" else "BoundedSemaphore"
+        assert sorted(deadlock.names) == [f"{primitive} locks['{key}']" for key in "ab"]
+        assert watched.kinds() == [kind]
 
 
 # ---- python tests/test_watch.py pure|compiled TIMES ----

@@ -444,6 +444,8 @@ cdef object loop_or_future(QueueCore self, bint future):
         for waiting in (self.getters, self.putters):
             if waiting is not None:
                 discard_waiters(waiting)
+        for name in ("_getters", "_putters") if has_attributes(self) else ():
+            _shared.empty(attributes_of(self).get(name) or ())
     return found
 
 

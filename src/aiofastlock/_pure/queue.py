@@ -388,9 +388,7 @@ class Queue(ParkingLot, AsyncioQueue):
                 Queue._wakeup_next(self, waiters)
 
     def _unbind_if_closed(self) -> bool:
-        """Drop the waiters if the loop is closed: it cannot wake them."""
-        if self._loop is None or not self._loop.is_closed():
-            return False
+        """Drop the waiters. Called when the loop is closed, which cannot wake them."""
         for name in ("_getters", "_putters"):
             waiters = getattr(self, name)
             if isinstance(waiters, Parked):  # they keep the old queue
