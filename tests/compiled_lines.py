@@ -52,7 +52,7 @@ def lines_of_cython(text, counts):
             made_of = found[1], int(found[2])
         elif NO_LONGER.match(line):
             made_of = None
-        elif made_of and number in counts:
+        elif made_of and number in counts and not NOT_COUNTED.match(line):
             yield *made_of, counts[number]
             made_of = None
 

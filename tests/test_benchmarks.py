@@ -17,7 +17,14 @@ import pytest
 from conftest import OURS
 
 from aiofastlock import _benchmark
-from aiofastlock._benchmark import ROWS, acquire_and_release, cancel, enter_and_leave, own_copy
+from aiofastlock._benchmark import (
+    ROWS,
+    acquire_and_release,
+    cancel,
+    enter_and_leave,
+    median_ratio,
+    own_copy,
+)
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -37,6 +44,22 @@ async def test_every_workload_runs(our_name, row):
         pytest.importorskip("tracemalloc")
     sizes = {**row.sizes, "passes": max(40, row.sizes.get("tasks", 0))}
     assert await row.workload(getattr(OURS[our_name], row.primitive), **sizes) > 0
+
+
+def test_the_median_of_the_rounds_ratios():
+    """Not the ratio of the medians: a round in which the machine was slow counts as any other."""
+    assert median_ratio([20, 400, 30], [10, 100, 10]) == 3
+
+
+async def test_a_waiter_that_waits_again_is_detected():
+    class Event(asyncio.Event):
+        async def wait(self):
+            await super().wait()
+            await asyncio.sleep(0)
+
+    pytest.importorskip("tracemalloc")
+    with pytest.raises(RuntimeError, match="a turn was lost"):
+        await _benchmark.waiter_size(Event, passes=2)
 
 
 class Open:

@@ -193,6 +193,21 @@ def test_call_soon_patched_on_one_loop_while_a_task_waits():
     run(main())
 
 
+def test_a_loop_that_does_not_show_its_thread():
+    """In free-threaded builds, only this thread may find a handle that is not finished."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        number = loop._thread_id
+        del loop._thread_id
+        own = await wakes_with_own()
+        loop._thread_id = number
+        assert await wakes_with_own()
+        return own
+
+    assert run(main()) is not FREE_THREADED
+
+
 @pytest.mark.parametrize("name", ["call_soon", "_debug", "_closed", "_ready"])
 def test_an_attribute_of_the_loop_whose_lookup_fails(name):
     class Key(str):

@@ -200,6 +200,21 @@ def test_a_name_of_asyncios_modules_is_looked_up_late(our_name, module_name, nam
     assert found[0]
 
 
+def test_a_name_of_asyncios_modules_is_gone(our_name, monkeypatch):
+    errors = []
+    for module in (asyncio, IMPLEMENTATIONS[our_name]):
+        lock = module.Lock()
+        asyncio.run(lock.acquire())
+        waiter = lock.acquire()
+        with monkeypatch.context() as patch:
+            patch.delattr(asyncio.events, "_get_running_loop")
+            with pytest.raises(AttributeError) as error:
+                waiter.send(None)
+        errors.append(str(error.value))
+        assert not lock._waiters
+    assert errors[0] == errors[1]
+
+
 def test_a_loop_whose_call_soon_is_asyncios_threadsafe_one(our_name):
     """An event that another thread sets wakes the loop, which sleeps in its selector."""
 
@@ -291,9 +306,16 @@ async def test_a_handle_runs_by_handles_own_method_if_that_is_patched_late(our_n
 
 IMPORTED_MOCKED = """if True:
     import asyncio, importlib.util, sys, types, unittest.mock
+    try:
+        import _asyncio
+    except ImportError:
+        _asyncio = types.SimpleNamespace()  # on PyPy
     real = getattr(asyncio, "{name}")
     ways = dict(
         mock=lambda: unittest.mock.MagicMock(wraps=real),
+        other=lambda: dict(Future=asyncio.futures._PyFuture).get(
+            "{name}", type("Other", (), dict(__slots__=("__weakref__",)))
+        ),
         function=lambda: lambda *args, **kwargs: real(*args, **kwargs),
         none=lambda: None,
     )
@@ -311,10 +333,37 @@ IMPORTED_MOCKED = """if True:
 """
 
 
-@pytest.mark.parametrize("way", ["mock", "function", "none"])
+PATCHED_DEQUE = """
+import asyncio, collections
+
+class Deque(collections.deque):
+    def append(self, item):
+        super().append(item)
+
+collections.deque = Deque
+import aiofastlock
+
+async def main():
+    queue = aiofastlock.Queue()
+    queue.put_nowait(1)
+    assert await queue.get() == 1
+
+asyncio.run(main())
+"""
+
+
+def test_importing_while_collections_is_patched():
+    done = subprocess.run(
+        [sys.executable, "-c", PATCHED_DEQUE], capture_output=True, check=False, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("way", ["mock", "other", "function", "none"])
 @pytest.mark.parametrize(
     ("where", "name"),
     [
+        ("_asyncio", "Future"),
         ("asyncio", "Future"),
         ("asyncio.futures", "Future"),
         ("asyncio", "Handle"),
@@ -323,6 +372,8 @@ IMPORTED_MOCKED = """if True:
         ("asyncio", "futures"),
         ("asyncio", "base_events"),
         ("asyncio", "InvalidStateError"),
+        ("asyncio", "Lock"),
+        ("asyncio.locks", "Lock"),
     ],
 )
 def test_importing_while_asyncio_is_mocked(where, name, way):

@@ -9,6 +9,7 @@ import random
 import re
 import weakref
 from collections.abc import Collection, Hashable, Mapping
+from unittest import mock
 
 import pytest
 from conftest import OURS, needs_compiled, needs_refcounts
@@ -149,6 +150,21 @@ async def test_a_cancelled_waiter_leaves_nothing(locks):
     assert len(locks) == 0
 
 
+async def test_permits_that_are_on_their_way(semaphores):
+    """A woken waiter takes its permit, also if another one was cancelled when it was woken."""
+    for _ in range(2):
+        assert semaphores["a"].try_acquire()
+    tasks = await park(semaphores["a"].acquire, 3)
+    semaphores["a"].release()
+    semaphores["a"].release()
+    tasks[0].cancel()
+    await end(*tasks)
+    assert semaphores["a"].locked()
+    semaphores["a"].release()
+    semaphores["a"].release()
+    assert list(semaphores) == []
+
+
 @needs_refcounts
 async def test_a_cancelled_semaphore_leaves_nothing(semaphores):
     for _ in range(2):
@@ -238,6 +254,12 @@ def test_bad_arguments(ours):
             ours.KeyedSemaphore(value)
     semaphores = ours.KeyedSemaphore(2**100)
     assert semaphores["a"].try_acquire()
+
+
+def test_a_primitive_of_a_key_is_not_made_without_it(keyed):
+    with pytest.raises(TypeError):
+        type(keyed["a"])(loop=None)
+    assert len(keyed) == 0
 
 
 def test_a_key_that_cannot_be_hashed(keyed):
@@ -358,6 +380,35 @@ def test_a_finalizer_of_a_key_uses_the_locks(keyed):
     assert keyed["a"] is seen[0]
 
 
+@needs_refcounts
+def test_a_primitive_whose_deallocation_is_put_off_is_not_found(our_name, keyed):
+    """Python puts it off if the recursion would be too deep. Other code can run before."""
+
+    class Dropped(int):
+        """What comes after a primitive in a long chain. Being no container, it is not put off."""
+
+        __slots__ = ()
+
+        def __del__(self):
+            one = keyed[int(self)]
+            found.append((one, keyed[int(self)]))
+
+    def make_and_drop():
+        chain = []
+        for number in range(length_of_chain(our_name)):
+            one = keyed[number]
+            one.before = chain
+            chain = [Dropped(number), one]  # lists are cleared from their end
+            del one
+
+    found = []
+    make_and_drop()
+    assert len(found) == length_of_chain(our_name)
+    assert all(one is other and not hasattr(one, "before") for one, other in found)
+    found.clear()
+    assert len(keyed) == 0
+
+
 # ---- Nothing is left ----
 
 
@@ -419,13 +470,26 @@ def test_an_owner_lives_as_long_as_one_of_its_primitives(ours):
     kept.release()
 
 
-def test_a_held_key_is_in_no_reachable_garbage(locks):
-    """The collector does not take a lock that only itself refers to."""
-    assert locks["a"].try_acquire()
+def test_a_held_key_is_in_no_reachable_garbage(keyed):
+    """The collector does not take a primitive that only itself refers to."""
+    while keyed["a"].try_acquire():
+        pass
     for _ in range(3):
         gc.collect()
-    assert not locks["a"].try_acquire()
-    locks["a"].release()
+    assert not keyed["a"].try_acquire()
+    keyed["a"].release()
+
+
+@needs_compiled
+@pytest.mark.parametrize("name", ["KeyedLock", "KeyedSemaphore"])
+def test_the_collector_sees_that_the_owner_owns_what_is_held(name):
+    keyed = getattr(aiofastlock, name)(*[1] * (name == "KeyedSemaphore"))
+    one = keyed["a"]
+    assert keyed not in gc.get_referrers(one)
+    assert one.try_acquire()
+    assert keyed in gc.get_referrers(one)
+    one.release()
+    assert keyed not in gc.get_referrers(one)
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
@@ -450,6 +514,23 @@ def test_private_names_are_as_those_of_a_lock(locks, semaphores):
     assert list(semaphores) == ["a"]
     semaphores["a"]._value = 2
     assert list(semaphores) == []
+    assert semaphores._value == 2
+
+
+@needs_compiled
+@pytest.mark.parametrize(
+    ("name", "field", "held", "free"),
+    [("KeyedLock", "_locked", True, False), ("KeyedSemaphore", "_value", 0, 2)],
+)
+def test_a_private_name_is_mocked(name, field, held, free):
+    """mock deletes it in the end, and sets it again if it is gone."""
+    keyed = getattr(aiofastlock, name)(*[2] * (name == "KeyedSemaphore"))
+    one = keyed["a"]
+    with mock.patch.object(one, field, held):
+        assert list(keyed) == ["a"]
+        assert one.locked()
+    assert getattr(one, field) == free
+    assert list(keyed) == []
 
 
 # ---- Copies ----

@@ -3,9 +3,11 @@
 import asyncio
 import collections
 import ctypes
+import subprocess
+import sys
 
 import pytest
-from conftest import OURS, needs_compiled
+from conftest import FREE_THREADED, OURS, needs_compiled
 from helpers import queue_up
 
 # ---- Acquiring and releasing ----
@@ -114,6 +116,53 @@ async def test_a_value_sent_from_c_before_the_first_step(primitive):
     one.release()
     async with one:
         pass
+
+
+@needs_compiled
+async def test_what_an_awaitable_awaits():
+    """`_awaited` is a future while it waits."""
+    lock = OURS["compiled"].Lock()
+    await lock.acquire()
+    awaitable = lock.acquire()
+    assert awaitable._awaited is None
+    future = awaitable.send(None)
+    assert awaitable._awaited is future
+    awaitable.close()
+    assert awaitable._awaited is None
+
+
+REPLACED = """
+import weakref
+import aiofastlock
+
+gone = []
+reference = weakref.ref(aiofastlock.Lock.try_acquire, gone.append)
+aiofastlock.Lock.try_acquire = lambda self: "replaced"
+assert aiofastlock.Lock().try_acquire() == "replaced"
+assert aiofastlock.KeyedLock()["key"].try_acquire() == "replaced"
+print(gone == [reference], reference())
+"""
+
+
+@needs_compiled
+@pytest.mark.skipif(FREE_THREADED, reason="methods are immortal there")
+def test_a_method_that_is_replaced_for_good_is_freed():
+    command = [sys.executable, "-c", REPLACED]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.stderr, run.stdout) == ("", "True None\n")
+
+
+@needs_compiled
+@pytest.mark.parametrize("name", ["__module__", "__qualname__", "__code__"])
+def test_what_a_method_says_of_itself_cannot_be_changed(name):
+    method = OURS["compiled"].Lock.acquire
+    before = getattr(method, name)
+    with pytest.raises(AttributeError):
+        setattr(method, name, None)
+    assert getattr(method, name) == before
+    method.note = "any other attribute"
+    assert method.note == "any other attribute"
+    del method.note
 
 
 @needs_compiled

@@ -1038,6 +1038,49 @@ async def test_waiters_appended_by_others(open_queue, behind_another):
     assert reference() is None
 
 
+@pytest.mark.parametrize("behind_a_woken_one", [False, True])
+async def test_a_waiter_that_others_put_first(open_queue, behind_a_woken_one):
+    await open_queue.works()
+    primitive = open_queue.primitive
+    first, second = await park(open_queue.visit, 2)
+    if behind_a_woken_one:
+        open_queue.wake()
+    future = asyncio.get_running_loop().create_future()
+    primitive._waiters.appendleft(future)
+    assert len(primitive._waiters) == 3
+    if behind_a_woken_one:
+        assert await first is True
+    else:
+        assert primitive._waiters[0] is future
+    assert not future.done()
+    open_queue.wake()
+    assert future.result() is (open_queue.name != "Condition")
+    await steps()
+    assert second.done() is (open_queue.name == "Event")
+    primitive._waiters.remove(future)
+    first.cancel()
+    second.cancel()
+    await asyncio.wait([first, second])
+    assert not primitive._waiters
+
+
+async def test_waiters_that_others_take_out(open_queue):
+    await open_queue.works()
+    waiters = open_queue.primitive._waiters
+    with pytest.raises(IndexError, match="pop from an empty"):
+        waiters.popleft()
+    tasks = await park(open_queue.visit, 4)
+    futures = [task._fut_waiter for task in tasks]
+    assert waiters.popleft() is futures[0]
+    assert list(waiters) == futures[1:]
+    waiters.clear()
+    assert list(waiters) == []
+    assert len(waiters) == 0
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
 @pytest.mark.parametrize("outcome", ["a result", "an exception"])
 @pytest.mark.parametrize("resumed", [False, True])
 @pytest.mark.parametrize("name", ["Event", "Condition", "Semaphore", "BoundedSemaphore"])
@@ -1290,6 +1333,21 @@ def test_all_closed_while_the_first_is_woken(our_queue):
     on_interrupted_loop(main)
 
 
+@needs_refcounts
+def test_a_weak_reference_to_an_awaitable_that_has_ended(call):
+    """It is not one to the next awaitable."""
+    gc.collect()  # what earlier tests have left may refer to what is used again
+    first = call()
+    with contextlib.suppress(StopIteration):
+        first.send(None)
+    reference = weakref.ref(first)
+    del first
+    call.primitive.__init__(*[1] * (type(call.primitive).__name__ == "Barrier"))
+    second = call()
+    assert reference() is not second
+    second.close()
+
+
 # ---- What users see of the compiled implementation's insides ----
 
 
@@ -1297,6 +1355,15 @@ def test_all_closed_while_the_first_is_woken(our_queue):
 @pytest.mark.parametrize("name", PRIMITIVES)
 def test_the_classes_show_nothing_of_cython(name):
     assert not [attribute for attribute in dir(getattr(aiofastlock, name)) if "pyx" in attribute]
+
+
+@needs_compiled
+def test_nor_after_an_import_that_failed():
+    import aiofastlock._compiled._lock
+
+    with pytest.raises(ModuleNotFoundError):
+        aiofastlock._compiled._lock.load("nothing")
+    test_the_classes_show_nothing_of_cython("Lock")
 
 
 async def test_init_called_again_resets(implementation):

@@ -589,6 +589,36 @@ async def test_closed_in_the_block(client):
     await gone(client)
 
 
+def test_closed_in_the_block_once_its_loop_is_closed(shared_server):
+    """Nothing can be sent any more: the key is free when its lease has ended."""
+    locks = KeyedLock(connected(shared_server), lease=LONG)
+
+    async def block(entered):
+        async with locks["a"]:
+            entered.set()
+            await asyncio.sleep(LONG)
+
+    async def begin():
+        entered = asyncio.Event()
+        task = asyncio.create_task(block(entered))
+        await entered.wait()
+        others = asyncio.all_tasks() - {asyncio.current_task(), task}
+        for other in others:  # those that renew and listen
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await locks._client.aclose()
+        return task
+
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(begin())
+    loop.close()
+    task._log_destroy_pending = False
+    assert locks["a"].locked()
+    task.get_coro().close()
+    assert not locks["a"].locked()
+    assert not len(locks)
+
+
 async def test_whoever_is_behind_a_cancelled_task_gets_the_key(client):
     locks = KeyedLock(client, lease=LONG)
     await locks["a"].acquire()

@@ -6,10 +6,12 @@ loops: BaseEventLoop.is_closed() is written in Python, so a signal handler can r
 
 import asyncio
 import contextlib
+import functools
 import gc
 import signal
 import threading
 import weakref
+from types import CoroutineType
 
 import pytest
 from conftest import FREE_THREADED, OURS, needs_refcounts
@@ -648,6 +650,72 @@ def test_a_waiter_leaves_in_its_done(OurLock, more):
     on_interrupted_loop(main)
 
 
+def test_a_waiter_that_others_have_set_is_closed_while_it_is_resumed(OurLock):
+    async def main():
+        lock = OurLock()
+        await lock.acquire()
+        coroutine, future = parked(lock.acquire())
+        future.set_result("by others")
+        future.in_done = coroutine.close
+        with pytest.raises((RuntimeError, ValueError)):
+            coroutine.send(None)
+        assert not lock._waiters
+        lock.release()
+        await works(lock)
+
+    on_interrupted_loop(main)
+
+
+def test_a_waiter_of_a_closed_loop_is_closed_while_it_is_discarded(OurLock):
+    lock = OurLock()
+
+    async def leave_behind():
+        await lock.acquire()
+        waiting = [parked(lock.acquire()) for _ in range(3)]
+        for coroutine, future in waiting[:2]:
+            future.in_done = coroutine.close
+        lock._locked = False  # wakes nobody
+        return waiting
+
+    waiting = on_interrupted_loop(leave_behind)
+
+    async def main():
+        async with asyncio.timeout(5), lock:
+            assert not lock._waiters
+        await works(lock)
+
+    asyncio.run(main())
+    for coroutine, _ in waiting:
+        coroutine.close()
+
+
+@pytest.mark.parametrize("ends", ["raises", "is cancelled"])
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_permit_comes_back_once_from_a_wake_up_that_fails(OurSemaphore, leaves, ends):
+    async def main():
+        semaphore = OurSemaphore(1)
+        await semaphore.acquire()
+        coroutine, future = parked(semaphore.acquire())
+
+        def interrupt():
+            if leaves:
+                coroutine.close()
+            if ends == "is cancelled":
+                future.cancel()
+            else:
+                raise KeyError("not now")
+
+        future.in_set_result = interrupt
+        with contextlib.suppress(KeyError):
+            semaphore.release()
+        assert semaphore._value == 1
+        coroutine.close()
+        assert semaphore._value == 1
+        await works(semaphore)
+
+    on_interrupted_loop(main)
+
+
 # ---- Queues ----
 
 
@@ -964,11 +1032,67 @@ def test_long_chains_of_queues_are_deallocated_without_recursion(our_name, OurQu
     asyncio.run(main())
 
 
-async def test_a_queue_is_initialised_again_while_tasks_wait(OurQueue):
+@needs_refcounts
+@pytest.mark.parametrize("method", ["get", "put"])
+def test_a_weak_reference_to_a_queues_awaitable_that_has_ended(OurQueue, method):
+    """It is not one to the next awaitable."""
+    gc.collect()  # what earlier tests have left may refer to what is used again
+    queue = OurQueue()
+    queue.put_nowait("item")
+    call = queue.get if method == "get" else functools.partial(queue.put, "item")
+    first = call()
+    with contextlib.suppress(StopIteration):
+        first.send(None)
+    reference = weakref.ref(first)
+    del first
+    second = call()
+    assert reference() is not second
+    second.close()
+
+
+@needs_refcounts
+async def test_two_stop_iterations_with_items_are_kept(OurQueue):
+    class Item:
+        pass
+
+    queue, stops = OurQueue(), []
+    gone = []
+    for _ in range(3):
+        item = Item()
+        gone.append(weakref.ref(item))
+        queue.put_nowait(item)
+        del item
+        awaitable = queue.get()
+        try:
+            # As `await` does: code that calls send() gets another exception.
+            next(awaitable.__await__() if type(awaitable) is CoroutineType else awaitable)
+        except StopIteration as stop:
+            stops.append(stop)
+    assert [stop.value for stop in stops] == [reference() for reference in gone]
+    del awaitable, stops[:]
+    assert [reference() for reference in gone] == [None] * 3
+    queue.put_nowait("item")
+    assert await queue.get() == "item"
+
+
+async def test_a_woken_getter_ends_once_its_queue_is_initialised_again(OurQueue):
+    queue = OurQueue()
+    getter, _ = parked(queue.get())
+    queue.put_nowait(1)
+    queue.__init__()
+    queue.put_nowait(2)
+    getter.close()  # it would wake another one
+    assert queue.get_nowait() == 2
+    await queue_works(queue)
+
+
+@pytest.mark.parametrize(("arguments", "keywords"), [([3], {}), ([], {"maxsize": 3})])
+async def test_a_queue_is_initialised_again_while_tasks_wait(OurQueue, arguments, keywords):
     queue = OurQueue(1)
     getters = [parked(queue.get())[0] for _ in range(2)]
-    queue.__init__(3)
+    queue.__init__(*arguments, **keywords)
     assert not queue._getters
+    assert queue.maxsize == 3
     queue.put_nowait(1)  # wakes nobody
     for getter in getters:
         getter.close()

@@ -255,6 +255,71 @@ async def test_an_item_is_not_lost_with_replaced_getters(Queue):
     assert (arrived, queue.qsize()) == ([1], 0)
 
 
+def test_a_replaced_queue_of_a_closed_loop_is_emptied(OurLock):
+    lock = OurLock()
+
+    async def park():
+        await lock.acquire()
+        waiting = lock.acquire()
+        waiting.send(None)
+        lock._waiters = collections.deque(lock._waiters)
+        return waiting
+
+    waiting = asyncio.run(park())
+    lock.release()
+    assert asyncio.run(asyncio.wait_for(lock.acquire(), 5))
+    assert not lock._waiters
+    waiting.close()
+
+
+@pytest.mark.parametrize("waiters", ["_getters", "_putters"])
+def test_replaced_waiters_of_a_queue_of_a_closed_loop_are_dropped(our_name, waiters):
+    queue = IMPLEMENTATIONS[our_name].Queue(1)
+    if waiters == "_putters":
+        queue.put_nowait(0)
+    wait = queue.get if waiters == "_getters" else functools.partial(queue.put, 1)
+    setattr(queue, waiters, collections.deque())
+
+    async def park():
+        waiting = wait()
+        waiting.send(None)
+        assert len(getattr(queue, waiters)) == 1
+        return waiting
+
+    async def main():
+        task = asyncio.ensure_future(wait())
+        await steps()
+        assert len(getattr(queue, waiters)) == 1
+        if waiters == "_getters":
+            queue.put_nowait(1)
+        else:
+            queue.get_nowait()
+        await task
+        assert not getattr(queue, waiters)
+
+    waiting = asyncio.run(park())
+    asyncio.run(main())
+    waiting.close()
+
+
+async def test_a_getter_waits_again_though_its_queue_is_patched_meanwhile(Queue):
+    queue, log = Queue(), []
+    _, arrived = await park_tasks(queue.get, 1)
+
+    def get_nowait():
+        log.append("get_nowait")
+        return type(queue).get_nowait(queue)
+
+    queue.put_nowait(1)  # wakes the task
+    assert queue.get_nowait() == 1
+    queue.get_nowait = get_nowait
+    await steps()
+    assert (log, arrived, len(queue._getters)) == ([], [], 1)
+    queue.put_nowait(2)
+    await steps()
+    assert (log, arrived) == (["get_nowait"], [0])
+
+
 # ---- What changes while tasks wait ----
 
 
@@ -485,6 +550,29 @@ async def test_a_new_condition_calls_the_patched_methods_of_its_lock(Condition, 
     assert log == ["release", "release"]
 
 
+async def test_what_a_condition_does_once_its_lock_is_patched(Condition, Lock, monkeypatch):
+    lock, log = Lock(), []
+    condition = Condition(lock)
+    logging(log, Lock, "_wake_up_first", monkeypatch)
+
+    async def wait():
+        async with condition:
+            return await condition.wait()
+
+    task = asyncio.ensure_future(wait())
+    await steps()
+    if hasattr(condition, "try_acquire"):
+        assert condition.try_acquire()
+        assert not condition.try_acquire()
+    else:
+        await condition.acquire()
+    condition.notify()
+    condition.release()
+    assert await task is True
+    assert log == ["_wake_up_first"] * 3
+    assert not lock._locked
+
+
 async def test_the_lock_of_a_condition_gets_another_class(Condition, Lock, monkeypatch):
     lock, log = Lock(), []
     condition = Condition(lock)
@@ -503,9 +591,34 @@ def test_a_del_that_is_patched_in_is_called(implementation, primitive, monkeypat
     cls, log = getattr(IMPLEMENTATIONS[implementation], primitive), []
     gc.collect()  # what earlier tests have left
     monkeypatch.setattr(cls, "__del__", lambda self: log.append("del"), raising=False)
-    cls()
+    for count in range(1, 4):
+        cls()
+        gc.collect()
+        assert log == ["del"] * count
+
+
+@pytest.mark.skipif(
+    sys.implementation.name == "pypy", reason="PyPy never calls a __del__ that is added to a class"
+)
+@pytest.mark.parametrize("primitive", ["Lock", "Event", "Condition", "Queue"])
+async def test_a_del_that_is_patched_in_keeps_the_object(implementation, primitive, monkeypatch):
+    cls, kept = getattr(IMPLEMENTATIONS[implementation], primitive), []
     gc.collect()
-    assert log == ["del"]
+
+    def keep(self):
+        kept.append(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cls, "__del__", keep, raising=False)
+        cls().attribute = 1
+        gc.collect()
+        (one,) = kept
+        kept.clear()
+    assert one.attribute == 1
+    assert state(cls()) == state(one)
+    if primitive == "Lock":
+        await one.acquire()
+        one.release()
 
 
 @pytest.mark.usefixtures("logic_of_3_13")
@@ -545,6 +658,16 @@ async def test_a_waiter_locks_a_lock_that_was_unlocked_by_another_value(Lock):
     lock._wake_up_first()
     await asyncio.gather(*tasks)
     assert lock.locked() is True
+
+
+@pytest.mark.parametrize("value", [sys.maxsize + 2, 1.5])
+@pytest.mark.parametrize("way", ["acquire", "__aenter__"])
+async def test_a_number_beyond_those_of_c_is_set_before_the_await(Semaphore, way, value):
+    semaphore = Semaphore(0)
+    awaitable = getattr(semaphore, way)()
+    semaphore._value = value
+    await awaitable
+    assert semaphore._value == value - 1
 
 
 @pytest.mark.parametrize("way", ["release", "__aexit__"])

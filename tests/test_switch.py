@@ -97,6 +97,12 @@ def test_module_is_the_public_package(switch: str) -> None:
     assert output(code, switch) == ["aiofastlock Lock"]
 
 
+@needs_compiled
+def test_a_python_without_subinterpreters() -> None:
+    code = "import sys; sys.modules['_interpreters'] = sys.modules['_xxsubinterpreters'] = None\n"
+    assert output(code + IMPORT, "1") == ["compiled"]
+
+
 LOADED = "print(*sorted(name for name in sys.modules if name.startswith('aiofastlock._')))\n"
 
 

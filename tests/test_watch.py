@@ -7,6 +7,7 @@ thread that looks every so often does not run, and the tests take its look at ti
 import asyncio
 import collections
 import contextlib
+import functools
 import gc
 import importlib
 import io
@@ -15,6 +16,7 @@ import json
 import logging
 import math
 import os
+import pickle
 import re
 import signal
 import sys
@@ -23,11 +25,11 @@ import time
 import weakref
 
 import pytest
-from conftest import OURS, SWITCHES, needs_refcounts
+from conftest import OURS, SWITCHES, needs_compiled, needs_refcounts
 from helpers import by_hand, park, parked, retrieve, steps
 
 from aiofastlock import _internals, _pure, watch
-from aiofastlock.watch import DeadlockError, _deadlocks, _tasks, _watching
+from aiofastlock.watch import DeadlockError, _deadlocks, _order, _tasks, _watching
 
 LOOKS = _watching.Watch.looks
 LATER = 1000.0  # seconds, after which what still waits is stuck
@@ -167,6 +169,9 @@ async def test_it_is_raised_and_the_lock_is_as_it_was(raising):
     assert caught.value.deadlock.kind == "self"
     assert caught.value.deadlock.tasks == (asyncio.current_task(),)
     assert caught.value.deadlock.primitives == (pool._lock,)
+    assert str(caught.value.deadlock) == str(caught.value)
+    copied = pickle.loads(pickle.dumps(caught.value))  # as processes pass errors on
+    assert (type(copied), str(copied)) == (RuntimeError, str(caught.value))
     assert not pool._lock.locked()
     assert not pool._lock._waiters
     await pool.release()
@@ -318,6 +323,10 @@ async def await_shield(child):
     await asyncio.shield(asyncio.create_task(child))
 
 
+async def await_wait_for(child):
+    await asyncio.wait_for(asyncio.create_task(child), None)
+
+
 async def await_anyio(child):
     anyio = pytest.importorskip("anyio")
     async with anyio.create_task_group() as group:
@@ -333,6 +342,7 @@ AWAIT = pytest.mark.parametrize(
         await_first,
         await_group,
         await_shield,
+        await_wait_for,
         await_anyio,
     ],
 )
@@ -580,8 +590,10 @@ async def test_a_holder_that_was_collected(raising):
     gc.collect()
     with pytest.raises(DeadlockError, match="a task that has ended and is forgotten"):
         await visit(lock)
-    (holder,) = watch.snapshot().primitives[0].holders
+    (primitive,) = watch.snapshot().primitives
+    (holder,) = primitive.holders
     assert (holder.task, holder.ended) == (None, True)
+    assert " s, by a task that has ended" in str(primitive)
     lock.release()
     await visit(lock)
 
@@ -603,7 +615,17 @@ async def test_a_holder_outside_of_a_task(watched):
         (primitive,) = watch.snapshot().primitives
         assert primitive.holders[0].task is None
         assert not primitive.holders[0].ended
+        assert re.search(r"\n  held for \d\.\d s, acquired outside of a task\n", str(primitive))
         lock.release()
+
+
+def test_what_is_acquired_without_an_event_loop(watched):
+    lock = watched.Lock()
+    assert lock.try_acquire()
+    (primitive,) = watch.snapshot().primitives
+    assert [(holder.task, holder.ended) for holder in primitive.holders] == [(None, False)]
+    lock.release()
+    assert watch.snapshot().primitives == ()
 
 
 async def rows(lock):
@@ -636,6 +658,13 @@ async def test_a_generator_that_is_left_inside(watched):
     async for _ in rows(lock):
         pass
     assert watched.look(LATER) == []
+
+
+def test_a_generator_that_is_left_inside_on_uvloop(watched):
+    """It does not show its generators."""
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test_a_generator_that_is_left_inside(watched))
 
 
 @pytest.mark.parametrize("kind", ["plain", "subclass", "asyncio"])
@@ -785,6 +814,30 @@ async def with_anyio(coroutine):
         await coroutine
 
 
+async def with_anyio_and_a_scope(coroutine):
+    anyio = pytest.importorskip("anyio")
+    with anyio.fail_after(1000), anyio.CancelScope():
+        await coroutine
+
+
+async def with_a_callback(coroutine):
+    """What is called when the task ends sets a future, which a task with a timeout awaits."""
+    done = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(coroutine)
+    task.add_done_callback(functools.partial(set_if_pending, done))
+    try:
+        async with asyncio.timeout(1000):
+            await done
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def set_if_pending(future, _):
+    if not future.done():
+        future.set_result(None)
+
+
 async def with_timer(coroutine):
     timer = asyncio.get_running_loop().call_later(1000, asyncio.current_task().cancel)
     try:
@@ -793,12 +846,26 @@ async def with_timer(coroutine):
         timer.cancel()
 
 
-@pytest.mark.parametrize("limit", [with_timeout, with_wait_for, with_wait, with_anyio, with_timer])
+LIMITS = (
+    *(with_timeout, with_wait_for, with_wait, with_anyio, with_anyio_and_a_scope),
+    *(with_a_callback, with_timer),
+)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
 async def test_a_deadlock_that_a_timeout_will_end(raising, limit):
     async with running(limit(Pool(raising).get())):
         assert "One of these tasks will be cancelled, which ends this." in raising.texts()[0]
         assert raising.records[0].deadlock["ends_by_timeout"]
         assert raising.kinds() == ["self"]
+
+
+@pytest.mark.parametrize("limit", [with_timeout, with_timer])
+def test_a_deadlock_on_uvloop_that_a_timeout_will_end(raising, limit):
+    """It does not show its timers."""
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test_a_deadlock_that_a_timeout_will_end(raising, limit))
 
 
 async def test_a_circle_that_a_callback_will_end(raising):
@@ -835,6 +902,40 @@ async def test_a_waiter_that_was_cancelled(watched):
         second.cancel()
         # It releases `one` when it runs.
         assert watched.look() == []
+
+
+async def test_a_permit_that_a_program_has_added(watched):
+    """Nobody waits for the holder then."""
+    semaphore, lock = watched.Semaphore(1), watched.Lock()
+    async with running(take_both(semaphore, lock), take_both(lock, semaphore)):
+        assert watched.kinds() == ["permits"]
+        assert len(watch.snapshot().deadlocks) == 1
+        semaphore._value += 1
+        assert watch.snapshot().deadlocks == ()
+
+
+async def test_a_lock_that_is_on_its_way_to_a_task(watched):
+    one, other, event = watched.Lock(), watched.Lock(), asyncio.Event()
+    await one.acquire()
+    async with running(visit(one), hold_and_await(other, visit_and_wait, one), visit(other)):
+        one.release()
+        assert watched.look() == []
+        assert watch.snapshot().deadlocks == ()
+        event.set()
+
+
+async def visit_and_wait(lock):
+    async with lock:
+        await asyncio.sleep(0)
+
+
+async def test_what_moves_between_two_looks(watched, monkeypatch):
+    one, other = watched.Lock(), watched.Lock()
+    async with running(take_both(one, other), take_both(other, one)):
+        assert watched.kinds() == ["circle"]
+        assert len(watch.snapshot().deadlocks) == 1
+        monkeypatch.setattr(_deadlocks, "same", lambda one, other: False)
+        assert watch.snapshot().deadlocks == ()
 
 
 # ---- Readers and writers ----
@@ -1044,6 +1145,91 @@ async def test_an_rwlock_without_start(ours):
         assert [waiter.operation for waiter in found.waiters] == ["write", "read"]
 
 
+async def test_try_acquire_of_a_lock_and_a_semaphore_is_recorded(watched):
+    for one in (watched.Lock(), watched.Semaphore(1), watched.BoundedSemaphore(1)):
+        assert one.try_acquire()
+        (found,) = watch.snapshot().primitives
+        assert [holder.task for holder in found.holders] == [asyncio.current_task()]
+        assert not one.try_acquire()
+        one.release()
+        assert watch.snapshot().primitives == ()
+    assert {(row.kind, row.acquired) for row in watch.statistics()} == {
+        ("Lock", 1),
+        ("Semaphore", 1),
+        ("BoundedSemaphore", 1),
+    }
+
+
+async def test_a_lock_that_was_unlocked_unseen(watched):
+    lock = watched.Lock()
+    await lock.acquire()
+    lock._locked = False
+    async with running(visit_and(lock, asyncio.Event().wait())) as tasks:
+        (found,) = watch.snapshot().primitives
+        assert [holder.task for holder in found.holders] == tasks
+    assert watch.snapshot().primitives == ()
+    async with lock:
+        assert len(watch.snapshot().primitives[0].holders) == 1
+
+
+@needs_compiled
+async def test_a_program_that_uses_both_implementations(monkeypatch):
+    """The compiled recorder also records the pure-Python primitives."""
+    monkeypatch.setattr(_watching.Watch, "looks", lambda self: None)
+    recorder = importlib.import_module("aiofastlock._compiled._recorder")
+    monkeypatch.setattr(_tasks, "recorder", recorder)
+    watch.start(on_deadlock="raise")
+    try:
+        one, other, event = OURS["compiled"].Lock(), OURS["pure"].Lock(), asyncio.Event()
+        async with running(visit_and(other, event.wait()), visit(other)) as (holder, waiter):
+            (found,) = watch.snapshot().primitives
+            assert [it.task for it in found.holders] == [holder]
+            assert [it.task for it in found.waiters] == [waiter]
+            assert found.made_at.function.endswith("test_a_program_that_uses_both_implementations")
+            event.set()
+            await waiter
+        tasks = [asyncio.create_task(take_both(*pair)) for pair in [(one, other), (other, one)]]
+        await asyncio.wait(tasks)
+        assert [type(task.exception()) for task in tasks] == [type(None), DeadlockError]
+        assert {(row.acquired, row.waited) for row in watch.statistics()} >= {(4, 2)}
+        assert watch.snapshot().primitives == ()
+    finally:
+        watch.stop()
+
+
+@needs_refcounts
+async def test_a_primitive_that_is_being_deallocated_is_not_seen(watched):
+    class Look:
+        def __del__(self):
+            seen.append(watch.snapshot().primitives)
+
+    class Slotted(watched.Semaphore):
+        __slots__ = ("look",)  # cleared before the primitive itself ends
+
+    seen = []
+    semaphore = Slotted(2)
+    await semaphore.acquire()
+    await semaphore.acquire()
+    semaphore.look = Look()
+    del semaphore
+    assert seen == [()]
+    assert watch.snapshot().primitives == ()
+
+
+async def test_a_task_that_has_not_begun_waits_for_nothing(watched):
+    lock = watched.Lock()
+    await lock.acquire()
+    task = asyncio.create_task(lock.acquire())
+    (found,) = watch.snapshot().primitives
+    assert found.waiters == ()
+    assert _tasks.waits(task) is None
+    await steps()
+    assert [waiter.task for waiter in watch.snapshot().primitives[0].waiters] == [task]
+    lock.release()
+    await task
+    lock.release()
+
+
 # ---- When the watch begins ----
 
 
@@ -1141,6 +1327,35 @@ async def test_who_is_inside_one_and_waits_for_another_without_start(ours, how, 
                 assert [waiter.task for waiter in found[second].waiters] == [task]
 
 
+@pytest.mark.parametrize("how", [by_with, by_acquire])
+async def test_who_is_inside_a_lock_of_many_that_are_waited_for(ours, how, monkeypatch):
+    """Not all tasks that wait are asked, since that would take long."""
+    monkeypatch.setattr(_tasks, "MOST_WAITING", 2)
+    locks = [ours.Lock() for _ in range(4)]
+    pairs = itertools.pairwise([*locks, locks[0]])
+    async with running(*(how(lambda lock: lock, *pair) for pair in pairs)):
+        found = watch.snapshot().primitives
+        assert len(found) == 4
+        assert sum(len(primitive.holders) for primitive in found) == 2
+
+
+async def test_who_is_inside_by_methods_of_another_object(ours):
+    lock, event = ours.Lock(), asyncio.Event()
+
+    class Guard:
+        __aenter__, __aexit__ = lock.__aenter__, lock.__aexit__
+
+    async def hold():
+        async with Guard():
+            await event.wait()
+
+    async with running(hold(), visit(lock)) as tasks:
+        (found,) = watch.snapshot().primitives
+        assert [holder.task for holder in found.holders] == tasks[:1]
+        event.set()
+        await asyncio.wait(tasks)
+
+
 async def test_starting_twice_changes_the_settings(ours):
     assert not watch.is_watching()
     watch.start()
@@ -1174,6 +1389,21 @@ def test_wrong_settings(arguments, error, message):
     with pytest.raises(error, match=message):
         watch.start(**arguments)
     assert not watch.is_watching()
+
+
+@pytest.mark.parametrize(("setting", "reports"), [("0", 0), ("1", 0), ("each", 1)])
+async def test_the_order_by_the_environment(ours, setting, reports):
+    _watching.start_by_environment(f"stuck_after=5,order={setting}")
+    assert _watching.watch.stuck_after == 5
+    one, other = (ours.Lock() for _ in range(2))
+    await take_both(one, other)
+    await take_both(other, one)
+    assert len(of_order(ours)) == reports
+    last = ours.Lock()
+    await take_both(one, last)
+    await take_both(last, one)
+    assert len(of_order(ours)) == reports + (setting != "0")
+    ours.records.clear()
 
 
 # ---- Snapshots ----
@@ -1214,6 +1444,63 @@ async def test_a_snapshot(watched):
         go.set()
         await waiters[-1]
     assert str(watch.snapshot()) == "Nothing is held, and nobody waits.\n"
+
+
+async def test_a_snapshot_of_many(watched):
+    semaphore = watched.Semaphore(12)
+    names = [visit_and(semaphore, asyncio.Event().wait()) for _ in range(12)]
+    async with running(*names, *(visit(semaphore) for _ in range(13))):
+        (found,) = watch.snapshot().primitives
+        assert (len(found.holders), len(found.waiters)) == (12, 13)
+        lines = str(found).splitlines()
+        assert sum("held for " in line for line in lines) == 10
+        assert lines[11] == "  and by 2 others"
+        assert lines[-1] == "  and 3 more tasks wait"
+
+
+async def test_a_deadlock_of_many_permits(watched):
+    semaphore = watched.Semaphore(12)
+    async with running(*(nest(semaphore) for _ in range(12))):
+        (text,) = watched.texts()
+        assert text.count("\n  held for ") == 10
+        assert "\n  and 2 more times" in text
+        assert watched.kinds() == ["permits"]
+
+
+def by_its_awaitable(kind, shown):
+    """An awaitable that is a coroutine or a generator of Cython, or another one."""
+
+    class Awaitable:
+        def __init__(self, coroutine):
+            self.coroutine = coroutine
+            self.send, self.throw = coroutine.send, coroutine.throw
+
+        def __await__(self):
+            return self
+
+        def __next__(self):
+            return self.send(None)
+
+    Awaitable.__name__ = kind
+    if shown:
+        setattr(Awaitable, shown, property(lambda self: self.coroutine))
+    return Awaitable
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"), [("coroutine", "cr_await"), ("generator", "gi_yieldfrom"), ("other", None)]
+)
+async def test_what_a_task_waits_for_through_other_awaitables(watched, kind, shown):
+    lock, awaitable = watched.Lock(), by_its_awaitable(kind, shown)
+
+    async def outer():
+        await awaitable(visit(lock))
+
+    async with lock, running(outer()) as tasks:
+        (found,) = watch.snapshot().primitives
+        # Of another one nothing is known.
+        assert [waiter.task for waiter in found.waiters] == (tasks if shown else [])
+        assert [waiter.where.function for waiter in found.waiters] == ["visit"] * bool(shown)
 
 
 async def test_who_waits_for_an_item_and_who_for_a_free_slot(ours):
@@ -1372,6 +1659,10 @@ async def test_a_name(watched, monkeypatch):
         async with a_global:
             await asyncio.Event().wait()
 
+    async def use_a_global_list():
+        async with a_global[0]:
+            await asyncio.Event().wait()
+
     lock = watched.Lock()
     monkeypatch.setitem(globals(), "a_global", lock)
     for coroutine, name in [
@@ -1383,6 +1674,9 @@ async def test_a_name(watched, monkeypatch):
     ]:
         async with running(coroutine):
             assert watch.snapshot().primitives[0].name == name
+    monkeypatch.setitem(globals(), "a_global", [lock])
+    async with running(use_a_global_list()):
+        assert watch.snapshot().primitives[0].name == "a_global[0]"
     held = [lock]
     del lock
     await held[0].acquire()
@@ -1661,6 +1955,41 @@ async def test_locks_of_one_place(ours, order):
     ours.records.clear()
 
 
+async def test_two_orders_of_locks_that_were_made_before(ours):
+    one, other = (ours.Lock() for _ in range(2))
+    watch.start(order=True)
+    await take_both(one, other)
+    assert of_order(ours) == []
+    await take_both(other, one)
+    assert len(of_order(ours)) == 1
+    ours.records.clear()
+
+
+def test_the_order_outside_of_tasks(ours):
+    """It counts for tasks only."""
+    watch.start(order=True)
+    one = ours.Lock()
+    other = ours.Lock()
+
+    def take(first, second):
+        assert first.try_acquire()
+        assert second.try_acquire()
+        first.release()
+        second.release()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.call_soon(take, one, other)
+        loop.call_soon(take, other, one)
+        await asyncio.sleep(0)
+
+    take(one, other)
+    take(other, one)
+    asyncio.run(main())
+    assert watch.is_watching()
+    assert ours.records == []
+
+
 async def test_a_lock_that_was_released_before(ours):
     watch.start(order=True)
     one = ours.Lock()
@@ -1687,6 +2016,18 @@ async def test_a_fault_of_the_watch(ours, monkeypatch):
         assert not watch.is_watching()
         event.set()
         await asyncio.gather(*tasks)
+    ours.records.clear()
+
+
+async def test_a_fault_when_a_lock_was_acquired(ours, monkeypatch):
+    monkeypatch.setattr(_order.Order, "acquired", lambda *_: 1 / 0)
+    watch.start(order=True)
+    lock = ours.Lock()
+    async with lock:
+        (record,) = ours.records
+        assert record.exc_info[0] is ZeroDivisionError
+        assert not watch.is_watching()
+    assert not lock.locked()
     ours.records.clear()
 
 
@@ -1732,6 +2073,23 @@ async def test_statistics(watched):
     assert 0 <= found.longest_wait <= found.total_wait
     assert 0 <= found.longest_hold <= found.total_hold
     json.dumps(found.as_dict())
+
+
+async def test_statistics_of_what_was_made_before(ours):
+    lock = ours.Lock()
+    watch.start()
+    async with lock:
+        pass
+    (found,) = watch.statistics()
+    assert (found.place, found.kind, found.made, found.acquired) == (None, "Lock", 1, 1)
+    if ours.module is OURS.get("compiled"):
+        assert found.name == "made before"  # with others, until a task waits for it
+    async with running(visit_and(lock, asyncio.sleep(0)), visit(lock)) as tasks:
+        await asyncio.wait(tasks)
+    found = {row.name: row for row in watch.statistics()}
+    found.pop("made before", None)
+    (alone,) = found.values()
+    assert (alone.kind, alone.made, alone.waited) == ("Lock", 1, 1)
 
 
 @pytest.mark.parametrize("before", [False, True])
@@ -1854,8 +2212,11 @@ def test_a_file_that_fails_in_the_signal(ours):
     ours.records.clear()
 
 
-async def test_the_locks_of_keys_are_named_by_their_keys(watched):
-    locks = watched.KeyedLock()
+@pytest.mark.parametrize(
+    ("name", "arguments", "kind"), [("KeyedLock", [], "circle"), ("KeyedSemaphore", [1], "permits")]
+)
+async def test_the_locks_of_keys_are_named_by_their_keys(watched, name, arguments, kind):
+    locks = getattr(watched, name)(*arguments)
 
     async def transfer(source, target):
         async with locks[source]:
@@ -1865,8 +2226,9 @@ async def test_the_locks_of_keys_are_named_by_their_keys(watched):
 
     async with running(transfer("a", "b"), transfer("b", "a")):
         (deadlock,) = watch.snapshot().deadlocks
-        assert sorted(deadlock.names) == ["Lock locks['a']", "Lock locks['b']"]
-        assert watched.kinds() == ["circle"]
+        primitive = "Lock" if name == "KeyedLock" else "BoundedSemaphore"
+        assert sorted(deadlock.names) == [f"{primitive} locks['{key}']" for key in "ab"]
+        assert watched.kinds() == [kind]
 
 
 # ---- python tests/test_watch.py pure|compiled TIMES ----

@@ -13,6 +13,8 @@ import time
 import pytest
 from conftest import SWITCHES
 
+from aiofastlock.watch import _remote
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 
 from_3_14 = pytest.mark.skipif(not hasattr(sys, "remote_exec"), reason="needs Python 3.14")
@@ -250,6 +252,34 @@ def test_a_dump_before_3_14(run):
     result = run("-m", "aiofastlock", "--dump", "1")
     assert result.returncode == 1
     assert "kill -USR1 1" in result.stderr
+
+
+def test_a_process_that_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(_remote, "LONGEST", 0.0)
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(250)"])
+    try:
+        with pytest.raises(SystemExit, match="has not answered in 0 s: its main thread does not"):
+            _remote.wait_for(tmp_path / "answer", process.pid)
+    finally:
+        process.kill()
+        process.wait()
+    with pytest.raises(SystemExit, match=f"^Process {process.pid} has ended.$"):
+        _remote.wait_for(tmp_path / "answer", process.pid)
+
+
+def test_a_process_of_another_user(monkeypatch):
+    def refuse(pid, script):
+        raise PermissionError
+
+    monkeypatch.setattr(sys, "remote_exec", refuse, raising=False)
+    with pytest.raises(SystemExit, match=f"^Process {os.getpid()} may not be looked at"):
+        _remote.dump(os.getpid())
+
+
+def test_a_python_that_cannot_look_into_others(monkeypatch):
+    monkeypatch.delattr(sys, "remote_exec", raising=False)
+    with pytest.raises(SystemExit, match="from Python 3.14 on it can. .* kill -USR1 1$"):
+        _remote.dump(1)
 
 
 def test_a_signal_while_the_loop_waits_or_is_blocked(run, here):

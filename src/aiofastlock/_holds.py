@@ -302,9 +302,7 @@ class KeyedLock(ABC, Generic[K, H]):
                     await self._result(grant.give_back(error))
         finally:
             entry.lock.release()
-            left = self._leave(entry)
-            if left is not None:
-                self._start(left.drop())
+            self._leave(entry)  # what it has had is given back, or is for those who wait
 
     async def _result(self, work: Coroutine[Any, Any, T] | asyncio.Task[T]) -> T:
         """Wait for work that goes on if this is cancelled. Its error then concerns nobody."""

@@ -74,17 +74,12 @@ class Waiters(Sequence["Future[Any]"]):
 
     __slots__ = ()
 
-    def _futures(self) -> list[Future[Any]]:
-        raise NotImplementedError
+    if TYPE_CHECKING:  # subclasses have these
 
-    def _discard(self, future: Future[Any]) -> bool:
-        raise NotImplementedError
-
-    def append(self, future: Future[Any]) -> None:
-        raise NotImplementedError
-
-    def appendleft(self, future: Future[Any]) -> None:
-        raise NotImplementedError
+        def _futures(self) -> list[Future[Any]]: ...
+        def _discard(self, future: Future[Any]) -> bool: ...
+        def append(self, future: Future[Any]) -> None: ...
+        def appendleft(self, future: Future[Any]) -> None: ...
 
     def __iter__(self) -> Iterator[Future[Any]]:
         return iter(self._futures())
@@ -378,7 +373,7 @@ COROUTINE_ATTRIBUTES = {
     "cr_running": property(lambda coroutine: coroutine._stage == "running"),
     "cr_suspended": property(lambda coroutine: coroutine._stage == "suspended"),
 }
-if hasattr(CoroutineType, "cr_state"):  # from Python 3.15 on, and inspect asks it
+if hasattr(CoroutineType, "cr_state"):  # pragma: no cover - from Python 3.15 on; inspect asks it
     COROUTINE_ATTRIBUTES["cr_state"] = property(
         lambda coroutine: f"CORO_{coroutine._stage.upper()}"
     )

@@ -60,6 +60,8 @@ static inline void keep_no_spares(int none)
     }
 }
 
+#ifndef Py_GIL_DISABLED
+
 static void keep(PyObject *self)
 {
     PyTypeObject *type = quick.type;
@@ -92,9 +94,10 @@ static void keep(PyObject *self)
 
 static inline void keep_or_free(PyObject *self)
 {
-    if (quick.count < quick.most && *field(self, quick.objects[0]) != NULL) {
+    if (quick.count < quick.most && *field(self, quick.objects[0]) != NULL
+        && !PyObject_GC_IsFinalized(self)) {
         keep(self);
-    } else { /* or its allocation failed half-way */
+    } else { /* or its allocation failed half-way, or a patched __del__() would not be called again */
         quick.dealloc(self);
         Py_DECREF(quick.type);
     }
@@ -120,6 +123,8 @@ static void keep_or_dealloc(PyObject *self)
     keep_or_free(self);
 #endif
 }
+
+#endif
 
 /* The slots of the public classes of this module, which a patch of __init__ or __new__ changes. */
 static struct {

@@ -188,6 +188,8 @@ static void set_gc(PyTypeObject *type, traverseproc traverse, inquiry clear)
 }
 
 /* keep_or_dealloc(), for primitives that leave a table first. */
+#ifndef Py_GIL_DISABLED
+
 static void (*leave)(PyObject *) = NULL;
 
 static void leave_and_keep_or_dealloc(PyObject *primitive)
@@ -199,9 +201,11 @@ static void leave_and_keep_or_dealloc(PyObject *primitive)
 static void leave_before_dealloc(PyTypeObject *type, void (*function)(PyObject *))
 {
     leave = function;
-#ifndef Py_GIL_DISABLED
     type->tp_dealloc = leave_and_keep_or_dealloc;
-#endif
 }
+
+#else
+#define leave_before_dealloc(type, function) ((void)(function))
+#endif
 
 #endif

@@ -76,24 +76,31 @@ cdef extern from *:
 
 @cython.no_gc_clear  # see clear()
 cdef class KeyedCore:
-    """The primitives of keys, by key."""
+    """The primitives of keys, by key: locks, unless a subclass makes others."""
 
     cdef object __weakref__
     cdef dict __dict__
     cdef Table table
 
+    def __init__(self):
+        pass  # it takes no argument
+
     def __dealloc__(self):
         PyMem_Free(self.table.slots)  # it is empty, since primitives own their owner
 
     cdef object make(self, object key, Py_hash_t hash):
-        raise NotImplementedError
+        cdef KeyLockCore lock = <KeyLockCore> key_lock_class()
+        lock.owner = self
+        lock._key = key
+        lock.hash = hash
+        return lock
 
-    cdef bint owns(self, PyObject* primitive) noexcept:
-        """Whether the primitive owns itself, which the garbage collector sees as owned by this."""
-        return False
+    cdef bint owns(self, PyObject* lock) noexcept:
+        """Whether the lock owns itself, which the garbage collector sees as owned by this."""
+        return load_int(&(<KeyLockCore> lock).owns_itself)
 
-    cdef void disown(self, PyObject* primitive) noexcept:
-        pass
+    cdef void disown(self, PyObject* lock) noexcept:
+        lock_owns_itself(<KeyLockCore> lock, False)
 
     def __getitem__(self, key):
         cdef Py_hash_t hash = PyObject_Hash(key)
@@ -237,13 +244,12 @@ cdef class KeyLockCore(LockCore):
         return self.owner
 
     # Each method that may lock or unlock the lock. In free-threaded builds, idle locks are no
-    # exception.
+    # exception. Only release_now() may raise when it has done so: if it cannot wake a waiter.
 
     cdef bint acquire_now(self, Waiter waiter) except -1:
-        try:
-            return LockCore.acquire_now(self, waiter)
-        finally:
-            lock_owns_itself(self, self.held)
+        cdef bint acquired = LockCore.acquire_now(self, waiter)
+        lock_owns_itself(self, self.held)
+        return acquired
 
     cdef int release_now(self, Waiter waiter) except -1:
         try:
@@ -252,10 +258,9 @@ cdef class KeyLockCore(LockCore):
             lock_owns_itself(self, self.held)
 
     cdef int acquire_woken(self, Waiter waiter) except -1:
-        try:
-            return LockCore.acquire_woken(self, waiter)
-        finally:
-            lock_owns_itself(self, self.held)
+        LockCore.acquire_woken(self, waiter)
+        lock_owns_itself(self, self.held)
+        return 0
 
     cdef bint acquire_idle(self) noexcept:
         return False
@@ -288,25 +293,6 @@ cdef void leave_table_of_locks(PyObject* lock) noexcept:
     leave_lock(<KeyLockCore> lock)
 
 
-@cython.no_gc_clear
-cdef class KeyedLockCore(KeyedCore):
-    def __init__(self):
-        pass  # it takes no argument
-
-    cdef object make(self, object key, Py_hash_t hash):
-        cdef KeyLockCore lock = <KeyLockCore> key_lock_class()
-        lock.owner = self
-        lock._key = key
-        lock.hash = hash
-        return lock
-
-    cdef bint owns(self, PyObject* lock) noexcept:
-        return load_int(&(<KeyLockCore> lock).owns_itself)
-
-    cdef void disown(self, PyObject* lock) noexcept:
-        lock_owns_itself(<KeyLockCore> lock, False)
-
-
 # ---- Semaphores ----
 
 @cython.no_gc_clear
@@ -331,31 +317,28 @@ cdef class KeySemaphoreCore(BoundedSemaphoreCore):
     def _owner(self):
         return self.owner
 
-    # Each method that may take or add a permit.
+    # Each method that may take or add a permit. One that raises when it has done so cannot wake a
+    # waiter, which is still in the queue then. The last to leave wakes nobody.
 
     cdef bint acquire_now(self, Waiter waiter) except -1:
-        try:
-            return BoundedSemaphoreCore.acquire_now(self, waiter)
-        finally:
-            own_itself_if_held(self)
+        cdef bint acquired = BoundedSemaphoreCore.acquire_now(self, waiter)
+        own_itself_if_held(self)
+        return acquired
 
     cdef int release_now(self, Waiter waiter) except -1:
-        try:
-            return BoundedSemaphoreCore.release_now(self, waiter)
-        finally:
-            own_itself_if_held(self)
+        BoundedSemaphoreCore.release_now(self, waiter)
+        own_itself_if_held(self)
+        return 0
 
     cdef int acquire_woken(self, Waiter waiter) except -1:
-        try:
-            return BoundedSemaphoreCore.acquire_woken(self, waiter)
-        finally:
-            own_itself_if_held(self)
+        BoundedSemaphoreCore.acquire_woken(self, waiter)
+        own_itself_if_held(self)
+        return 0
 
     cdef int hand_off(self, State state) except -1:
-        try:
-            return BoundedSemaphoreCore.hand_off(self, state)
-        finally:
-            own_itself_if_held(self)
+        BoundedSemaphoreCore.hand_off(self, state)
+        own_itself_if_held(self)
+        return 0
 
     cdef bint acquire_idle(self) noexcept:
         return False
@@ -427,7 +410,6 @@ cdef class KeyedSemaphoreCore(KeyedCore):
 # ---- The classes ----
 
 set_gc(<PyTypeObject*> KeyedCore, traverse, clear)
-set_gc(<PyTypeObject*> KeyedLockCore, traverse, clear)
 set_gc(<PyTypeObject*> KeyedSemaphoreCore, traverse, clear)
 
 
@@ -439,7 +421,7 @@ cdef type new_keyed_class(type core, type pure_class):
     })
 
 
-KeyedLock = new_keyed_class(KeyedLockCore, pure.KeyedLock)
+KeyedLock = new_keyed_class(KeyedCore, pure.KeyedLock)
 KeyedSemaphore = new_keyed_class(KeyedSemaphoreCore, pure.KeyedSemaphore)
 
 cdef type key_lock_class = new_class(KeyLockCore, pure.KeyLock, (_lock.Lock,))

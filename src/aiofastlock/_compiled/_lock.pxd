@@ -112,6 +112,7 @@ cdef class ParkingLot:
     cdef int release_now(self, Waiter waiter) except -1
     cdef int acquire_woken(self, Waiter waiter) except -1
     cdef int hand_off(self, State state) except -1
+    cdef void take_back(self) noexcept
     cdef bint acquire_idle(self) noexcept
     cdef bint release_idle(self) noexcept
 

@@ -187,11 +187,11 @@ cdef class ParkingLot:
             recorder.deallocated(<PyObject*> self)
         drop_attributes(self)
 
-    cdef bint acquire_now(self, Waiter waiter) except -1:
+    cdef bint acquire_now(self, Waiter waiter) except -1:  # pragma: no cover - subclasses have it
         """Acquire what is awaited, if that needs no wait; return whether it was acquired."""
         raise NotImplementedError
 
-    cdef int release_now(self, Waiter waiter) except -1:
+    cdef int release_now(self, Waiter waiter) except -1:  # pragma: no cover - subclasses have it
         """Do what an await does that never waits, such as the end of `async with`."""
         raise NotImplementedError
 
@@ -213,6 +213,9 @@ cdef class ParkingLot:
     cdef int hand_off(self, State state) except -1:
         """A waiter in `state` has left the queue without its turn: give that to the next one."""
         raise NotImplementedError
+
+    cdef void take_back(self) noexcept:
+        """A waiter was not woken after all, and has not handed on its turn: there is none."""
 
     cdef bint settle_if_done(self, PyObject* parked) except -1:
         """Settle a parked waiter if its future is done already; return whether it is."""
@@ -239,6 +242,7 @@ cdef class ParkingLot:
         cdef Waiter waiter = alive(parked)
         if waiter is None:  # another thread is deallocating it
             settle(self, parked, CANCELLED)
+            self.take_back()
             return False
         future = waiter.future
         settle(self, parked, WOKEN)
@@ -449,7 +453,7 @@ cdef bint not_set(ParkingLot primitive, Waiter waiter, object future, int outcom
     try:
         raise_if_failed(outcome)
     except BaseException:  # here and not in wake(), where `try` would cost every wake-up
-        if waiter.future is future:
+        if waiter.future is future and waiter.state == WOKEN:
             unwake(primitive, waiter)
         raise
     cancel_if_no_result(primitive, waiter, future)
@@ -458,20 +462,25 @@ cdef bint not_set(ParkingLot primitive, Waiter waiter, object future, int outcom
 
 cdef int unwake(ParkingLot primitive, Waiter waiter) except -1:
     """set_result() raised: park the waiter again, unless its future is done nevertheless."""
-    if waiter.state == WOKEN:
-        waiter.state = PARKED
-        primitive.woken -= 1
-        primitive.parked = <PyObject*> waiter
-    primitive.settle_if_done(<PyObject*> waiter)  # may raise RecursionError too
+    waiter.state = PARKED
+    primitive.woken -= 1
+    primitive.parked = <PyObject*> waiter
+    try:
+        primitive.settle_if_done(<PyObject*> waiter)  # may raise RecursionError too
+    finally:
+        if waiter.state != WOKEN:  # if it has left, it was parked
+            primitive.take_back()
     return 0
 
 
 cdef int cancel_if_no_result(ParkingLot primitive, Waiter waiter, object future) except -1:
     """The future was done before it was woken: mark the waiter if it is not to continue."""
     cdef bint live = has_result(future)
-    if not live and waiter.future is future and waiter.state == WOKEN:
-        waiter.state = CANCELLED
-        primitive.woken -= 1
+    if waiter.future is future and waiter.state == WOKEN:
+        primitive.take_back()
+        if not live:
+            waiter.state = CANCELLED
+            primitive.woken -= 1
     return 0
 
 

@@ -654,7 +654,7 @@ static int learn_asyncio(PyObject *internals, PyObject *future, PyObject *deque,
     deque_append = PyObject_GetAttrString(deque, "append");
     no_arguments = PyTuple_New(0);
     if (PyErr_Occurred()) {
-        return -1;
+        return -1; /* pragma: no cover - no memory at import */
     }
     handle = own_attribute(modules.of_events, names.Handle);
     if (handle != NULL && learn_handle(handle) < 0) {

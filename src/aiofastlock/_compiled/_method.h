@@ -121,21 +121,18 @@ static int is_public(PyTypeObject *type)
 static int is_release_between(PyTypeObject *type, PyTypeObject *public, PyTypeObject *base)
 {
     PyObject *classes_in_order = type->tp_mro;
-    int after = 0;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(classes_in_order); i++) {
+    int after = 0, found = 0;
+    for (Py_ssize_t i = 0; !found && i < PyTuple_GET_SIZE(classes_in_order); i++) {
         PyTypeObject *cls = (PyTypeObject *)PyTuple_GET_ITEM(classes_in_order, i);
         if (cls == base) {
-            return 0;
+            break;
         }
         PyObject *namespace = after && !is_public(cls) ? PyObject_GetAttrString((PyObject *)cls, "__dict__") : NULL;
-        int found = namespace != NULL && PyMapping_HasKeyString(namespace, "release");
+        found = namespace != NULL && PyMapping_HasKeyString(namespace, "release");
         Py_XDECREF(namespace);
-        if (found) {
-            return 1;
-        }
         after |= cls == public;
     }
-    return 1;
+    return found;
 }
 
 static unsigned int judge_type(PyTypeObject *type, unsigned int tag)

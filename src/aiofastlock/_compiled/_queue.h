@@ -21,14 +21,13 @@ static PyCFunction method_in_c(PyObject *type, const char *name, int flags)
     if (method != NULL && Py_IS_TYPE(method, &PyMethodDescr_Type)
         && ((PyMethodDescrObject *)method)->d_method->ml_flags == flags) {
         found = ((PyMethodDescrObject *)method)->d_method->ml_meth;
-    } else if (!PyErr_Occurred()) {
+    } else if (!PyErr_Occurred()) { /* pragma: no cover - a Python that has another deque */
         PyErr_Format(PyExc_ImportError, "collections.deque.%s() is not as expected", name);
     }
     Py_XDECREF(method); /* the type, which is never freed, has another reference */
     return found;
 }
 
-/* An ImportError leads to the pure-Python implementation. */
 static inline int learn_deque(PyObject *type)
 {
     append_to_deque = method_in_c(type, "append", METH_O);

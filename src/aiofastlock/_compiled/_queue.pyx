@@ -7,7 +7,7 @@ the queue's getters, or of its putters.
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 
-from collections import deque
+from _collections import deque  # also where collections is patched
 import heapq
 
 from aiofastlock import _internals, _shared
@@ -304,7 +304,13 @@ cdef class QueueCore(ParkingLot):
 
 cdef int set_waiters(QueueCore self, str name, object waiters) except -1:
     if type(waiters) is pure.Parked and not waiters and serves(self, queue_class, FIELDS):
-        unset_own(self, name)  # an empty one is there already
+        unset_own(self, name)
+        with cython.critical_section(self):
+            _replaced = self.getters, self.putters  # freed after the change, as above
+            if name == "_getters":
+                self.getters = None
+            else:
+                self.putters = None
     else:
         set_own(self, name, waiters)
     return 0
@@ -438,6 +444,8 @@ cdef object loop_or_future(QueueCore self, bint future):
         for waiting in (self.getters, self.putters):
             if waiting is not None:
                 discard_waiters(waiting)
+        for name in ("_getters", "_putters") if has_attributes(self) else ():
+            _shared.empty(attributes_of(self).get(name) or ())
     return found
 
 
@@ -722,13 +730,6 @@ cdef bint is_done(Transfer self) except -1:
     return True
 
 
-cdef bint is_on_closed_loop(object future) except -1:
-    try:
-        return future.get_loop().is_closed()
-    except (AttributeError, RuntimeError):  # the garbage collector has cleared one of them
-        return True
-
-
 cdef int stop(Transfer self) except -1:
     """Finish without a turn."""
     cdef QueueCore queue = self.queue
@@ -740,7 +741,7 @@ cdef int stop(Transfer self) except -1:
     self.future = None
     if phase != PARKING:
         return 0
-    cdef bint closed = is_on_closed_loop(future)
+    cdef bint closed = future.get_loop().is_closed()
     if not closed:
         future.cancel()  # if close() or throw() ends the wait
     end_wait(queue, self.waiter)

@@ -274,9 +274,7 @@ static PyObject *task_of(PyObject *holder)
 {
     PyObject *task = NULL;
 #if PY_VERSION_HEX >= 0x030D0000
-    if (PyWeakref_GetRef(holder, &task) < 0) {
-        PyErr_Clear();
-    }
+    (void)PyWeakref_GetRef(holder, &task); /* it fails for what is no weak reference */
 #else
     task = PyWeakref_GET_OBJECT(holder);
     task = Py_IsNone(task) ? NULL : Py_NewRef(task);
@@ -553,19 +551,32 @@ static void free_copy(Copy *copy)
     PyMem_RawFree(copy);
 }
 
-/* New references to the primitives of which there are records. */
-static PyObject **recorded_primitives(size_t *count)
+/* A list of the primitives of which there are records. */
+static PyObject *recorded_primitives(void)
 {
-    BEGIN_TABLE();
-    PyObject **primitives = PyMem_RawMalloc((table.count + 1) * sizeof(PyObject *));
-    *count = 0;
-    for (size_t i = 0; primitives != NULL && i < table.count; i++) {
-        if (try_incref(table.records[i].primitive)) {
-            primitives[(*count)++] = table.records[i].primitive;
+    PyObject *list = NULL;
+    size_t size, found = 0;
+    int enough = 0;
+    while (!enough) {
+        BEGIN_TABLE();
+        size = table.count;
+        END_TABLE();
+        Py_XDECREF(list);
+        list = PyList_New(size); /* can run code that makes more */
+        if (list == NULL) {
+            return NULL;
         }
+        BEGIN_TABLE();
+        enough = table.count <= size;
+        for (size_t i = 0; enough && i < table.count; i++) {
+            if (try_incref(table.records[i].primitive)) {
+                PyList_SET_ITEM(list, found++, table.records[i].primitive);
+            }
+        }
+        END_TABLE();
     }
-    END_TABLE();
-    return primitives;
+    Py_SET_SIZE(list, found);
+    return list;
 }
 
 static int is_held(PyObject *primitive)

@@ -5,7 +5,6 @@ primitives that can be held are replaced in the tables of C methods: nothing is 
 not. The core calls the functions of `hooks`.
 """
 
-from cpython.mem cimport PyMem_RawFree
 from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -64,7 +63,7 @@ cdef extern from "_recorder.h":
     void close_table() noexcept
     Copy* copy_record(PyObject*) noexcept
     void free_copy(Copy*) noexcept
-    PyObject** recorded_primitives(size_t* count) noexcept
+    list recorded_primitives()
 
 cdef extern from "_guard.h":
     object owned(PyObject*)
@@ -310,8 +309,6 @@ def start(parking, acquired=None):
 def stop():
     """As pure.stop()."""
     cdef size_t i
-    if _shared.recorder is None:
-        return
     _shared.recorder = None
     set_recorder(NULL)
     for i in range(HELD_KINDS):
@@ -411,21 +408,9 @@ def holders(primitive):
     return result
 
 
-cdef list recorded():
-    """The primitives of which there are records."""
-    cdef size_t count, i
-    cdef PyObject** primitives = recorded_primitives(&count)
-    if primitives is NULL:
-        raise MemoryError
-    try:
-        return [owned(primitives[i]) for i in range(count)]
-    finally:
-        PyMem_RawFree(primitives)
-
-
 def holds():
     """As pure.holds()."""
-    held = [primitive for primitive in recorded() if is_held(<PyObject*> primitive)]
+    held = [primitive for primitive in recorded_primitives() if is_held(<PyObject*> primitive)]
     return pure.holds() + [hold for primitive in held for hold in holders(primitive)]
 
 
@@ -478,7 +463,7 @@ def counters():
     cdef Counted of_place
     cdef list result = pure.counters()
     cdef size_t i
-    for primitive in recorded():
+    for primitive in recorded_primitives():
         copy = copy_record(<PyObject*> primitive)
         if copy is not NULL and copy.flags & OWN_COUNTERS:
             result.append(row(primitive, copy.counters))

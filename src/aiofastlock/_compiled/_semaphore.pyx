@@ -19,7 +19,6 @@ from aiofastlock._compiled._lock cimport (
     ParkingLot,
     State,
     Waiter,
-    alive,
     construct_without_init,
     delete_own,
     enter,
@@ -122,18 +121,11 @@ cdef class SemaphoreCore(ContextManager):
 
     cdef bint grant_first(self) except -1:
         """Give a permit to the first parked waiter, unless it is cancelled."""
-        cdef Waiter first = alive(self.parked)
-        cdef bint given
         self.value -= 1
-        try:
-            given = self.wake(self.parked, True)
-        except BaseException:
-            if first.state != WOKEN:  # it was not woken
-                self.value += 1
-            raise
-        if not given:
-            self.value += 1
-        return given
+        return self.wake(self.parked, True)
+
+    cdef void take_back(self) noexcept:
+        self.value += 1
 
     cdef bint wake_up_next(self) except -1:
         while self.parked is not NULL:

@@ -44,8 +44,9 @@ class Keyed:
         self._table: dict[Key, ref[Any]] = {}
         self._held: set[Any] = set()
 
-    def _new(self, key: Hashable) -> Any:
-        raise NotImplementedError
+    if TYPE_CHECKING:  # subclasses have it
+
+        def _new(self, key: Hashable) -> Any: ...
 
     def __getitem__(self, key: Hashable) -> Any:
         wrapped = Key(key)

@@ -34,7 +34,7 @@ else:
     QueueFull = _internals.queues.QueueFull
     try:
         QueueShutDown = _internals.queues.QueueShutDown
-    except AttributeError:  # before Python 3.13
+    except AttributeError:  # pragma: no cover - before Python 3.13
 
         class QueueShutDown(Exception):  # noqa: N818
             """put() or get() was called on a queue that is shut down."""
@@ -412,9 +412,7 @@ class Queue(ParkingLot, AsyncioQueue):
                 Queue._wakeup_next(self, waiters)
 
     def _unbind_if_closed(self) -> bool:
-        """Drop the waiters if the loop is closed: it cannot wake them."""
-        if self._loop is None or not self._loop.is_closed():
-            return False
+        """Drop the waiters. Called when the loop is closed, which cannot wake them."""
         for name in ("_getters", "_putters"):
             waiters = getattr(self, name)
             if isinstance(waiters, Parked):  # they keep the old queue

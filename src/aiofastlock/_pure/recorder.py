@@ -149,6 +149,8 @@ def acquired(primitive: Any) -> None:
     task = current_task()
     structured = is_called_by(ENTERING)
     record.counters.acquired += 1
+    if isinstance(primitive, Lock):
+        record.holds.clear()  # it was unlocked unseen
     record.holds.append((None if task is None else ref(task), time.monotonic(), structured))
     if on_acquired is not None:
         on_acquired(primitive)
@@ -217,7 +219,8 @@ def variables(frame: FrameType) -> dict[str, Any]:
     found = frame.f_locals
     copy = dict(found)
     if sys.version_info < (3, 13) and frame.f_code.co_flags & CO_OPTIMIZED and not frame.f_trace:
-        found.clear()  # it would keep their values until the function ends
+        # It would keep their values until the function ends.
+        found.clear()  # pragma: no cover - before Python 3.13
     return copy
 
 
@@ -253,10 +256,7 @@ KINDS: tuple[type, ...] = (
 
 
 def kind_of(primitive: Any) -> str:
-    for kind in KINDS:
-        if issubclass(type(primitive), kind):
-            return kind.__name__
-    return type(primitive).__name__
+    return next(kind.__name__ for kind in KINDS if issubclass(type(primitive), kind))
 
 
 # ---- What was recorded ----

@@ -150,13 +150,14 @@ def grant_first(semaphore: Semaphore, waiters: Queue) -> bool:
         waiters.settle_done(first)
         return False
     semaphore._value -= 1
+    # If it has left meanwhile, it has given the permit back.
     try:
         given = waiters.wake_first()
     except BaseException:
-        if first not in waiters.settled:  # it was not woken
+        if waiters.parked and waiters.parked[0] is first:
             semaphore._value += 1
         raise
-    if not given:
+    if not given and first in waiters.settled:
         semaphore._value += 1
     return given
 

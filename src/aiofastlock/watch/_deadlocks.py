@@ -151,15 +151,14 @@ class Graph:
         """Return the tasks that hold a primitive, or None if it may be released by others."""
         recorder = _tasks.recorder
         kind = type(primitive)
-        is_semaphore = False
-        if issubclass(kind, _internals.locks.Lock):
-            if not primitive._locked:
-                return None
-        elif issubclass(kind, _internals.locks.Semaphore):
-            is_semaphore = True
-            if primitive._value > 0:
-                return None
-        elif not _tasks.is_rwlock(primitive) or not primitive.locked():
+        is_semaphore = issubclass(kind, _internals.locks.Semaphore)
+        if is_semaphore:
+            is_held = primitive._value <= 0
+        elif issubclass(kind, _internals.locks.Lock):
+            is_held = primitive._locked
+        else:
+            is_held = _tasks.is_rwlock(primitive) and primitive.locked()
+        if not is_held:
             return None
         holds: list[Any] = recorder.holders(primitive)
         if not holds or recorder.missed(primitive) or recorder.released_by_others(primitive):

@@ -7,11 +7,10 @@ place, such as a lock for each key, are left out, or are distinguished if `each`
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from weakref import WeakKeyDictionary, ref
 
-from aiofastlock._pure.recorder import kind_of
+from aiofastlock._pure.recorder import current_task, kind_of
 from aiofastlock.watch import _tasks, _text
 from aiofastlock.watch._types import label
 
@@ -33,7 +32,7 @@ class Order:
         self.alive: dict[int, Any] = {}
 
     def acquired(self, primitive: Any) -> None:
-        task = asyncio.current_task()
+        task = current_task()
         if task is None:
             return
         held = [

@@ -189,10 +189,8 @@ def held(primitive: Any, now: float) -> list[str]:
             if not ended and (place := _tasks.where_inside(hold.task, primitive)):
                 line += f", at {place}"
             line += f", which {how_ended(hold.task)}" if ended else ""
-        elif hold.gone:
+        else:  # what is acquired outside of a task is in no deadlock
             line += " by a task that has ended and is forgotten"
-        else:
-            line += ", acquired outside of a task"
         lines.append(line)
     if len(holds) > MOST:
         lines.append(f"and {count(len(holds) - MOST, 'more time')}")

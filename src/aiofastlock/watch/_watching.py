@@ -282,7 +282,7 @@ class Watch:
     def draw_edges(self, contended: Iterable[Any]) -> None:
         """Make the graph that `python -m asyncio pstree` reads have an edge for each waiter."""
         if sys.version_info < (3, 14) or not sys._is_gil_enabled():
-            return
+            return  # pragma: no cover - before Python 3.14, and free-threaded
         wanted = {
             (id(holder), id(waiter)): (holder, waiter)
             for primitive in contended
