@@ -15,6 +15,8 @@ import anyio
 import pytest
 from conftest import IMPLEMENTATIONS, PRIMITIVES, needs_compiled
 
+pytest.importorskip("ssl", reason="anyio needs ssl")
+
 # ---- A primitive that tasks must wait for ----
 
 

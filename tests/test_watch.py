@@ -327,8 +327,13 @@ async def await_wait_for(child):
     await asyncio.wait_for(asyncio.create_task(child), None)
 
 
+def anyio_if_usable():
+    pytest.importorskip("ssl", reason="anyio needs ssl")
+    return pytest.importorskip("anyio")
+
+
 async def await_anyio(child):
-    anyio = pytest.importorskip("anyio")
+    anyio = anyio_if_usable()
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: child)
 
@@ -810,12 +815,12 @@ async def with_wait(coroutine):
 
 
 async def with_anyio(coroutine):
-    with pytest.importorskip("anyio").fail_after(1000):
+    with anyio_if_usable().fail_after(1000):
         await coroutine
 
 
 async def with_anyio_and_a_scope(coroutine):
-    anyio = pytest.importorskip("anyio")
+    anyio = anyio_if_usable()
     with anyio.fail_after(1000), anyio.CancelScope():
         await coroutine
 
