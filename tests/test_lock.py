@@ -2,7 +2,6 @@
 
 import asyncio
 import collections
-import ctypes
 import subprocess
 import sys
 
@@ -107,6 +106,7 @@ async def test_a_value_sent_from_c_before_the_first_step(primitive):
     one = getattr(OURS["compiled"], primitive)()
     await one.acquire()
     awaitable = one.acquire() if primitive == "Lock" else one.wait()
+    ctypes = pytest.importorskip("ctypes")
     send = ctypes.PYFUNCTYPE(
         ctypes.c_int, ctypes.py_object, ctypes.py_object, ctypes.POINTER(ctypes.c_void_p)
     )(("PyIter_Send", ctypes.pythonapi))
