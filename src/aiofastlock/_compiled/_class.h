@@ -95,7 +95,7 @@ static void keep(PyObject *self)
 static inline void keep_or_free(PyObject *self)
 {
     if (quick.count < quick.most && *field(self, quick.objects[0]) != NULL
-        && !PyObject_GC_IsFinalized(self)) {
+        && quick.type->tp_finalize == NULL) {
         keep(self);
     } else { /* or its allocation failed half-way, or a patched __del__() would not be called again */
         quick.dealloc(self);
