@@ -94,10 +94,9 @@ static void keep(PyObject *self)
 
 static inline void keep_or_free(PyObject *self)
 {
-    if (quick.count < quick.most && *field(self, quick.objects[0]) != NULL
-        && quick.type->tp_finalize == NULL) {
+    if (quick.count < quick.most && *field(self, quick.objects[0]) != NULL) {
         keep(self);
-    } else { /* or its allocation failed half-way, or a patched __del__() would not be called again */
+    } else { /* or its allocation failed half-way */
         quick.dealloc(self);
         Py_DECREF(quick.type);
     }
@@ -106,10 +105,14 @@ static inline void keep_or_free(PyObject *self)
 static void keep_or_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    if (type == quick.type && type->tp_finalize != NULL && PyObject_CallFinalizerFromDealloc(self) < 0) {
-        return; /* a patch has added __del__(), which has kept the object */
+    int can_be_kept = type == quick.type;
+    if (can_be_kept && type->tp_finalize != NULL) { /* a patch has added __del__() */
+        if (PyObject_CallFinalizerFromDealloc(self) < 0) {
+            return; /* which has kept the object */
+        }
+        can_be_kept = 0; /* it would not be called again */
     }
-    if (type != quick.type) {
+    if (!can_be_kept) {
         quick.dealloc(self);
         Py_DECREF(type);
         return;
