@@ -670,6 +670,22 @@ async def test_a_number_beyond_those_of_c_is_set_before_the_await(Semaphore, way
     assert semaphore._value == value - 1
 
 
+@pytest.mark.usefixtures("logic_of_3_13")
+async def test_locked_is_overridden_before_the_await(Semaphore):
+    semaphore = Semaphore(0)
+    awaitable = semaphore.acquire()
+    semaphore.locked = lambda: True
+    task = asyncio.create_task(awaited(awaitable))
+    await steps()
+    semaphore.release()
+    assert await task is True
+    assert semaphore._value == 0
+
+
+async def awaited(awaitable):
+    return await awaitable
+
+
 @pytest.mark.parametrize("way", ["release", "__aexit__"])
 async def test_a_permit_beyond_the_largest_number_of_c(Semaphore, way):
     semaphore = Semaphore(sys.maxsize)

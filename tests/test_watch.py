@@ -194,6 +194,20 @@ async def test_a_lock_as_a_gate(raising):
         assert raising.look(LATER) == []
 
 
+async def test_released_by_another_task_in_python(watched):
+    """Python's methods serve a lock whose queue a program has made."""
+    lock = watched.Lock()
+    lock._waiters = collections.deque()
+    await lock.acquire()
+    async with running(release(lock)):
+        pass
+    assert _tasks.recorder.released_by_others(lock)
+
+
+async def release(lock):
+    lock.release()
+
+
 # ---- A circle of tasks and locks ----
 
 
