@@ -334,6 +334,8 @@ def counters() -> list[tuple[Any, ...]]:
         for record in list(records.values())
         if record.counters.place is None
     ]
+    # No generator: Python 3.12 and 3.13 crash if one cannot be allocated.
+    of_places = [(counted.place, counted) for counted in list(places.values())]
     return [
         (
             key,
@@ -346,6 +348,6 @@ def counters() -> list[tuple[Any, ...]]:
             counted.total_hold,
             counted.longest_hold,
         )
-        for key, counted in [*single, *((c.place, c) for c in list(places.values()))]
+        for key, counted in [*single, *of_places]
         if key is not None
     ]
