@@ -1888,6 +1888,7 @@ def between_bytecodes(run, act, number=None):
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 asks for it here
     sys.settrace(trace)
     try:
         run()
