@@ -293,7 +293,7 @@ class Queue(ParkingLot, AsyncioQueue):
         while self.full():
             if self._is_shutdown:
                 raise QueueShutDown
-            future = self._get_loop().create_future()
+            future = self._get_loop().create_future()  # as new_future(), without a call
             if _shared.recorder is not None:
                 _shared.recorder.parking(self, future)
             # Check again, as in Lock.acquire().
@@ -339,7 +339,7 @@ class Queue(ParkingLot, AsyncioQueue):
         while self.empty():
             if self._is_shutdown:
                 raise QueueShutDown
-            future = self._get_loop().create_future()
+            future = self._get_loop().create_future()  # as new_future(), without a call
             if _shared.recorder is not None:
                 _shared.recorder.parking(self, future)
             # Check again, as in Lock.acquire().

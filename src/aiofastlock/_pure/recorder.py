@@ -256,7 +256,9 @@ KINDS: tuple[type, ...] = (
 
 
 def kind_of(primitive: Any) -> str:
-    return next(kind.__name__ for kind in KINDS if issubclass(type(primitive), kind))
+    # No generator: Python 3.12 and 3.13 crash if one cannot be allocated.
+    name, *_ = [kind.__name__ for kind in KINDS if issubclass(type(primitive), kind)]
+    return name
 
 
 # ---- What was recorded ----
@@ -334,7 +336,7 @@ def counters() -> list[tuple[Any, ...]]:
         for record in list(records.values())
         if record.counters.place is None
     ]
-    # No generator: Python 3.12 and 3.13 crash if one cannot be allocated.
+    # No generator, as in kind_of().
     of_places = [(counted.place, counted) for counted in list(places.values())]
     return [
         (
