@@ -3,6 +3,7 @@
 cimport cython
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.pyport cimport PY_SSIZE_T_MAX
+from libc.limits cimport UINT_MAX
 
 from asyncio.exceptions import CancelledError
 
@@ -90,7 +91,8 @@ cdef extern from *:
 
 cdef tuple METHODS_OF_LOCK = ("locked", "acquire", "release")
 cdef type condition_class
-cdef unsigned int tag_of_served_locks = 0  # of the class, when C was last found to serve its locks
+# Of the class, when C was last found to serve its locks. A class may have none, which is 0.
+cdef unsigned int tag_of_served_locks = UINT_MAX
 
 
 @cython.no_gc_clear
@@ -122,7 +124,11 @@ cdef class ConditionCore(ParkingLot):
 
     cdef LockCore served_lock(self):
         """The lock if C serves it, or None."""
-        cdef LockCore lock = self.own_lock()
+        cdef LockCore lock = <LockCore> lock_of(self)
+        if lock is None:
+            lock = self.own_lock()
+            if own_or(self, "_lock", None) is not None:  # as make_lock() says
+                return None
         if has_attributes(lock) or tag_of(lock) != tag_of_served_locks:
             return self.lock_after_look(lock)
         return lock
@@ -274,28 +280,13 @@ cdef object init(object self):
 cdef object init_with_lock(object condition, object lock):
     cdef ConditionCore self = condition
     cdef bint plain = lock is None or is_plain_lock(lock)
-    if not plain or not serves(self, condition_class, LOCKED | ACQUIRE | RELEASE):
-        return init_in_python(self, lock)
-    with cython.critical_section(self):
-        if self.lock is None:
-            if lock is not None:
-                set_lock(self, lock)
-            return
-    pure.Condition.__init__(self, lock)  # called again
-
-
-cdef object init_in_python(ConditionCore self, object lock):
-    """It replaces these attributes, so that no lock is made whose methods they would be."""
-    attributes = vars(self)
-    fresh = [name for name in METHODS_OF_LOCK if self.lock is None and name not in attributes]
-    attributes.update(dict.fromkeys(fresh))
-    try:
-        pure.Condition.__init__(self, lock)
-    except BaseException:
-        for name in fresh:
-            if attributes.get(name, self) is None:
-                del attributes[name]
-        raise
+    if plain and serves(self, condition_class, LOCKED | ACQUIRE | RELEASE):
+        with cython.critical_section(self):
+            if self.lock is None:  # else this is called again
+                if lock is not None:
+                    set_lock(self, lock)
+                return
+    pure.Condition.__init__(self, lock)
 
 
 # ---- wait(), with a plain Lock ----

@@ -66,10 +66,10 @@ class Condition(ContextManager, ParkingLot, asyncio.Condition):
         self._waiters = Queue()
         if lock is None:
             lock = self._make_lock()
-        self._lock = lock
         self.locked = lock.locked  # type: ignore[method-assign]
         self.acquire = lock.acquire  # type: ignore[method-assign]
         self.release = lock.release  # type: ignore[method-assign]
+        self._lock = lock  # last: a compiled condition without those makes itself a lock that has them
         if _shared.recorder is not None:
             _shared.recorder.made(self)
 
