@@ -550,6 +550,37 @@ async def test_a_new_condition_calls_the_patched_methods_of_its_lock(Condition, 
     assert log == ["release", "release"]
 
 
+USES_OF_A_CONDITION = {
+    "locked": ["locked"],
+    "acquire": ["acquire"],
+    "release": ["release"],
+    "wait": ["locked"],
+    "notify": ["locked"],
+    "notify_all": ["locked"],
+    "async with": ["acquire", "release"],
+}
+
+
+@pytest.mark.parametrize("use", USES_OF_A_CONDITION)
+async def test_the_first_call_of_a_condition_is_of_its_patched_lock(
+    Condition, Lock, use, monkeypatch
+):
+    log = []
+    for name in ("locked", "acquire", "release"):
+        logging(log, Lock, name, monkeypatch)
+    condition = Condition()
+    if use == "async with":
+        async with condition:
+            pass
+    elif use in ("release", "wait", "notify", "notify_all"):
+        with pytest.raises(RuntimeError):
+            await getattr(condition, use)()
+    else:
+        result = getattr(condition, use)()
+        assert result is False or await result
+    assert log == USES_OF_A_CONDITION[use]
+
+
 async def test_what_a_condition_does_once_its_lock_is_patched(Condition, Lock, monkeypatch):
     lock, log = Lock(), []
     condition = Condition(lock)
@@ -733,7 +764,7 @@ def test_a_subclass_copies_its_dict_as_state(implementation, primitive):
     assert state(copied) == state(original)
 
 
-# Since Python 3.13, a class that has changed 1,000 times is changed unseen: it has no version tag any more.
+# Since Python 3.13, a class that has changed 1,000 times has no version tag any more.
 CHANGED_OFTEN = """
 from aiofastlock import Condition, Lock
 
@@ -751,37 +782,6 @@ def test_a_class_that_has_changed_too_often_to_be_told_apart():
     command = [sys.executable, "-c", CHANGED_OFTEN]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr, run.stdout) == (0, "", "patched\n")
-
-
-USES_OF_A_CONDITION = {
-    "locked": ["locked"],
-    "acquire": ["acquire"],
-    "release": ["release"],
-    "wait": ["locked"],
-    "notify": ["locked"],
-    "notify_all": ["locked"],
-    "async with": ["acquire", "release"],
-}
-
-
-@pytest.mark.parametrize("use", USES_OF_A_CONDITION)
-async def test_a_new_condition_calls_the_patched_methods_of_its_lock(
-    Condition, Lock, use, monkeypatch
-):
-    log = []
-    for name in ("locked", "acquire", "release"):
-        logging(log, Lock, name, monkeypatch)
-    condition = Condition()
-    if use == "async with":
-        async with condition:
-            pass
-    elif use in ("release", "wait", "notify", "notify_all"):
-        with pytest.raises(RuntimeError):
-            await getattr(condition, use)()
-    else:
-        result = getattr(condition, use)()
-        assert result is False or await result
-    assert log == USES_OF_A_CONDITION[use]
 
 
 # ---- Memory ----

@@ -6,7 +6,6 @@ thread that looks every so often does not run, and the tests take its look at ti
 
 import asyncio
 import collections
-import collections
 import contextlib
 import functools
 import gc
@@ -1601,8 +1600,13 @@ async def test_a_condition_of_another_lock_makes_none(watched):
         def __init__(self):
             super().__init__(lock=watched.Lock())
 
-    async with watched.Condition(asyncio.Lock()), watched.Condition(lock=watched.Lock()), Subclass():
-        pass
+    for condition in (
+        watched.Condition(asyncio.Lock()),
+        watched.Condition(watched.Lock()),
+        Subclass(),
+    ):
+        async with condition:
+            pass
     made = collections.Counter()
     for found in watch.statistics():
         if found.place and "makes_none" in found.place.function:
