@@ -40,12 +40,13 @@ def extensions():
 
     # Only what is declared inline is inlined, so that a frequent path saves no registers for a rare
     # one.
-    gcc = ["-O3", "-fvisibility=hidden", "-fno-inline-functions-called-once"]
+    debug = os.environ.get("AIOFASTLOCK_DEBUG") == "1"
+    gcc = ["-O0" if debug else "-O3", "-fvisibility=hidden", "-fno-inline-functions-called-once"]
     gcc += ["-fno-inline-functions", "-fno-inline-small-functions"]
     flags = ["/O2", "/Ob1"] if os.name == "nt" else gcc
     # Without memory, Cython 3.3.1 otherwise drops references to keywords that it does not own.
     macros = [("CYTHON_VECTORCALL_TPNEW", "0")]
-    macros += [("AIOFASTLOCK_DEBUG", "1")] if os.environ.get("AIOFASTLOCK_DEBUG") == "1" else []
+    macros += [("AIOFASTLOCK_DEBUG", "1")] if debug else []
     sanitize = os.environ.get("AIOFASTLOCK_SANITIZE")
     sanitizers = [f"-fsanitize={sanitize}", "-fno-omit-frame-pointer", "-g"] if sanitize else []
     modules = [
