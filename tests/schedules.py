@@ -644,14 +644,16 @@ class Driver:
 
     def write(self, name, which, value):
         if self.semaphores:
-            self.semaphores[which % len(self.semaphores)]._value = value
+            semaphore = self.semaphores[which % len(self.semaphores)]
+            if semaphore not in self.keyed:  # what is not held is forgotten
+                semaphore._value = value
 
     def resize(self, name, which, change):
         """As subclasses do: add permits, or take some away, and wake waiters for the new ones."""
         if self.semaphores:
             index = which % len(self.semaphores)
             semaphore = self.semaphores[index]
-            if semaphore in self.keyed:  # what is not held is forgotten
+            if semaphore in self.keyed:
                 return
             self.permits[index] += change
             if hasattr(semaphore, "_bound_value"):
