@@ -139,44 +139,45 @@ class Graph:
         node.live = node.missing == 0
 
     def add_primitive(self, node: Node, primitive: Any) -> None:
-        holders = self.holders(node, primitive)
+        holders = holders_of(primitive, self.bare_before)
         if holders is None:
             node.live = True
             return
+        node.basis = tuple([one.task if type(one) is Ended else one for one in holders])
         node.rest = iter(holders)
         if _tasks.is_rwlock(primitive):
             node.missing = len(holders)
 
-    def holders(self, node: Node, primitive: Any) -> list[Any] | None:
-        """Return the tasks that hold a primitive, or None if it may be released by others."""
-        recorder = _tasks.recorder
-        kind = type(primitive)
-        is_semaphore = issubclass(kind, _internals.locks.Semaphore)
-        if is_semaphore:
-            is_held = primitive._value <= 0
-        elif issubclass(kind, _internals.locks.Lock):
-            is_held = primitive._locked
+
+def holders_of(primitive: Any, bare_before: float = float("-inf")) -> list[Any] | None:
+    """Return the tasks that hold a primitive, or None if it may be released by others."""
+    recorder = _tasks.recorder
+    kind = type(primitive)
+    is_semaphore = issubclass(kind, _internals.locks.Semaphore)
+    if is_semaphore:
+        is_held = primitive._value <= 0
+    elif issubclass(kind, _internals.locks.Lock):
+        is_held = primitive._locked
+    else:
+        is_held = _tasks.is_rwlock(primitive) and primitive.locked()
+    if not is_held:
+        return None
+    holds: list[Any] = recorder.holders(primitive)
+    if not holds or recorder.missed(primitive) or recorder.released_by_others(primitive):
+        return None
+    holders: list[Any] = []
+    for _, task, since, structured, gone in holds:
+        if task is None and not gone:
+            return None
+        if is_semaphore and not structured and since > bare_before:
+            return None
+        if gone or task.done():
+            if _tasks.suspended_inside(primitive):
+                return None
+            holders.append(Ended(primitive, task))
         else:
-            is_held = _tasks.is_rwlock(primitive) and primitive.locked()
-        if not is_held:
-            return None
-        holds: list[Any] = recorder.holders(primitive)
-        if not holds or recorder.missed(primitive) or recorder.released_by_others(primitive):
-            return None
-        holders: list[Any] = []
-        for _, task, since, structured, gone in holds:
-            if task is None and not gone:
-                return None
-            if is_semaphore and not structured and since > self.bare_before:
-                return None
-            if gone or task.done():
-                if _tasks.suspended_inside(primitive):
-                    return None
-                holders.append(Ended(primitive, task))
-            else:
-                holders.append(task)
-        node.basis = tuple([hold[1] for hold in holds])
-        return holders
+            holders.append(task)
+    return holders
 
 
 def satisfy(node: Node) -> None:
@@ -259,6 +260,32 @@ def sort(things: Iterable[Any]) -> tuple[list[Task[Any]], list[Any]]:
 sleepers: dict[int, tuple[ref[Any], ref[Any], ref[Any]]] = {}
 
 
+def circle_of_locks(task: Task[Any], primitive: Any) -> Found | None:
+    """Return what is found if each task waits for a lock that the next one holds, or None.
+
+    A graph would show the same, in several times the time.
+    """
+    tasks: list[Any] = [task]
+    locks: list[Any] = []
+    needs: dict[int, list[Any]] = {}
+    while issubclass(type(primitive), _internals.locks.Lock):
+        holders = holders_of(primitive)
+        if holders is None or len(holders) > 1 or type(holders[0]) is Ended:
+            break
+        holder = holders[0]
+        locks.append(primitive)
+        needs[id(tasks[-1])] = [primitive]
+        needs[id(primitive)] = holders
+        if holder is task:
+            return Found("circle" if len(tasks) > 1 else "self", tasks, locks, needs)
+        waited = None if _tasks.future_of(holder) is None else _tasks.waits(holder)
+        if waited is None or id(holder) in needs:  # or in a circle that was found before
+            break
+        tasks.append(holder)
+        primitive = waited[0]
+    return None
+
+
 def at_once(task: Task[Any], primitive: Any) -> Found | None:
     """Return what goes wrong if the task waits for the primitive now."""
     key = id(primitive)
@@ -268,6 +295,9 @@ def at_once(task: Task[Any], primitive: Any) -> Found | None:
         waited_for = None if holder is None else _tasks.future_of(holder)
         if waited_for is not None and waited_for is future():
             return None
+    found = circle_of_locks(task, primitive)
+    if found is not None:
+        return found
     with Graph(parking=(task, primitive)) as graph:
         if graph.is_dead(task):
             found = find(graph, task, prefer=task)
