@@ -69,7 +69,7 @@ class Condition(ContextManager, ParkingLot, asyncio.Condition):
         self.locked = lock.locked  # type: ignore[method-assign]
         self.acquire = lock.acquire  # type: ignore[method-assign]
         self.release = lock.release  # type: ignore[method-assign]
-        self._lock = lock  # last: a compiled condition without those makes itself a lock that has them
+        self._lock = lock  # last: a compiled condition makes a lock that has them, if it has not
         if _shared.recorder is not None:
             _shared.recorder.made(self)
 
