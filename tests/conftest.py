@@ -65,12 +65,6 @@ def implementation_of(item):
     return item.callspec.params.get("implementation") if hasattr(item, "callspec") else None
 
 
-def pytest_collection_finish():
-    if hasattr(gc, "freeze"):  # else every collection visits all tests
-        gc.collect()
-        gc.freeze()
-
-
 def pytest_asyncio_loop_factories(config, item):
     name = config.getoption("loop")
     return {name: importlib.import_module(name).new_event_loop}

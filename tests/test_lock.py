@@ -103,10 +103,10 @@ async def test_a_queue_that_was_set(Lock):
 @needs_compiled
 @pytest.mark.parametrize("primitive", ["Lock", "Condition"])
 async def test_a_value_sent_from_c_before_the_first_step(primitive):
+    ctypes = pytest.importorskip("ctypes")
     one = getattr(OURS["compiled"], primitive)()
     await one.acquire()
     awaitable = one.acquire() if primitive == "Lock" else one.wait()
-    ctypes = pytest.importorskip("ctypes")
     send = ctypes.PYFUNCTYPE(
         ctypes.c_int, ctypes.py_object, ctypes.py_object, ctypes.POINTER(ctypes.c_void_p)
     )(("PyIter_Send", ctypes.pythonapi))

@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 import weakref
+from importlib.util import find_spec
 
 import pytest
 from conftest import OURS, SWITCHES, needs_compiled, needs_refcounts
@@ -341,13 +342,14 @@ async def await_wait_for(child):
     await asyncio.wait_for(asyncio.create_task(child), None)
 
 
-def anyio_if_usable():
-    pytest.importorskip("ssl", reason="anyio needs ssl")
-    return pytest.importorskip("anyio")
+needs_anyio = pytest.mark.skipif(
+    not (find_spec("anyio") and find_spec("_ssl")), reason="needs anyio, which needs ssl"
+)
 
 
 async def await_anyio(child):
-    anyio = anyio_if_usable()
+    import anyio
+
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: child)
 
@@ -362,7 +364,7 @@ AWAIT = pytest.mark.parametrize(
         await_group,
         await_shield,
         await_wait_for,
-        await_anyio,
+        pytest.param(await_anyio, marks=needs_anyio),
     ],
 )
 
@@ -829,12 +831,15 @@ async def with_wait(coroutine):
 
 
 async def with_anyio(coroutine):
-    with anyio_if_usable().fail_after(1000):
+    import anyio
+
+    with anyio.fail_after(1000):
         await coroutine
 
 
 async def with_anyio_and_a_scope(coroutine):
-    anyio = anyio_if_usable()
+    import anyio
+
     with anyio.fail_after(1000), anyio.CancelScope():
         await coroutine
 
@@ -865,9 +870,10 @@ async def with_timer(coroutine):
         timer.cancel()
 
 
+WITH_ANYIO = pytest.param(with_anyio, marks=needs_anyio)
 LIMITS = (
-    *(with_timeout, with_wait_for, with_wait, with_anyio, with_anyio_and_a_scope),
-    *(with_a_callback, with_timer),
+    *(with_timeout, with_wait_for, with_wait, with_a_callback, with_timer),
+    *(WITH_ANYIO, pytest.param(with_anyio_and_a_scope, marks=needs_anyio)),
 )
 
 
@@ -899,7 +905,7 @@ async def test_a_circle_that_a_callback_will_end(raising):
     assert raising.kinds() == ["circle"]
 
 
-@pytest.mark.parametrize("limit", [with_timeout, with_wait_for, with_anyio])
+@pytest.mark.parametrize("limit", [with_timeout, with_wait_for, WITH_ANYIO])
 async def test_a_timeout_that_is_over(raising, limit):
     await limit(asyncio.sleep(0))
     async with asyncio.timeout(None):
