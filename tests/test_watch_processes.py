@@ -518,6 +518,8 @@ def test_what_is_stuck_at_an_interrupt(tests):
 
         async def test():
             lock = asyncio.Lock()
+            # A shell may have set it to be ignored.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             asyncio.get_running_loop().call_later(0.1, signal.raise_signal, signal.SIGINT)
             await asyncio.gather(hold(lock), hold(lock))
         """
