@@ -70,9 +70,16 @@ def pytest_asyncio_loop_factories(config, item):
     return {name: importlib.import_module(name).new_event_loop}
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):  # of pytest-xdist
+    node.workerinput["seed"] = node.config.option.seed
+
+
 def pytest_configure(config):
-    if config.option.seed is None:
-        config.option.seed = random.SystemRandom().randrange(10**9)  # xdist tells its workers
+    if hasattr(config, "workerinput"):
+        config.option.seed = config.workerinput["seed"]
+    elif config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(10**9)
     if config.option.watched:
         logging.getLogger(
             "aiofastlock.watch"
