@@ -768,6 +768,29 @@ async def test_a_long_queue_that_moves(watched):
         assert _watching.watch.stuck_key(lock, time.monotonic() + 29) is None
 
 
+@pytest.mark.parametrize("primitive", ["Lock", "Semaphore", "BoundedSemaphore"])
+async def test_a_look_calls_no_method_of_a_subclass(watched, primitive):
+    """It is taken in another thread."""
+    calls = []
+
+    class Subclass(getattr(watched, primitive)):
+        def locked(self):
+            calls.append("locked")
+            return super().locked()
+
+        def _get_loop(self):
+            calls.append("_get_loop")
+            return super()._get_loop()
+
+    lock = Subclass()
+    async with running(visit_and(lock, asyncio.Event().wait()), visit(lock)):
+        assert calls
+        calls.clear()
+        assert watched.look(LATER) == ["stuck"]
+        assert len(watch.snapshot().primitives) == 1
+        assert calls == []
+
+
 async def test_what_waits_for_an_event_is_not_stuck(watched):
     event, condition, barrier = watched.Event(), watched.Condition(), watched.Barrier(2)
 

@@ -152,15 +152,8 @@ class Graph:
 def holders_of(primitive: Any, bare_before: float = float("-inf")) -> list[Any] | None:
     """Return the tasks that hold a primitive, or None if it may be released by others."""
     recorder = _tasks.recorder
-    kind = type(primitive)
-    is_semaphore = issubclass(kind, _internals.locks.Semaphore)
-    if is_semaphore:
-        is_held = primitive._value <= 0
-    elif issubclass(kind, _internals.locks.Lock):
-        is_held = primitive._locked
-    else:
-        is_held = _tasks.is_rwlock(primitive) and primitive.locked()
-    if not is_held:
+    is_semaphore = issubclass(type(primitive), _internals.locks.Semaphore)
+    if not _tasks.is_held(primitive):
         return None
     holds: list[Any] = recorder.holders(primitive)
     if not holds or recorder.missed(primitive) or recorder.released_by_others(primitive):

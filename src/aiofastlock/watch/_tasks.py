@@ -154,6 +154,16 @@ def is_rwlock(primitive: Any) -> bool:
     return issubclass(type(primitive), Turns)
 
 
+def is_held(primitive: Any) -> bool:
+    """Whether no other task can have it now, by what locked() looks at, which may be overridden."""
+    kind = type(primitive)
+    if issubclass(kind, _internals.locks.Lock):
+        return bool(primitive._locked)
+    if issubclass(kind, _internals.locks.Semaphore):
+        return bool(primitive._value <= 0)
+    return is_rwlock(primitive) and primitive.locked()
+
+
 def future_of(task: Task[Any]) -> Future[Any] | None:
     """Return the future that a task waits on. Without one, it runs or is ready to."""
     future = getattr(task, "_fut_waiter", None)

@@ -13,7 +13,6 @@ import time
 from typing import NamedTuple
 from weakref import ref
 
-from aiofastlock import _internals
 from aiofastlock._pure.recorder import kind_of
 from aiofastlock.watch import _deadlocks, _tasks, _text
 from aiofastlock.watch._order import Order
@@ -254,7 +253,7 @@ class Watch:
         """Return the primitives that are held, and of those held before, what is waited for."""
         held = [hold.primitive for hold in _tasks.recorder.holds()]
         before = [primitive for weak in self.before if (primitive := weak()) is not None]
-        before = [p for p in before if is_held(p) and _tasks.recorder.missed(p)]
+        before = [p for p in before if _tasks.is_held(p) and _tasks.recorder.missed(p)]
         self.before = list(map(ref, before))
         return held + before
 
@@ -264,7 +263,7 @@ class Watch:
         A primitive that tasks release which do not hold it is used as a signal. Who waits for that
         can wait long.
         """
-        if primitive.locked() and not _tasks.recorder.released_by_others(primitive):
+        if _tasks.is_held(primitive) and not _tasks.recorder.released_by_others(primitive):
             holds = _tasks.recorder.holders(primitive)
             tasks = _tasks.waiter_tasks(primitive)
             waits = _tasks.waits(tasks[0]) if tasks else None
@@ -344,7 +343,7 @@ def snapshot() -> Snapshot:
             primitive, waiter = found
             primitives[id(primitive)] = primitive
             waiters.setdefault(id(primitive), []).append(waiter)
-    unknown = [p for p in primitives.values() if is_held(p) and recorder.missed(p)]
+    unknown = [p for p in primitives.values() if _tasks.is_held(p) and recorder.missed(p)]
     if unknown:
         for primitive, inside in zip(unknown, _tasks.find_inside(unknown, everyone), strict=True):
             known = [hold.task for hold in holds.get(id(primitive), [])]
@@ -446,16 +445,10 @@ def describe(primitive: Any, holds: list[Any], waiters: list[Waiter], now: float
         _text.name_of(primitive, around),
         tuple(holders),
         tuple(waiters),
-        is_held(primitive) and _tasks.recorder.missed(primitive),
+        _tasks.is_held(primitive) and _tasks.recorder.missed(primitive),
         _text.made_at(primitive),
         primitive,
     )
-
-
-def is_held(primitive: Any) -> bool:
-    kinds = _internals.locks.Lock, _internals.locks.Semaphore
-    of_these = issubclass(type(primitive), kinds) or _tasks.is_rwlock(primitive)
-    return of_these and primitive.locked()
 
 
 def place_of(awaitables: list[Any], places: Places) -> Place | None:
