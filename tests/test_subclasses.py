@@ -24,6 +24,7 @@ DIFFERENCES_OF_C = {
     "test_a_locks_queue_is_replaced_while_a_task_waits_for_the_condition": IN_C,
     "test_a_notified_task_calls_the_acquire_that_the_condition_has_now": IN_C,
     "test_a_lock_is_unlocked_by_hand_while_tasks_wait": "a newcomer wakes the first waiter",
+    "test_a_lock_is_patched_after_its_condition_was_created": "the lock is created when it is used",
 }
 
 
@@ -579,6 +580,14 @@ async def test_the_first_call_of_a_condition_is_of_its_patched_lock(
         result = getattr(condition, use)()
         assert result is False or await result
     assert log == USES_OF_A_CONDITION[use]
+
+
+async def test_a_lock_is_patched_after_its_condition_was_created(Condition, Lock, monkeypatch):
+    condition, log = Condition(), []
+    logging(log, Lock, "acquire", monkeypatch)
+    async with condition:
+        pass
+    assert log == []
 
 
 async def test_what_a_condition_does_once_its_lock_is_patched(Condition, Lock, monkeypatch):

@@ -256,7 +256,7 @@ sleepers: dict[int, tuple[ref[Any], ref[Any], ref[Any]]] = {}
 def circle_of_locks(task: Task[Any], primitive: Any) -> Found | None:
     """Return what is found if each task waits for a lock that the next one holds, or None.
 
-    A graph would show the same, in several times the time.
+    A graph shows the same, and takes more than twice as long.
     """
     tasks: list[Any] = [task]
     locks: list[Any] = []

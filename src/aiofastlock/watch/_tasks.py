@@ -155,7 +155,7 @@ def is_rwlock(primitive: Any) -> bool:
 
 
 def is_held(primitive: Any) -> bool:
-    """Whether no other task can have it now, by what locked() looks at, which may be overridden."""
+    """Whether it is locked. A subclass may override locked(): that is not called."""
     kind = type(primitive)
     if issubclass(kind, _internals.locks.Lock):
         return bool(primitive._locked)
