@@ -5,7 +5,9 @@ import pickle
 import subprocess
 import sys
 from importlib.machinery import PathFinder
+from modulefinder import ModuleFinder
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
@@ -48,6 +50,18 @@ def error(code: str, switch: str | None) -> str:
     done = run(code, switch)
     assert (done.returncode, done.stdout) == (1, "")
     return done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("package", ["_compiled", "_pure"])
+def test_tools_that_bundle_a_program_find_each_module(package: str) -> None:
+    """They look for import statements, and take no module that has none."""
+    folder = Path(aiofastlock.__file__).parent
+    finder = ModuleFinder([str(folder.parent)])
+    finder.import_hook("aiofastlock")
+    modules = [module.name for module in iter_modules([str(folder / package)])]
+    assert bool(modules) is (package == "_pure" or COMPILED)
+    for name in modules:
+        assert f"aiofastlock.{package}.{name}" in finder.modules
 
 
 # Many tools set a variable to an empty value in order to unset it.

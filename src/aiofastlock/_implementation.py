@@ -30,7 +30,7 @@ if _switch not in ("", "0", "1"):
 if _switch != "0":
     try:
         require_main_interpreter()
-        import_module("aiofastlock._compiled")
+        from aiofastlock import _compiled as _chosen
     except ImportError as error:
         if _switch == "1":
             raise ImportError(
@@ -43,9 +43,10 @@ if _switch != "0":
             ) from error
     else:
         IMPLEMENTATION = "compiled"
+if IMPLEMENTATION == "pure":
+    from aiofastlock import _pure as _chosen  # type: ignore[no-redef]
 
 
 def __getattr__(name: str) -> Any:
     """A class, or the module `recorder`, which aiofastlock.watch uses."""
-    implementation = import_module(f"aiofastlock._{IMPLEMENTATION}")
-    return implementation.load(name) if name == "recorder" else getattr(implementation, name)
+    return _chosen.load(name) if name == "recorder" else getattr(_chosen, name)

@@ -1,8 +1,20 @@
 """The primitives in Cython and C: fast, and equal to the pure-Python implementation."""
 
-from aiofastlock._compiled._lock import load
+from aiofastlock._compiled._lock import load as load
 from aiofastlock._shared import MODULES, when_asked_for
 
 load("lock")
 
 __getattr__, __dir__ = when_asked_for(globals(), lambda name: getattr(load(MODULES[name]), name))
+
+
+def never_called() -> None:
+    """Show tools that bundle a program, which look for such statements, what load() imports."""
+    import aiofastlock._compiled._barrier
+    import aiofastlock._compiled._condition
+    import aiofastlock._compiled._event
+    import aiofastlock._compiled._keyed
+    import aiofastlock._compiled._queue
+    import aiofastlock._compiled._recorder
+    import aiofastlock._compiled._rwlock
+    import aiofastlock._compiled._semaphore

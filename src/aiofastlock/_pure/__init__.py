@@ -11,3 +11,16 @@ def load(name: str) -> object:
 
 
 __getattr__, __dir__ = when_asked_for(globals(), lambda name: getattr(load(MODULES[name]), name))
+
+
+def never_called() -> None:
+    """Show tools that bundle a program, which look for such statements, what load() imports."""
+    import aiofastlock._pure.barrier
+    import aiofastlock._pure.condition
+    import aiofastlock._pure.event
+    import aiofastlock._pure.keyed
+    import aiofastlock._pure.lock
+    import aiofastlock._pure.queue
+    import aiofastlock._pure.recorder
+    import aiofastlock._pure.rwlock
+    import aiofastlock._pure.semaphore
