@@ -391,9 +391,10 @@ def test_signals_at_any_point():
             for waiter in waiters[::2]:
                 waiter.close()
             waiters.clear()
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)  # also a slow machine goes on meanwhile
 
         old = signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
         try:
             end = asyncio.get_running_loop().time() + 2.0
             while asyncio.get_running_loop().time() < end:
@@ -408,8 +409,8 @@ def test_signals_at_any_point():
                     waiter.close()
                 waiters.clear()
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_IGN)  # drops a pending signal
+            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, old)
         waiter.close()
         lock._locked = False
@@ -1115,9 +1116,10 @@ def test_signals_at_any_point_of_a_queue():
             for call in (queue.get_nowait, lambda: queue.put_nowait("by the handler")):
                 with contextlib.suppress(asyncio.QueueEmpty, asyncio.QueueFull):
                     call()
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
 
         old = signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
         try:
             for _ in range(8_000):
                 for wait in (queue.get, queue.get, lambda: queue.put("item")) * 2:
@@ -1128,8 +1130,8 @@ def test_signals_at_any_point_of_a_queue():
                     waiter.close()
                 waiters.clear()
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_IGN)  # drops a pending signal
+            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, old)
         del waiter
         await queue_works(queue)

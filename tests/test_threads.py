@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 from conftest import CLASSES, FREE_THREADED, OURS, OWN, SWITCHES
 
-pytestmark = pytest.mark.timeout(150)  # longer than threads.py takes to report a hang
-
 THREADS = Path(__file__).with_name("threads.py")
 
 
