@@ -8,7 +8,7 @@ load("lock")
 __getattr__, __dir__ = when_asked_for(globals(), lambda name: getattr(load(MODULES[name]), name))
 
 
-def never_called() -> None:
+def never_called() -> None:  # pragma: no cover - never called
     """Show tools that bundle a program, which look for such statements, what load() imports."""
     import aiofastlock._compiled._barrier
     import aiofastlock._compiled._condition
