@@ -9,7 +9,7 @@ __getattr__, __dir__ = when_asked_for(globals(), lambda name: getattr(load(MODUL
 
 
 def never_called() -> None:  # pragma: no cover - never called
-    """Show tools that bundle a program, which look for such statements, what load() imports."""
+    """Name what load() imports: tools that bundle a program look for import statements."""
     import aiofastlock._compiled._barrier
     import aiofastlock._compiled._condition
     import aiofastlock._compiled._event
